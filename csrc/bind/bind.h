@@ -1,0 +1,88 @@
+// What every binding file includes: how shapes and NumPy arrays pass between Python and C++, and one
+// register function for each file, called by module.cpp.
+//
+// Conventions: py::arg names as in _core.pyi; a call that computes carries ReleaseGil, so that the
+// arguments are converted first and other Python threads run meanwhile; optional arrays are
+// `const std::optional<Array>&`, pairs std::array<int64_t, 2>, pads std::array<int64_t, 4>, lists of
+// arrays std::vector<Array>.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "core/array.h"
+#include "core/shape.h"
+
+namespace fastconv::bind {
+
+namespace py = pybind11;
+
+using ReleaseGil = py::call_guard<py::gil_scoped_release>;
+
+// ---- NumPy (bind_array.cpp) ---------------------------------------------------------------------
+// float32, int64 or uint8 in native byte order; DTypeError naming the type and the fix otherwise.
+// The NumPy array's memory when `copy` is false and it is C-contiguous, aligned and writable, kept
+// alive by the Array; else a copy, whatever the strides.
+Array from_numpy(const py::array& x, bool copy);
+// Shares memory, writable. An array in lanes is converted first.
+py::array to_numpy(const Array& x);
+DType dtype_of(const py::array& x, const char* op);
+Shape shape_of(const py::array& x);
+
+// ---- registration, one a file -------------------------------------------------------------------
+void register_array(py::module_& m);
+void register_runtime(py::module_& m);
+void register_conv(py::module_& m);
+void register_linear(py::module_& m);
+void register_pool(py::module_& m);
+void register_elementwise(py::module_& m);
+void register_movement(py::module_& m);
+void register_norm(py::module_& m);
+void register_loss(py::module_& m);
+void register_optim(py::module_& m);
+
+}  // namespace fastconv::bind
+
+namespace pybind11::detail {
+
+// Shape <-> a sequence of whole numbers; comes back as a tuple. Whatever has __index__ counts as a
+// whole number (NumPy's integers do, floats do not).
+template <>
+struct type_caster<fastconv::Shape> {
+  PYBIND11_TYPE_CASTER(fastconv::Shape, const_name("Sequence[int]"));
+
+  bool load(handle source, bool) {
+    if (!PySequence_Check(source.ptr()) || PyUnicode_Check(source.ptr()) ||
+        PyBytes_Check(source.ptr()))
+      return false;
+    const auto items = reinterpret_borrow<sequence>(source);
+    int64_t dims[fastconv::kMaxDims];
+    const size_t ndim = items.size();
+    if (ndim > fastconv::kMaxDims)
+      throw fastconv::ShapeError(fastconv::message("[shape] ", ndim, " dimensions, at most ",
+                                                   fastconv::kMaxDims, " are supported"));
+    for (size_t axis = 0; axis < ndim; ++axis) {
+      const object item = items[axis];
+      if (!PyIndex_Check(item.ptr())) return false;
+      const auto whole = reinterpret_steal<object>(PyNumber_Index(item.ptr()));
+      if (!whole) throw error_already_set();
+      int overflow = 0;
+      dims[axis] = PyLong_AsLongLongAndOverflow(whole.ptr(), &overflow);
+      if (overflow != 0)
+        throw fastconv::SizeError(fastconv::message(
+            "[shape] size ", str(whole).cast<std::string>(), " does not fit in 63 bits"));
+    }
+    value = fastconv::Shape(dims, static_cast<int>(ndim));
+    return true;
+  }
+
+  static handle cast(const fastconv::Shape& shape, return_value_policy, handle) {
+    tuple dims(static_cast<size_t>(shape.ndim()));
+    for (int axis = 0; axis < shape.ndim(); ++axis)
+      dims[static_cast<size_t>(axis)] = int_(shape[axis]);
+    return dims.release();
+  }
+};
+
+}  // namespace pybind11::detail

@@ -1,0 +1,172 @@
+// The Array class, and the way between it and NumPy.
+#include <algorithm>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "bind/bind.h"
+#include "ops/layout.h"
+
+namespace fastconv::bind {
+namespace {
+
+// A Python object held by C++. The last reference may go in a thread without the GIL, or when the
+// interpreter has gone; then the process is ending and so is the object's memory.
+std::shared_ptr<void> hold(const py::object& object) {
+  return {object.inc_ref().ptr(), [](void* held) {
+            if (!Py_IsInitialized()) return;
+            const py::gil_scoped_acquire gil;
+            Py_DECREF(static_cast<PyObject*>(held));
+          }};
+}
+
+py::dtype numpy_dtype(DType dtype) {
+  switch (dtype) {
+    case DType::float32: return py::dtype::of<float>();
+    case DType::int64: return py::dtype::of<int64_t>();
+    case DType::uint16: return py::dtype::of<uint16_t>();
+    case DType::uint8: return py::dtype::of<uint8_t>();
+  }
+  return {};
+}
+
+// A NumPy view of plain storage; `base` keeps it alive.
+py::array numpy_view(const Array& x, void* data, py::handle base) {
+  std::vector<py::ssize_t> shape, strides(static_cast<size_t>(x.ndim()));
+  for (int axis = 0; axis < x.ndim(); ++axis) shape.push_back(x.dim(axis));
+  auto stride = static_cast<py::ssize_t>(size_of(x.dtype()));
+  for (int axis = x.ndim() - 1; axis >= 0; --axis) {
+    strides[static_cast<size_t>(axis)] = stride;
+    stride *= std::max<py::ssize_t>(x.dim(axis), 1);
+  }
+  return {numpy_dtype(x.dtype()), std::move(shape), std::move(strides), data, base};
+}
+
+py::object item(const Array& x) {
+  if (x.shape().numel() != 1)
+    throw ShapeError(message("[item] expected one element, got ", x.shape().numel(), " in shape ",
+                             x.shape()));
+  switch (x.dtype()) {
+    case DType::float32: return py::float_(*x.data<float>());
+    case DType::int64: return py::int_(*x.data<int64_t>());
+    case DType::uint16: return py::int_(*x.data<uint16_t>());
+    case DType::uint8: return py::int_(*x.data<uint8_t>());
+  }
+  return py::none();
+}
+
+Array full(const Shape& shape, float value) {
+  Array x = Array::empty(shape);
+  std::fill_n(x.data(), x.stored(), value);
+  return x;
+}
+
+Array gather(const py::array& x, const py::array_t<int64_t>& indices, float scale, float shift) {
+  const DType dtype = dtype_of(x, "gather_lanes");
+  const Shape shape = shape_of(x);
+  if ((x.flags() & py::array::c_style) == 0)
+    throw std::invalid_argument(
+        "[gather_lanes] x is not C-contiguous: use np.ascontiguousarray(x)");
+  if (indices.ndim() != 1)
+    throw ShapeError(message("[gather_lanes] indices must have one dimension, got ", indices.ndim()));
+  const auto contiguous = py::array_t<int64_t, py::array::c_style>::ensure(indices);
+  if (!contiguous) throw py::error_already_set();
+  const void* data = x.data();
+  const int64_t* index = contiguous.data();
+  const int64_t n = contiguous.shape(0);
+  const py::gil_scoped_release release;
+  return gather_lanes(data, dtype, shape, index, n, scale, shift);
+}
+
+}  // namespace
+
+DType dtype_of(const py::array& x, const char* op) {
+  const py::dtype type = x.dtype();
+  const bool native = type.byteorder() == '=' || type.byteorder() == '|';
+  if (native) {
+    const int number = type.normalized_num();
+    if (number == py::dtype::num_of<float>()) return DType::float32;
+    if (number == py::dtype::num_of<int64_t>()) return DType::int64;
+    if (number == py::dtype::num_of<uint8_t>()) return DType::uint8;
+  }
+  const bool whole = type.kind() == 'i' || type.kind() == 'u' || type.kind() == 'b';
+  throw DTypeError(message("[", op, "] dtype ", py::str(type).cast<std::string>(),
+                           " is not supported (float32, int64 and uint8 in native byte order are): ",
+                           "use x.astype(np.", whole ? "int64) for labels, x.astype(np." : "",
+                           "float32)", whole ? " for values" : ""));
+}
+
+Shape shape_of(const py::array& x) {
+  std::vector<int64_t> dims(x.shape(), x.shape() + x.ndim());
+  return {dims.data(), static_cast<int>(dims.size())};
+}
+
+Array from_numpy(const py::array& x, bool copy) {
+  const DType dtype = dtype_of(x, "array");
+  const Shape shape = shape_of(x);
+  constexpr int kAligned = py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+  constexpr int kWriteable = py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+  const bool contiguous = (x.flags() & py::array::c_style) != 0;
+  // Arrays can be written to, so memory that NumPy calls read-only is not shared.
+  if (!copy && contiguous && (x.flags() & kAligned) && (x.flags() & kWriteable) && x.size() > 0)
+    return Array::view(hold(x), const_cast<void*>(x.data()), shape, dtype);
+  Array y = Array::empty(shape, dtype);
+  if (x.size() == 0) return y;
+  if (contiguous) {
+    std::memcpy(y.data<void>(), x.data(), static_cast<size_t>(x.nbytes()));
+  } else {
+    const py::array to = numpy_view(y, y.data<void>(), py::none());
+    py::module_::import("numpy").attr("copyto")(to, x);
+  }
+  return y;
+}
+
+py::array to_numpy(const Array& x) {
+  const py::object base = py::cast(to_plain(x));
+  return numpy_view(x, base.cast<Array&>().data<void>(), base);
+}
+
+void register_array(py::module_& m) {
+  py::class_<Array>(m, "Array", "Shape, dtype, layout and shared storage (csrc/core/array.h).")
+      .def_property_readonly("shape", &Array::shape)
+      .def_property_readonly("dtype", [](const Array& x) { return name_of(x.dtype()); })
+      .def_property_readonly("layout", [](const Array& x) { return name_of(x.layout()); })
+      .def_property_readonly(
+          "address", [](const Array& x) { return reinterpret_cast<uintptr_t>(x.data<void>()); })
+      .def("numpy",
+           [](const py::object& self) {
+             const Array& x = self.cast<const Array&>();
+             if (x.in_lanes()) return to_numpy(x);
+             return numpy_view(x, const_cast<void*>(x.data<void>()), self);
+           })
+      .def("to_lanes", &to_lanes, ReleaseGil())
+      .def("to_plain", &to_plain, ReleaseGil())
+      .def("reshape", &Array::reshape, py::arg("shape"))
+      .def("copy", &Array::copy, ReleaseGil())
+      .def("item", &item)
+      .def("__repr__", [](const Array& x) {
+        return message("Array(", x.shape(), ", ", name_of(x.dtype()), ", ", name_of(x.layout()), ")");
+      });
+
+  m.def(
+      "array",
+      [](const py::object& x, bool copy) {
+        if (!py::isinstance<py::array>(x))
+          throw DTypeError(message("[array] expected a NumPy array, got ",
+                                   py::str(py::type::of(x).attr("__name__")).cast<std::string>(),
+                                   ": use np.asarray(x, np.float32)"));
+        return from_numpy(py::reinterpret_borrow<py::array>(x), copy);
+      },
+      py::arg("x"), py::arg("copy") = true);
+  m.def("zeros", [](const Shape& shape) { return Array::zeros(shape); }, py::arg("shape"),
+        ReleaseGil());
+  m.def(
+      "zeros_like",
+      [](const Array& x) { return Array::zeros(x.shape(), x.dtype(), x.layout()); }, py::arg("x"),
+      ReleaseGil());
+  m.def("full", &full, py::arg("shape"), py::arg("value"), ReleaseGil());
+  m.def("gather_lanes", &gather, py::arg("x"), py::arg("indices"), py::arg("scale"),
+        py::arg("shift"));
+}
+
+}  // namespace fastconv::bind

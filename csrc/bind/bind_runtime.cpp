@@ -1,0 +1,67 @@
+// Threads, instruction sets, memory, devices: what the process runs on.
+#include "bind/bind.h"
+#include "core/arena.h"
+#include "core/cpu_count.h"
+#include "core/thread_pool.h"
+#include "cpu/dispatch.h"
+#include "cuda/cuda.h"
+#include "ops/peak.h"
+
+namespace fastconv::bind {
+namespace {
+
+std::string join(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
+  return text;
+}
+
+std::vector<std::string> built_isas() {
+  std::vector<std::string> names{"scalar"};
+#if defined(FASTCONV_HAS_AVX2)
+  names.emplace_back("avx2");
+#endif
+#if defined(FASTCONV_HAS_AVX512)
+  names.emplace_back("avx512");
+#endif
+  return names;
+}
+
+py::dict build_config() {
+  py::dict config;
+  config["version"] = FASTCONV_VERSION;
+  config["compiler"] = FASTCONV_COMPILER;
+  config["flags"] = FASTCONV_FLAGS;
+  config["isas"] = join(built_isas());
+  const std::string cuda = cuda::build_version();
+  config["cuda"] = cuda.empty() ? "no" : cuda;
+  return config;
+}
+
+py::dict memory_stats() {
+  const ArenaStats stats = arena_stats();
+  py::dict dict;
+  dict["bytes_in_use"] = stats.bytes_in_use;
+  dict["bytes_cached"] = stats.bytes_cached;
+  dict["system_allocations"] = stats.system_allocations;
+  return dict;
+}
+
+}  // namespace
+
+void register_runtime(py::module_& m) {
+  m.def("isa", &cpu::isa);
+  m.def("available_isas", &cpu::available_isas);
+  m.def("set_isa", &cpu::set_isa, py::arg("name"));
+  m.def("get_num_threads", &get_num_threads);
+  m.def("set_num_threads", &set_num_threads, py::arg("n"));
+  m.def("default_num_threads", &default_num_threads);
+  m.def("build_config", &build_config);
+  m.def("arena_stats", &memory_stats);
+  m.def("arena_release_cached", &arena_release_cached, ReleaseGil());
+  m.def("cuda_available", [] { return cuda::device_count() > 0; }, ReleaseGil());
+  m.def("cuda_devices", &cuda::devices, ReleaseGil());
+  m.def("fma_peak", &fma_peak, py::arg("seconds"), ReleaseGil());
+}
+
+}  // namespace fastconv::bind

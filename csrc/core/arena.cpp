@@ -1,0 +1,225 @@
+// Blocks come in size classes, eight for each doubling, so that at most an eighth of a block is
+// waste; a freed block waits in its class's list for the next request of that size.
+//
+//   block:  [ 64-byte header | payload ... ]
+//
+// The header holds the shared_ptr's control block (through HeaderAllocator), so an allocation from
+// the cache calls no malloc; when the last reference goes the header becomes the list's link.
+//
+// What is cached is bounded: system memory stays below 1.5 times the most that was ever in use, and
+// the classes not used for longest are emptied first.
+#include "core/arena.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <limits>
+#include <mutex>
+#include <new>
+
+#if defined(_WIN32)
+#include <malloc.h>
+#else
+#include <pthread.h>
+#endif
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace fastconv {
+namespace {
+
+constexpr size_t kAlign = 64;
+constexpr size_t kHeader = 64;
+constexpr size_t kHugePage = size_t{2} << 20;
+constexpr size_t kHugeFrom = size_t{4} << 20;  // smaller blocks would waste too much of a huge page
+constexpr size_t kSlack = size_t{64} << 20;    // cached memory that is never worth giving back
+constexpr size_t kLargest = size_t{1} << 62;
+
+struct SizeClass {
+  int index;
+  size_t bytes;  // of the whole block
+};
+
+constexpr int kStepsPerDoubling = 8;
+constexpr int kSmallSteps = 16;  // up to 1 KiB in steps of 64 bytes
+constexpr int kClasses = kSmallSteps + (62 - 10) * kStepsPerDoubling;
+
+// The smallest class of at least `bytes` (1 .. kLargest).
+SizeClass class_of(size_t bytes) {
+  constexpr size_t kSmall = kSmallSteps * kAlign;
+  if (bytes <= kSmall) {
+    const size_t step = (bytes + kAlign - 1) / kAlign;
+    return {static_cast<int>(step) - 1, step * kAlign};
+  }
+  int doubling = 10;  // 2^doubling < bytes <= 2^(doubling + 1)
+  while ((bytes - 1) >> (doubling + 1) != 0) ++doubling;
+  const size_t base = size_t{1} << doubling, step = base / kStepsPerDoubling;
+  const size_t steps = (bytes - base + step - 1) / step;  // 1 .. 8
+  return {kSmallSteps + (doubling - 10) * kStepsPerDoubling + static_cast<int>(steps) - 1,
+          base + steps * step};
+}
+
+void* system_allocate(size_t bytes) {
+  const bool huge = bytes >= kHugeFrom;
+  const size_t align = huge ? kHugePage : kAlign;
+  const size_t whole = (bytes + align - 1) / align * align;
+#if defined(_WIN32)
+  return _aligned_malloc(whole, align);
+#else
+  void* block = nullptr;
+  if (posix_memalign(&block, align, whole) != 0) return nullptr;
+#if defined(__linux__)
+  if (huge) madvise(block, whole, MADV_HUGEPAGE);  // a wish: failure changes nothing but speed
+#endif
+  return block;
+#endif
+}
+
+void system_free(void* block) {
+#if defined(_WIN32)
+  _aligned_free(block);
+#else
+  std::free(block);
+#endif
+}
+
+class Arena {
+ public:
+  void* allocate(SizeClass size) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    List& list = lists_[size.index];
+    list.last_use = ++clock_;
+    void* block = list.first;
+    if (block != nullptr) {
+      list.first = static_cast<Free*>(block)->next;
+      cached_ -= size.bytes;
+    } else {
+      most_in_use_ = std::max(most_in_use_, in_use_ + size.bytes);
+      const size_t limit = most_in_use_ + most_in_use_ / 2 + kSlack;
+      const size_t others = in_use_ + size.bytes;
+      trim(limit > others ? limit - others : 0);
+      block = system_allocate(size.bytes);
+      if (block == nullptr) {
+        trim(0);
+        block = system_allocate(size.bytes);
+      }
+      if (block == nullptr) throw std::bad_alloc();
+      ++system_allocations_;
+    }
+    in_use_ += size.bytes;
+    most_in_use_ = std::max(most_in_use_, in_use_);
+    return block;
+  }
+
+  void release(void* block, SizeClass size) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    List& list = lists_[size.index];
+    list.first = new (block) Free{list.first};
+    list.bytes = size.bytes;
+    in_use_ -= size.bytes;
+    cached_ += size.bytes;
+  }
+
+  void release_cached() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    trim(0);
+    most_in_use_ = in_use_;
+  }
+
+  ArenaStats stats() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return {static_cast<int64_t>(in_use_), static_cast<int64_t>(cached_), system_allocations_};
+  }
+
+  // fork() may come while another thread holds the lock; the child would wait for it for ever.
+  void lock() { mutex_.lock(); }
+  void unlock() { mutex_.unlock(); }
+
+ private:
+  struct Free {
+    Free* next;
+  };
+  struct List {
+    Free* first = nullptr;
+    size_t bytes = 0;  // of each block
+    uint64_t last_use = 0;
+  };
+
+  // Gives blocks back until at most `keep` bytes are cached, the class idle for longest first.
+  void trim(size_t keep) {
+    while (cached_ > keep) {
+      List* oldest = nullptr;
+      for (List& list : lists_)
+        if (list.first != nullptr && (oldest == nullptr || list.last_use < oldest->last_use))
+          oldest = &list;
+      while (oldest->first != nullptr && cached_ > keep) {
+        Free* block = oldest->first;
+        oldest->first = block->next;
+        cached_ -= oldest->bytes;
+        system_free(block);
+      }
+    }
+  }
+
+  std::mutex mutex_;
+  List lists_[kClasses];
+  uint64_t clock_ = 0;
+  size_t in_use_ = 0, cached_ = 0, most_in_use_ = 0;
+  int64_t system_allocations_ = 0;
+};
+
+// Never destroyed: arrays may outlive every static object of this library.
+Arena& arena() {
+  static Arena& instance = *[] {
+    auto* a = new Arena;
+#if !defined(_WIN32)
+    pthread_atfork([] { arena().lock(); }, [] { arena().unlock(); }, [] { arena().unlock(); });
+#endif
+    return a;
+  }();
+  return instance;
+}
+
+// Puts a shared_ptr's control block into the header of the block it owns. The control block is the
+// last thing to go, so its deallocation is what returns the block to the arena.
+template <class T>
+struct HeaderAllocator {
+  using value_type = T;
+  void* block;
+  size_t bytes;
+
+  HeaderAllocator(void* block, size_t bytes) : block(block), bytes(bytes) {}
+  template <class U>
+  HeaderAllocator(const HeaderAllocator<U>& other) : block(other.block), bytes(other.bytes) {}
+
+  T* allocate(size_t n) {
+    static_assert(sizeof(T) <= kHeader, "the control block must fit into the header");
+    if (n != 1) throw std::bad_alloc();
+    return static_cast<T*>(block);
+  }
+  void deallocate(T*, size_t) { arena().release(block, class_of(bytes)); }
+  template <class U>
+  bool operator==(const HeaderAllocator<U>& other) const {
+    return block == other.block;
+  }
+  template <class U>
+  bool operator!=(const HeaderAllocator<U>& other) const {
+    return block != other.block;
+  }
+};
+
+}  // namespace
+
+std::shared_ptr<void> arena_allocate(size_t bytes) {
+  if (bytes > kLargest - kHeader) throw std::bad_alloc();
+  const SizeClass size = class_of(bytes + kHeader);
+  void* block = arena().allocate(size);
+  void* payload = static_cast<char*>(block) + kHeader;
+  return std::shared_ptr<void>(payload, [](void*) {}, HeaderAllocator<char>(block, size.bytes));
+}
+
+void arena_release_cached() { arena().release_cached(); }
+
+ArenaStats arena_stats() { return arena().stats(); }
+
+}  // namespace fastconv

@@ -1,0 +1,76 @@
+// Array: shape, element type, layout and shared storage. Always contiguous in its layout.
+//
+//   plain   row-major, as NumPy has it: (N, C, H, W)
+//   lanes   [ceil(N / 16)][C][H][W][16]: lane i of every vector is sample i of its block. Any array
+//           whose first dimension is the batch can be in lanes: (N, F) is [ceil(N / 16)][F][16].
+//           The lanes of the last block beyond N are *empty*: finite in activations, zero in
+//           gradients, so that sums over the batch may run over whole vectors.
+//
+// Copying an Array shares its storage; copy() does not.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "core/shape.h"
+
+namespace fastconv {
+
+constexpr int64_t kLanes = 16;
+
+enum class DType : uint8_t { float32, int64, uint16, uint8 };
+enum class Layout : uint8_t { plain, lanes };
+
+size_t size_of(DType dtype);
+const char* name_of(DType dtype);
+const char* name_of(Layout layout);
+
+class Array {
+ public:
+  Array() = default;  // no storage; defined() is false
+
+  // Uninitialised storage from the arena, 64-byte aligned. In lanes, empty lanes are uninitialised too.
+  static Array empty(const Shape& shape, DType dtype = DType::float32, Layout layout = Layout::plain);
+  static Array zeros(const Shape& shape, DType dtype = DType::float32, Layout layout = Layout::plain);
+  // Memory that belongs to somebody else, kept alive by `owner`; plain layout, any alignment.
+  static Array view(std::shared_ptr<void> owner, void* data, const Shape& shape, DType dtype);
+
+  bool defined() const { return data_ != nullptr; }
+  const Shape& shape() const { return shape_; }
+  int64_t dim(int axis) const { return shape_[axis]; }
+  int ndim() const { return shape_.ndim(); }
+  DType dtype() const { return dtype_; }
+  Layout layout() const { return layout_; }
+  bool in_lanes() const { return layout_ == Layout::lanes; }
+
+  // Elements in storage: numel(), or whole blocks of 16 samples in lanes.
+  int64_t stored() const { return stored_; }
+  // Blocks of 16 samples (lanes) or samples (plain): the outermost loop of every kernel.
+  int64_t blocks() const;
+  // Samples in the last block: 1..16 (lanes); 16 when N is a multiple of 16.
+  int64_t lanes_in_last_block() const;
+
+  template <class T = float>
+  T* data() {
+    return static_cast<T*>(data_);
+  }
+  template <class T = float>
+  const T* data() const {
+    return static_cast<const T*>(data_);
+  }
+
+  // The same storage under another shape. In lanes the first dimension must stay.
+  Array reshape(const Shape& shape) const;
+  Array copy() const;
+
+ private:
+  Shape shape_;
+  DType dtype_ = DType::float32;
+  Layout layout_ = Layout::plain;
+  int64_t stored_ = 0;
+  std::shared_ptr<void> owner_;
+  void* data_ = nullptr;
+};
+
+}  // namespace fastconv

@@ -1,0 +1,274 @@
+// A call opens the gate, workers that see it come in and claim tasks from one counter, the caller
+// works too, closes the gate and waits only for those who came in: a worker that is still asleep
+// costs nothing. Workers spin for a moment after their last call, so that the next one, a few
+// microseconds later inside a training step, finds them awake; then they sleep.
+#include "core/thread_pool.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "core/cpu_count.h"
+#include "core/errors.h"
+
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#define FASTCONV_X86_64
+#endif
+#if !defined(_WIN32)
+#include <pthread.h>
+#include <signal.h>
+#endif
+
+namespace fastconv {
+namespace {
+
+constexpr auto kSpin = std::chrono::microseconds(100);
+
+inline void relax() {
+#if defined(FASTCONV_X86_64)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#else
+  std::this_thread::yield();
+#endif
+}
+
+// Spins until done() or for kSpin; returns done().
+template <class Condition>
+bool spin_until(const Condition& done) {
+  const auto end = std::chrono::steady_clock::now() + kSpin;
+  do {
+    for (int i = 0; i < 64; ++i) {
+      if (done()) return true;
+      relax();
+    }
+  } while (std::chrono::steady_clock::now() < end);
+  return done();
+}
+
+// Flushes denormals to zero for the length of a scope: arithmetic on them takes a hundred times as
+// long, and gradients that small do not matter.
+class FlushDenormals {
+ public:
+#if defined(FASTCONV_X86_64)
+  FlushDenormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }  // FTZ | DAZ
+  ~FlushDenormals() { _mm_setcsr(before_); }
+
+ private:
+  unsigned before_;
+#elif defined(__aarch64__) && !defined(_MSC_VER)
+  FlushDenormals() {
+    asm volatile("mrs %0, fpcr" : "=r"(before_));
+    asm volatile("msr fpcr, %0" : : "r"(before_ | (uint64_t{1} << 24)));  // FZ
+  }
+  ~FlushDenormals() { asm volatile("msr fpcr, %0" : : "r"(before_)); }
+
+ private:
+  uint64_t before_;
+#else
+  FlushDenormals() {}
+#endif
+  FlushDenormals(const FlushDenormals&) = delete;
+  FlushDenormals& operator=(const FlushDenormals&) = delete;
+};
+
+void run_here(int64_t tasks, FunctionRef<void(int64_t)> body) {
+  const FlushDenormals flush;
+  for (int64_t task = 0; task < tasks; ++task) body(task);
+}
+
+class Pool {
+ public:
+  explicit Pool(int threads) : spins_(threads <= available_cpus()) {
+#if !defined(_WIN32)
+    // Workers take no signals: Ctrl-C belongs to the thread that runs Python.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+#endif
+    std::exception_ptr failure;
+    try {
+      workers_.reserve(static_cast<size_t>(threads) - 1);
+      for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+    } catch (const std::system_error& error) {
+      failure = std::make_exception_ptr(std::runtime_error(
+          message("[threads] could start only ", workers_.size() + 1, " of ", threads, " threads (",
+                  error.what(), "): ask for fewer with set_num_threads or FASTCONV_NUM_THREADS")));
+    }
+#if !defined(_WIN32)
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+#endif
+    if (failure) {
+      stop();
+      std::rethrow_exception(failure);
+    }
+  }
+
+  ~Pool() { stop(); }
+
+  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  void run(int64_t tasks, FunctionRef<void(int64_t)> body) {
+    body_ = &body;
+    tasks_ = tasks;
+    next_.store(0, std::memory_order_relaxed);
+    gate_.fetch_or(kOpen);
+    calls_.fetch_add(1);
+    if (sleeping_.load() > 0) wake(tasks - 1);
+    {
+      const FlushDenormals flush;
+      claim_tasks();
+    }
+    gate_.fetch_and(~kOpen);
+    wait_for_workers();
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+  }
+
+ private:
+  static constexpr uint32_t kOpen = 1u << 31;
+
+  void claim_tasks() {
+    for (;;) {
+      const int64_t task = next_.fetch_add(1, std::memory_order_relaxed);
+      if (task >= tasks_) return;
+      try {
+        (*body_)(task);
+      } catch (...) {
+        next_.store(tasks_, std::memory_order_relaxed);
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (!error_) error_ = std::current_exception();
+      }
+    }
+  }
+
+  void work() {
+    const FlushDenormals flush;
+    uint64_t seen = 0;
+    for (;;) {
+      const auto called = [&] { return calls_.load(std::memory_order_acquire) != seen; };
+      if (!(spins_ && spin_until(called))) {
+        std::unique_lock<std::mutex> lock(mutex_);
+        sleeping_.fetch_add(1);
+        called_.wait(lock, called);
+        sleeping_.fetch_sub(1);
+      }
+      seen = calls_.load();
+      if (stopping_.load()) return;
+      if (gate_.fetch_add(1) & kOpen) claim_tasks();
+      // The last one out of a closed gate tells the caller, if it went to sleep.
+      if (gate_.fetch_sub(1) == 1 && caller_sleeps_.load()) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        emptied_.notify_one();
+      }
+    }
+  }
+
+  void wake(int64_t wanted) {
+    { const std::lock_guard<std::mutex> lock(mutex_); }  // whoever is about to sleep now does
+    if (wanted >= threads() - 1) return called_.notify_all();
+    for (; wanted > 0; --wanted) called_.notify_one();
+  }
+
+  void wait_for_workers() {
+    const auto empty = [&] { return gate_.load() == 0; };
+    if (empty() || (spins_ && spin_until(empty))) return;
+    std::unique_lock<std::mutex> lock(mutex_);
+    caller_sleeps_.store(true);
+    emptied_.wait(lock, empty);
+    caller_sleeps_.store(false);
+  }
+
+  void stop() {
+    stopping_.store(true);
+    calls_.fetch_add(1);
+    wake(threads());
+    for (std::thread& worker : workers_) worker.join();
+  }
+
+  // What the workers watch, on a cache line of its own, then what every task writes.
+  alignas(64) std::atomic<uint64_t> calls_{0};
+  std::atomic<uint32_t> gate_{0};  // kOpen + workers inside
+  alignas(64) std::atomic<int64_t> next_{0};
+  alignas(64) const FunctionRef<void(int64_t)>* body_ = nullptr;
+  int64_t tasks_ = 0;
+  std::atomic<int> sleeping_{0};
+  std::atomic<bool> caller_sleeps_{false}, stopping_{false};
+  std::mutex mutex_;
+  std::condition_variable called_, emptied_;
+  std::exception_ptr error_;
+  const bool spins_;
+  std::vector<std::thread> workers_;
+};
+
+// Never destroyed: at exit the operating system ends the workers, which touch nothing but the pool.
+Pool* the_pool = nullptr;             // whoever holds `busy` owns it
+std::atomic<bool> busy{false};
+std::atomic<int> wanted_threads{0};   // 0: not yet asked for
+
+// In a child after fork() there is only the thread that forked: the pool's threads are gone, its
+// locks are as they were. It is left where it is and a new one is made when needed.
+void forget_pool() {
+  the_pool = nullptr;
+  busy.store(false);
+}
+#if !defined(_WIN32)
+[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
+#endif
+
+Pool& pool_of(int threads) {
+  if (the_pool == nullptr || the_pool->threads() != threads) {
+    delete the_pool;
+    the_pool = nullptr;
+    the_pool = new Pool(threads);
+  }
+  return *the_pool;
+}
+
+struct Release {
+  ~Release() { busy.store(false, std::memory_order_release); }
+};
+
+}  // namespace
+
+int get_num_threads() {
+  if (const int n = wanted_threads.load(std::memory_order_relaxed); n > 0) return n;
+  int none = 0;
+  wanted_threads.compare_exchange_strong(none, default_num_threads());
+  return wanted_threads.load();
+}
+
+void set_num_threads(int n) {
+  if (n < 1 || n > kMaxThreads)
+    throw std::invalid_argument(
+        message("[set_num_threads] expected 1 to ", kMaxThreads, " threads, got ", n));
+  wanted_threads.store(n);
+}
+
+void parallel_for(int64_t tasks, FunctionRef<void(int64_t task)> body) {
+  if (tasks <= 0) return;
+  const int threads = get_num_threads();
+  if (tasks == 1 || threads == 1 || busy.exchange(true, std::memory_order_acquire))
+    return run_here(tasks, body);
+  const Release release;
+  pool_of(threads).run(tasks, body);
+}
+
+void parallel_ranges(int64_t n, int64_t grain,
+                     FunctionRef<void(int64_t begin, int64_t end)> body) {
+  const int64_t step = (std::max<int64_t>(grain, 1) + 15) / 16 * 16;
+  parallel_for((n + step - 1) / step, [&](int64_t range) {
+    body(range * step, std::min(n, (range + 1) * step));
+  });
+}
+
+}  // namespace fastconv

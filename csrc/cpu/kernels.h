@@ -1,0 +1,294 @@
+// THE KERNEL CONTRACT. One table of functions per instruction set; kernels/<room>.cpp holds the code,
+// written once against simd.h and compiled for each set.
+//
+// Common rules, unless an entry says otherwise:
+//   * Sizes are in elements, strides in floats, and 64-bit. Sizes are > 0; ops/ checked them.
+//   * Pointers need no alignment, though arena memory is 64-byte aligned. Outputs do not overlap inputs.
+//   * Outputs are overwritten and may be uninitialised before; what accumulates says so.
+//   * A kernel runs in one thread and allocates nothing. ops/ splits the work and owns scratch memory.
+//   * "Channel-wise" arrays are (outer, C, inner) with inner contiguous: plain NCHW is (N, C, H*W),
+//     lane blocks are (N/16, C, H*W*16), features (N, F) in lanes are (N/16, F, 16).
+//   * Empty lanes: see core/array.h. Kernels compute them like any others.
+#pragma once
+
+#include <cstdint>
+
+namespace fastconv::cpu {
+
+// The broadcast tile: sums over channels and taps, one weight spread over a vector at a time.
+//
+//   y[k][row][col] = act(start + sum_{c < C} sum_{t < taps} w[k][c][t] * x[c][row][col][t])
+//
+// where an element of x or y is a *vector* of sixteen floats: sixteen samples (lanes), or sixteen
+// neighbouring pixels or features (few samples, weight gradients of linear layers). Address of a vector:
+//
+//   x + c * x_c + row * x_row + col * x_col + x_tap[t]        y + k * y_k + row * y_row + col * y_col
+//   w + k * w_k + c * w_c + t * w_t  (a single float)
+//
+// start is y itself (accumulate), else bias[k], else 0; act is max(., 0) when relu, NaN staying NaN.
+// The sum runs over c, then t, in that order, whatever the register tile.
+struct TileSweep {
+  int64_t K, C, taps, rows, cols;
+  const float* x;
+  int64_t x_c, x_row, x_col;
+  const int64_t* x_tap;
+  const float* w;
+  int64_t w_k, w_c, w_t;
+  float* y;
+  int64_t y_k, y_row, y_col;
+  const float* bias;  // K floats or null
+  bool accumulate, relu;
+  int tail;  // floats to write in the last vector of a row, 1..16; x must be readable for all sixteen
+};
+
+// The dot tile: both operands are vectors; the sums over lanes come last, once per output.
+//
+//   out[k][j] = start + sum_{image, row, col} sum_lanes a[k][image][row][col] * b[j][image][row][col]
+//
+//   a + k * a_k + image * a_image + row * a_row + col * a_col
+//   b + b_j[j]  + image * b_image + row * b_row + col * b_col
+//   out + k * out_k + j * out_j  (a single float)
+//
+// start is out itself (accumulate) or 0. For a convolution by weight a is dy, b is x, j runs over
+// input channels and taps.
+struct DotSweep {
+  int64_t K, J, images, rows, cols;
+  const float* a;
+  int64_t a_k, a_image, a_row, a_col;
+  const float* b;
+  int64_t b_image, b_row, b_col;
+  const int64_t* b_j;  // J offsets
+  float* out;
+  int64_t out_k, out_j;
+  bool accumulate;
+  int tail;  // floats that count in the last vector of a row, 1..16; none beyond them is read
+};
+
+// Elementwise functions; x, a and b are the elements, p and q the parameters.
+enum class Unary {
+  exp,          // within 1.1 ulp (simd_math.h), as are the others below
+  log,
+  sqrt,
+  relu,         // max(x, 0); NaN stays NaN in all of these
+  relu6,        // min(max(x, 0), 6)
+  leaky_relu,   // x > 0 ? x : p * x
+  sigmoid,
+  tanh,
+  scale_shift,  // p * x + q
+};
+enum class Binary {
+  add,
+  sub,
+  mul,
+  div,
+  relu_backward,        // a = dy, b = y: y <= 0 ? 0 : dy
+  relu6_backward,       // a = dy, b = y: y <= 0 or y >= 6 ? 0 : dy
+  leaky_relu_backward,  // a = dy, b = x: x > 0 ? dy : p * dy
+  sigmoid_backward,     // a = dy, b = y: dy * (1 - y) * y
+  tanh_backward,        // a = dy, b = y: dy * (1 - y * y)
+};
+
+struct Dropout {
+  uint32_t key[2];
+  uint32_t row_step, lane_step;
+  float p, scale;
+};
+
+// Pooling windows: tap (kh, kw) of output (oh, ow) is pixel (oh * SH - PT + kh * DH, ow * SW - PL + kw * DW).
+// A pixel is `unit` floats: 16 in lanes, 1 in plain images.
+struct PoolShape {
+  int64_t IH, IW, OH, OW, KH, KW, SH, SW, PT, PL, DH, DW, unit;
+};
+
+// For each of n outputs along one axis, the inputs it is made from: output i has the taps
+// begin[i] .. begin[i + 1] - 1, each an index and a weight.
+struct Taps {
+  const int64_t* begin;
+  const int64_t* index;
+  const float* weight;
+};
+
+// A linear map of images that is a product of one map of rows and one of columns. A pixel is `unit`
+// floats: 16 in lanes, 1 in plain images.
+struct Resample {
+  int64_t in_rows, in_cols, out_rows, out_cols, unit;
+  Taps rows, cols;
+  const float* row_divisor;  // out_rows and out_cols floats, or both null
+  const float* col_divisor;
+};
+
+struct Moments {
+  double count, mean, sum_squares;  // of the deviations from the mean
+};
+
+// y_c = x_c * s_c^-beta, s_c = k + alpha / size * sum of x_j^2 over the channels j from c - size / 2 to
+// c + (size - 1) / 2 that there are. Rows of the matrix are channels, `stride` floats apart.
+struct LocalResponseNorm {
+  int64_t C, stride, size;
+  float alpha, beta, k;
+};
+
+// loss = (1 - e) * w[label] * -logp[label] + e / C * sum_c w[c] * -logp[c], with logp = log softmax of
+// the column and e the label smoothing; dx = scale * dloss/dx.
+struct CrossEntropy {
+  int64_t C, stride;
+  const float* weight;  // w, C floats; never null
+  float weight_total;   // sum of w
+  float label_smoothing, scale;
+};
+
+enum class PointwiseLoss {
+  squared_error,                     // (x - t)^2
+  binary_cross_entropy,              // -(t * ln(x) + (1 - t) * ln(1 - x)), logarithms at least -100
+  binary_cross_entropy_with_logits,  // the same of sigmoid(x), without its rounding
+};
+
+// torch.optim's rules; g is the gradient after sign (maximize) and weight decay, d = weight_decay.
+// SGD: m = momentum * m + (1 - dampening) * g (m = g when first), g = nesterov ? g + momentum * m : m,
+// p -= lr * g. Without momentum: p -= lr * g.
+struct SgdRule {
+  float lr, momentum, one_minus_dampening, weight_decay;
+  bool nesterov, first, maximize;
+};
+// v = alpha * v + (1 - alpha) * g^2; a = alpha * a + (1 - alpha) * g when centered (grad_avg given);
+// u = g / (sqrt(v - a^2) + eps), or g / sqrt(v - a^2 + eps); m = momentum * m + u; p -= lr * m (or u).
+struct RmspropRule {
+  float lr, alpha, one_minus_alpha, eps, weight_decay, momentum;
+  bool eps_inside_sqrt;
+};
+// m = m + (1 - beta1) * (g - m), v = beta2 * v + (1 - beta2) * g^2, u = the greatest v so far (amsgrad) or
+// v; p -= step_size * m / (sqrt(u) * inv_sqrt_correction + eps). Decoupled decay: p *= decay first.
+struct AdamRule {
+  float one_minus_beta1, beta2, one_minus_beta2, eps, weight_decay;
+  float decay;                // 1 - lr * weight_decay (AdamW) or 1
+  float step_size;            // lr / (1 - beta1^t)
+  float inv_sqrt_correction;  // 1 / sqrt(1 - beta2^t)
+  bool maximize;
+};
+// s += g^2; p -= lr * g / (sqrt(s) + eps)
+struct AdagradRule {
+  float lr, eps, weight_decay;
+};
+
+struct Kernels {
+  const char* name;         // "avx512"
+  const char* description;  // the CPU features it needs
+
+  // ---- layout.cpp -------------------------------------------------------------------------------
+  // One lane block: y[f][i] = x[i * stride + f] for f < features, i < samples; lanes i >= samples
+  // become 0. x: samples rows, `stride` floats apart. y: features * 16 floats.
+  void (*to_lanes)(float* y, const float* x, int64_t features, int64_t stride, int samples);
+  // The inverse: x[i * stride + f] = y[f][i] for i < samples only.
+  void (*to_plain)(float* x, const float* y, int64_t features, int64_t stride, int samples);
+  // One lane block gathered from bytes: y[f][i] = scale * x[i][f] + shift, x[i] a pointer to sample
+  // i's bytes; lanes i >= samples become 0.
+  void (*bytes_to_lanes)(float* y, const uint8_t* const* x, int64_t features, int samples, float scale,
+                         float shift);
+  // The same from floats.
+  void (*floats_to_lanes)(float* y, const float* const* x, int64_t features, int samples, float scale,
+                          float shift);
+
+  // ---- peak.cpp ---------------------------------------------------------------------------------
+  // A loop of independent fused multiply-adds on registers. Returns the floating-point operations
+  // done, two for each multiply-add: a whole multiple of `rounds`.
+  double (*fma_loop)(int64_t rounds);
+
+  // ---- tile.cpp: convolution forward and by input, linear layers --------------------------------
+  void (*tile_sweep)(const TileSweep& sweep);
+
+  // ---- dot.cpp: convolution by weight, linear layers for a few samples ----------------------------
+  void (*dot_sweep)(const DotSweep& sweep);
+
+  // ---- elementwise.cpp ----------------------------------------------------------------------------
+  // y[i] = f(x[i]) for i < n; y may be x.
+  void (*unary)(Unary f, float* y, const float* x, int64_t n, float p, float q);
+  // y[i] = f(a[i], b[i]) for i < n; y may be a or b.
+  void (*binary)(Binary f, float* y, const float* a, const float* b, int64_t n, float p);
+  // y[i] = x[i] * scale where the element is kept, else 0; y may be x. Element i = 16 * row + lane has
+  // the number first + row * row_step + lane * lane_step (modulo 2^32), and is kept when a hash of
+  // (key, number), taken as a fraction in [0, 1), is p or more. Denormals as everywhere; NaN * 0 is 0.
+  void (*dropout)(float* y, const float* x, int64_t n, const Dropout& dropout, uint32_t first);
+  // The sum of x[0 .. n), or of squares, in double across runs and float within (simd_math.h). Of every
+  // sixteen elements the first `lanes` count; when lanes < 16, n is a multiple of 16.
+  double (*sum)(const float* x, int64_t n, int lanes);
+  double (*sum_squares)(const float* x, int64_t n, int lanes);
+
+  // ---- pool.cpp -----------------------------------------------------------------------------------
+  // `planes` images, unit * IH * IW floats each, to unit * OH * OW: y is the maximum of the window's
+  // taps inside the image, argmax its position kh * KW + kw (< 65536): of the first NaN if there is one,
+  // else of the first maximum. A window with no tap inside: -inf, position 0. relu: y = max(y, 0).
+  void (*max_pool)(float* y, uint16_t* argmax, const float* x, int64_t planes, const PoolShape& shape,
+                   bool relu);
+  // dx[ih][iw] = sum of dy over the windows whose argmax it is; with y given, over those with y > 0
+  // (or NaN) only. rows: for each ih the oh whose window it may be in, with weight kh * KW; cols: the ow
+  // with weight kw. Every element of dx is written once.
+  void (*max_pool_backward)(float* dx, const float* dy, const uint16_t* argmax, const float* y,
+                            int64_t planes, const Resample& windows);
+  // The same where windows are 2x2, two apart, all inside the image, unit 16: uses only the sizes.
+  void (*max_pool_backward_2x2)(float* dx, const float* dy, const uint16_t* argmax, const float* y,
+                                int64_t planes, const Resample& windows);
+
+  // ---- resample.cpp: average pooling and interpolation, and their gradients -------------------------
+  // y[r][c] = sum over taps i of row r, j of column c of w_i * w_j * x[index_i][index_j], divided by
+  // row_divisor[r] * col_divisor[c] when these are given. scratch: unit * in_cols floats.
+  void (*resample)(float* y, const float* x, int64_t planes, const Resample& map, float* scratch);
+
+  // ---- norm.cpp -----------------------------------------------------------------------------------
+  // Sums over a channel-wise array: x points at the first of `channels` planes of `inner` floats, and
+  // outer such groups lie `stride` floats apart. sums[c]: the sum of channel c.
+  void (*channel_sums)(double* sums, const float* x, int64_t outer, int64_t channels, int64_t inner,
+                       int64_t stride);
+  // Mean and sum of squared deviations of each channel, by the two-pass formula over short runs (which
+  // stay in L1) joined in double (Chan, Golub, LeVeque 1979): exact to float32 whatever the mean. In the
+  // last of the outer groups only the first `lanes` of every sixteen elements count.
+  void (*channel_moments)(Moments* moments, const float* x, int64_t outer, int64_t channels,
+                          int64_t inner, int64_t stride, int lanes);
+  // sums[2 * c] = sum of dy, sums[2 * c + 1] = sum of dy * (x - mean[c]).
+  void (*channel_dots)(double* sums, const float* dy, const float* x, const float* mean, int64_t outer,
+                       int64_t channels, int64_t inner, int64_t stride);
+  // Planes first .. first + planes - 1 of (outer, C, inner), plane p being of channel c = p % C; pointers
+  // are to the whole arrays. y = (x - mean[c]) * scale[c] + shift[c]; y may be x.
+  void (*channel_affine)(float* y, const float* x, int64_t first, int64_t planes, int64_t C, int64_t inner,
+                         const float* mean, const float* scale, const float* shift);
+  // dx = scale[c] * (dy - dy_mean[c] - (x - mean[c]) * slope[c]); lanes beyond `lanes` become 0.
+  void (*batch_norm_backward_input)(float* dx, const float* dy, const float* x, int64_t first,
+                                    int64_t planes, int64_t C, int64_t inner, const float* mean,
+                                    const float* scale, const float* dy_mean, const float* slope,
+                                    int lanes);
+  // Columns 0 .. n - 1 of (C, stride), n <= stride: see LocalResponseNorm. Backward: scratch is C * n
+  // floats.
+  void (*local_response_norm)(float* y, const float* x, int64_t n, const LocalResponseNorm& norm);
+  void (*local_response_norm_backward)(float* dx, const float* dy, const float* x, int64_t n,
+                                       const LocalResponseNorm& norm, float* scratch);
+
+  // ---- loss.cpp -----------------------------------------------------------------------------------
+  // Columns 0 .. n - 1 of a matrix of C rows, `stride` floats apart: softmax down each column, its
+  // logarithm, and their gradients from y (or log y) and dy. The result may overwrite x, y or dy.
+  void (*softmax)(float* y, const float* x, int64_t n, int64_t C, int64_t stride);
+  void (*log_softmax)(float* y, const float* x, int64_t n, int64_t C, int64_t stride);
+  void (*softmax_backward)(float* dx, const float* dy, const float* y, int64_t n, int64_t C,
+                           int64_t stride);
+  void (*log_softmax_backward)(float* dx, const float* dy, const float* y, int64_t n, int64_t C,
+                               int64_t stride);
+  // best[i]: the row of the first maximum (first NaN if any) of column i.
+  void (*argmax)(float* best, const float* x, int64_t n, int64_t C, int64_t stride);
+  // Columns as above; labels[i]: the class of column i, or -1 for a column that does not count, whose
+  // loss and gradient are 0. See CrossEntropy.
+  void (*cross_entropy)(float* loss, float* dx, const float* x, const float* labels, int64_t n,
+                        const CrossEntropy& params);
+  // dx[i] = scale * dloss/dx; loss[i] unless loss is null; returns the sum of the losses. Lanes beyond
+  // `lanes` of every sixteen elements get 0 and count nowhere (n is a multiple of 16 then).
+  double (*pointwise_loss)(PointwiseLoss kind, float* loss, float* dx, const float* x, const float* t,
+                           int64_t n, float scale, int lanes);
+
+  // ---- optim.cpp: one step of an optimiser on n parameters p with gradients g, in place ------------
+  // State pointers may be null where the rule does not use them.
+  void (*sgd)(float* p, const float* g, float* momentum, int64_t n, const SgdRule& rule);
+  void (*rmsprop)(float* p, const float* g, float* square_avg, float* grad_avg, float* momentum,
+                  int64_t n, const RmspropRule& rule);
+  void (*adam)(float* p, const float* g, float* exp_avg, float* exp_avg_sq, float* max_exp_avg_sq,
+               int64_t n, const AdamRule& rule);
+  void (*adagrad)(float* p, const float* g, float* state_sum, int64_t n, const AdagradRule& rule);
+};
+
+}  // namespace fastconv::cpu

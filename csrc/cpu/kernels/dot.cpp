@@ -1,0 +1,164 @@
+// The dot tile: convolution by weight, linear layers for a few samples (contract: DotSweep in
+// cpu/kernels.h).
+//
+//   for each row, for each col:    load KT vectors of a, JT vectors of b, KT * JT multiply-adds
+//
+// No broadcasts at all: both operands are vectors of sixteen samples. The lanes are summed once per
+// output, after all rows and columns.
+#include "cpu/kernels.h"
+#include "cpu/kernels/functions.h"
+#include "cpu/simd.h"
+
+namespace fastconv::cpu::FASTCONV_ISA {
+namespace {
+
+// KT * JT accumulators + JT vectors of b + 1 of a must fit the registers.
+#if defined(FASTCONV_ISA_AVX512)
+constexpr int kMaxKT = 6;
+constexpr int kMaxJT[kMaxKT + 1] = {0, 12, 9, 7, 6, 5, 4};
+#else
+constexpr int kMaxKT = 4;
+constexpr int kMaxJT[kMaxKT + 1] = {0, 7, 4, 3, 3};
+#endif
+constexpr int kWidest = kMaxJT[1];
+
+// The lane sums of `count` accumulators (at most 24), each in the order of reduce() in simd.h: lanes eight
+// apart first, then four, two, one. Sixteen (or eight) accumulators are folded into one vector together:
+// four shuffles and adds an accumulator would be thirty-odd instructions each on its own.
+template <int count>
+FASTCONV_INLINE void sum_lanes(float (&sums)[count], const V (&acc)[count][kParts]) {
+#if defined(FASTCONV_ISA_AVX512)
+  for (int first = 0; first < count; first += 16) {
+    V a[16], b[8], c[4], d[2];
+    for (int i = 0; i < 16; ++i) a[i] = first + i < count ? acc[first + i][0] : zero();
+    for (int i = 0; i < 8; ++i)  // -> halves of two accumulators
+      b[i] = V{_mm512_shuffle_f32x4(a[2 * i].v, a[2 * i + 1].v, 0x44)} +
+             V{_mm512_shuffle_f32x4(a[2 * i].v, a[2 * i + 1].v, 0xee)};
+    for (int i = 0; i < 4; ++i)  // -> quarters of four
+      c[i] = V{_mm512_shuffle_f32x4(b[2 * i].v, b[2 * i + 1].v, 0x88)} +
+             V{_mm512_shuffle_f32x4(b[2 * i].v, b[2 * i + 1].v, 0xdd)};
+    for (int i = 0; i < 2; ++i)
+      d[i] = V{_mm512_shuffle_ps(c[2 * i].v, c[2 * i + 1].v, 0x44)} +
+             V{_mm512_shuffle_ps(c[2 * i].v, c[2 * i + 1].v, 0xee)};
+    float lanes[16];  // lane 4 * g + m holds accumulator 4 * m + g
+    store(lanes, V{_mm512_shuffle_ps(d[0].v, d[1].v, 0x88)} + V{_mm512_shuffle_ps(d[0].v, d[1].v, 0xdd)});
+    for (int i = 0; i < 16 && first + i < count; ++i) sums[first + i] = lanes[4 * (i % 4) + i / 4];
+  }
+#elif defined(FASTCONV_ISA_AVX2)
+  for (int first = 0; first < count; first += 8) {
+    V a[8], b[4], c[2];
+    for (int i = 0; i < 8; ++i) a[i] = first + i < count ? acc[first + i][0] + acc[first + i][1] : zero();
+    for (int i = 0; i < 4; ++i)
+      b[i] = V{_mm256_permute2f128_ps(a[2 * i].v, a[2 * i + 1].v, 0x20)} +
+             V{_mm256_permute2f128_ps(a[2 * i].v, a[2 * i + 1].v, 0x31)};
+    for (int i = 0; i < 2; ++i)
+      c[i] = V{_mm256_shuffle_ps(b[2 * i].v, b[2 * i + 1].v, 0x44)} +
+             V{_mm256_shuffle_ps(b[2 * i].v, b[2 * i + 1].v, 0xee)};
+    float lanes[8];  // lane 4 * g + m holds accumulator 2 * m + g
+    store(lanes, V{_mm256_shuffle_ps(c[0].v, c[1].v, 0x88)} + V{_mm256_shuffle_ps(c[0].v, c[1].v, 0xdd)});
+    for (int i = 0; i < 8 && first + i < count; ++i) sums[first + i] = lanes[4 * (i % 2) + i / 2];
+  }
+#else
+  for (int i = 0; i < count; ++i) sums[i] = reduce(acc[i]);
+#endif
+}
+
+template <int KT, int JT>
+void dot_tile(const DotSweep& s, const float* a, const int64_t* b_j, float* out) {
+  V acc[KT * JT][kParts];
+  const int64_t a_k = s.a_k, a_col = s.a_col, b_col = s.b_col;
+  const int64_t whole = s.tail < kBlock ? s.cols - 1 : s.cols;
+  for (int part = 0; part < kParts; ++part) {
+    V sum[KT][JT];
+    for (int k = 0; k < KT; ++k)
+      for (int j = 0; j < JT; ++j) sum[k][j] = zero();
+    const float* b[JT];
+    for (int j = 0; j < JT; ++j) b[j] = s.b + b_j[j] + part * kWidth;
+    for (int64_t image = 0; image < s.images; ++image)
+      for (int64_t row = 0; row < s.rows; ++row) {
+        const float* ap = a + part * kWidth + image * s.a_image + row * s.a_row;
+        int64_t offset = image * s.b_image + row * s.b_row;
+        for (int64_t col = 0; col < whole; ++col, ap += a_col, offset += b_col) {
+          V bv[JT];
+#pragma GCC unroll 16
+          for (int j = 0; j < JT; ++j) bv[j] = load(b[j] + offset);
+#pragma GCC unroll 16
+          for (int k = 0; k < KT; ++k) {
+            const V av = load(ap + k * a_k);
+#pragma GCC unroll 16
+            for (int j = 0; j < JT; ++j) sum[k][j] = fma(av, bv[j], sum[k][j]);
+          }
+        }
+        const int rest = s.tail - part * kWidth, valid = rest < kWidth ? rest : kWidth;
+        if (whole < s.cols && valid > 0)
+          for (int k = 0; k < KT; ++k)
+            for (int j = 0; j < JT; ++j)
+              sum[k][j] = fma(load_partial(ap + k * a_k, valid), load_partial(b[j] + offset, valid),
+                              sum[k][j]);
+      }
+    for (int k = 0; k < KT; ++k)
+      for (int j = 0; j < JT; ++j) acc[k * JT + j][part] = sum[k][j];
+  }
+  float sums[KT * JT];
+  sum_lanes(sums, acc);
+  for (int k = 0; k < KT; ++k)
+    for (int j = 0; j < JT; ++j) {
+      float* o = out + k * s.out_k + j * s.out_j;
+      *o = s.accumulate ? *o + sums[k * JT + j] : sums[k * JT + j];
+    }
+}
+
+using DotTile = void (*)(const DotSweep&, const float*, const int64_t*, float*);
+struct Tiles {
+  DotTile at[kMaxKT + 1][kWidest + 1];
+};
+template <int KT, int JT>
+struct FillWidths {
+  static constexpr void fill(Tiles& tiles) {
+    tiles.at[KT][JT] = dot_tile<KT, JT>;
+    FillWidths<KT, JT - 1>::fill(tiles);
+  }
+};
+template <int KT>
+struct FillWidths<KT, 0> {
+  static constexpr void fill(Tiles&) {}
+};
+template <int KT>
+struct FillTiles {
+  static constexpr void fill(Tiles& tiles) {
+    FillWidths<KT, kMaxJT[KT]>::fill(tiles);
+    FillTiles<KT - 1>::fill(tiles);
+  }
+};
+template <>
+struct FillTiles<0> {
+  static constexpr void fill(Tiles&) {}
+};
+constexpr Tiles make_tiles() {
+  Tiles tiles{};
+  FillTiles<kMaxKT>::fill(tiles);
+  return tiles;
+}
+constexpr Tiles kTiles = make_tiles();
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+void dot_sweep(const DotSweep& s) {
+  // The tallest tile that K fills, then even cuts of both sides.
+  const int max_kt = static_cast<int>(s.K < kMaxKT ? s.K : kMaxKT);
+  const int64_t k_tiles = ceil_div(s.K, max_kt);
+  for (int64_t k_tile = 0, k = 0; k_tile < k_tiles; ++k_tile) {
+    const int kt = static_cast<int>(ceil_div(s.K - k, k_tiles - k_tile));
+    const int64_t j_tiles = ceil_div(s.J, kMaxJT[kt]);
+    for (int64_t j_tile = 0, j = 0; j_tile < j_tiles; ++j_tile) {
+      const int jt = static_cast<int>(ceil_div(s.J - j, j_tiles - j_tile));
+      kTiles.at[kt][jt](s, s.a + k * s.a_k, s.b_j + j, s.out + k * s.out_k + j * s.out_j);
+      j += jt;
+    }
+    k += kt;
+  }
+}
+
+}  // namespace fastconv::cpu::FASTCONV_ISA

@@ -1,0 +1,173 @@
+// The broadcast tile: convolution forward and by input, linear layers (contract: TileSweep in
+// cpu/kernels.h).
+//
+//   for each c, for each tap:      load WT vectors of x, spread KT weights, KT * WT multiply-adds
+//
+// KT * WT accumulators stay in registers over the whole sum. With 24 of them a step costs 4 loads and 6
+// broadcasts for 24 multiply-adds, which the load ports sustain beside the FMA pipes; the count of
+// samples in the lanes makes every channel count (1, 6, 16, 20) run at full width. Offsets of taps come
+// from a table, so strides, dilation and both passes are the same code.
+#include "cpu/kernels.h"
+#include "cpu/kernels/functions.h"
+#include "cpu/simd.h"
+
+namespace fastconv::cpu::FASTCONV_ISA {
+namespace {
+
+// Widest tile for KT output channels: KT * WT accumulators + WT vectors of x + 1 weight must fit the
+// registers (32 with AVX-512, else 16). One more spills: 2 x 11 ran at a quarter of the speed of 2 x 9.
+#if defined(FASTCONV_ISA_AVX512)
+constexpr int kMaxKT = 8;
+constexpr int kMaxWT[kMaxKT + 1] = {0, 12, 9, 7, 6, 5, 4, 3, 3};
+#else
+constexpr int kMaxKT = 6;
+constexpr int kMaxWT[kMaxKT + 1] = {0, 7, 4, 3, 3, 2, 2};
+#endif
+constexpr int kWidest = kMaxWT[1];
+
+// `tiles` neighbouring tiles of one row. x, w, y point at the first one.
+template <int KT, int WT>
+void row_of_tiles(const TileSweep& s, const float* x, const float* w, float* y, const float* bias,
+                  int64_t tiles, bool last_is_partial) {
+  const int64_t x_c = s.x_c, x_col = s.x_col, w_k = s.w_k, w_c = s.w_c, w_t = s.w_t;
+  const int64_t y_k = s.y_k, y_col = s.y_col, taps = s.taps, C = s.C;
+  const int64_t* x_tap = s.x_tap;
+  for (int64_t tile = 0; tile < tiles; ++tile, x += WT * x_col, y += WT * y_col) {
+    for (int part = 0; part < kParts; ++part) {
+      const float* xp = x + part * kWidth;
+      float* yp = y + part * kWidth;
+      V acc[KT][WT];
+      for (int k = 0; k < KT; ++k) {
+        const V start = bias ? set1(bias[k]) : zero();
+        for (int j = 0; j < WT; ++j) acc[k][j] = start;
+      }
+      const bool partial = last_is_partial && tile == tiles - 1;
+      const int valid = partial ? s.tail - part * kWidth : kWidth;  // of the last vector of the tile
+      if (partial && valid <= 0 && WT == 1) continue;
+      if (s.accumulate) {
+        for (int k = 0; k < KT; ++k)
+          for (int j = 0; j < WT; ++j) {
+            const float* p = yp + k * y_k + j * y_col;
+            if (j == WT - 1 && valid < kWidth)
+              acc[k][j] = load_partial(p, valid > 0 ? valid : 0);
+            else
+              acc[k][j] = load(p);
+          }
+      }
+      const float* xc = xp;
+      const float* wc = w;
+      for (int64_t c = 0; c < C; ++c, xc += x_c, wc += w_c) {
+        const float* wt = wc;
+        for (int64_t t = 0; t < taps; ++t, wt += w_t) {
+          const float* xt = xc + x_tap[t];
+          V xv[WT];
+#pragma GCC unroll 16
+          for (int j = 0; j < WT; ++j) xv[j] = load(xt + j * x_col);
+#pragma GCC unroll 16
+          for (int k = 0; k < KT; ++k) {
+            const V wv = set1(wt[k * w_k]);
+#pragma GCC unroll 16
+            for (int j = 0; j < WT; ++j) acc[k][j] = fma(wv, xv[j], acc[k][j]);
+          }
+        }
+      }
+      for (int k = 0; k < KT; ++k)
+        for (int j = 0; j < WT; ++j) {
+          const V v = s.relu ? max(zero(), acc[k][j]) : acc[k][j];  // NaN passes as second operand
+          float* p = yp + k * y_k + j * y_col;
+          if (j == WT - 1 && valid < kWidth) {
+            if (valid > 0) store_partial(p, v, valid);
+          } else {
+            store(p, v);
+          }
+        }
+    }
+  }
+}
+
+using RowOfTiles = void (*)(const TileSweep&, const float*, const float*, float*, const float*, int64_t,
+                            bool);
+
+// row_of_tiles<KT, WT> as a table: [KT][WT].
+struct Tiles {
+  RowOfTiles at[kMaxKT + 1][kWidest + 1];
+};
+
+template <int KT, int WT>
+struct FillWidths {
+  static constexpr void fill(Tiles& tiles) {
+    tiles.at[KT][WT] = row_of_tiles<KT, WT>;
+    FillWidths<KT, WT - 1>::fill(tiles);
+  }
+};
+template <int KT>
+struct FillWidths<KT, 0> {
+  static constexpr void fill(Tiles&) {}
+};
+template <int KT>
+struct FillTiles {
+  static constexpr void fill(Tiles& tiles) {
+    FillWidths<KT, kMaxWT[KT]>::fill(tiles);
+    FillTiles<KT - 1>::fill(tiles);
+  }
+};
+template <>
+struct FillTiles<0> {
+  static constexpr void fill(Tiles&) {}
+};
+
+constexpr Tiles make_tiles() {
+  Tiles tiles{};
+  FillTiles<kMaxKT>::fill(tiles);
+  return tiles;
+}
+constexpr Tiles kTiles = make_tiles();  // a constant: no AVX code may run before dispatch
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// The KT that cuts K x cols into the fewest tiles; between equals the squarer one, which loads less.
+int best_kt(int64_t K, int64_t cols) {
+  int best = 1;
+  double best_cost = 1e30;
+  for (int kt = 1; kt <= kMaxKT && kt <= K; ++kt) {
+    const int64_t k_tiles = ceil_div(K, kt), col_tiles = ceil_div(cols, kMaxWT[kt]);
+    // Cycles for one step of the sum over all tiles: loads and multiply-adds overlap, loop control
+    // (about two cycles) does not.
+    const double kt_mean = double(K) / double(k_tiles), wt_mean = double(cols) / double(col_tiles);
+    const double fmas = kt_mean * wt_mean, loads = wt_mean + 0.5 * kt_mean;
+    const double step = (fmas > loads ? fmas : loads) * (fmas < 8 ? 1.3 : 1.0) + 0.15 * loads + 2.0;
+    const double cost = double(k_tiles * col_tiles) * step;
+    if (cost < best_cost) best_cost = cost, best = kt;
+  }
+  return best;
+}
+
+}  // namespace
+
+void tile_sweep(const TileSweep& s) {
+  const int max_kt = best_kt(s.K, s.cols);
+  // Both cuts are even: K = 16 in tiles of at most 6 is 6 + 5 + 5, not 6 + 6 + 4.
+  const int64_t k_tiles = ceil_div(s.K, max_kt);
+  for (int64_t k_tile = 0, k = 0; k_tile < k_tiles; ++k_tile) {
+    const int kt = static_cast<int>(ceil_div(s.K - k, k_tiles - k_tile));
+    const int64_t col_tiles = ceil_div(s.cols, kMaxWT[kt]);
+    const int wide = static_cast<int>(ceil_div(s.cols, col_tiles));
+    const int64_t narrow_tiles = col_tiles * wide - s.cols, wide_tiles = col_tiles - narrow_tiles;
+    const bool partial = s.tail < kBlock;
+    const float* w = s.w + k * s.w_k;
+    const float* bias = s.bias ? s.bias + k : nullptr;
+    for (int64_t row = 0; row < s.rows; ++row) {
+      const float* x = s.x + row * s.x_row;
+      float* y = s.y + k * s.y_k + row * s.y_row;
+      if (narrow_tiles > 0) {
+        kTiles.at[kt][wide - 1](s, x, w, y, bias, narrow_tiles, false);
+        x += narrow_tiles * (wide - 1) * s.x_col;
+        y += narrow_tiles * (wide - 1) * s.y_col;
+      }
+      kTiles.at[kt][wide](s, x, w, y, bias, wide_tiles, partial);
+    }
+    k += kt;
+  }
+}
+
+}  // namespace fastconv::cpu::FASTCONV_ISA

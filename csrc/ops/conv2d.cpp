@@ -1,0 +1,360 @@
+#include "ops/conv2d.h"
+
+#include <algorithm>
+
+#include "core/arena.h"
+#include "core/thread_pool.h"
+#include "cpu/dispatch.h"
+#include "ops/check.h"
+#include "ops/conv2d_few.h"
+#include "ops/correlate.h"
+#include "ops/layout.h"
+#include "ops/window.h"
+
+namespace fastconv {
+namespace {
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// One axis of the output size; `axis` is "height" or "width".
+int64_t output_size(const char* axis, int64_t size, int64_t before, int64_t after, int64_t kernel,
+                    int64_t stride, int64_t dilation, const Shape& x, const Shape& w) {
+  const int64_t padded = checked_add(checked_add(size, before, "conv2d padding"), after, "conv2d padding");
+  const int64_t span =
+      checked_add(checked_mul(dilation, kernel - 1, "conv2d dilation"), 1, "conv2d dilation");
+  if (padded < span)
+    throw ShapeError(message("[conv2d] the kernel is larger than the padded input: ", axis, " ", size,
+                             " + padding ", before, " + ", after, " = ", padded, ", kernel ", kernel,
+                             " with dilation ", dilation, " spans ", dilation, " * (", kernel,
+                             " - 1) + 1 = ", span, "; use a smaller kernel or more padding: input ", x,
+                             ", weight ", w));
+  return (padded - span) / stride + 1;
+}
+
+}  // namespace
+
+Conv2dShape conv2d_shape(const Shape& x, const Shape& w, const Conv2dParams& p) {
+  if (x.ndim() != 4)
+    throw ShapeError(message("[conv2d] input must have 4 dimensions (N, C, H, W), got ", x));
+  if (w.ndim() != 4)
+    throw ShapeError(
+        message("[conv2d] weight must have 4 dimensions (OC, IC / groups, KH, KW), got ", w));
+  const auto positive = [](int64_t value, const char* what) {
+    if (value < 1) throw std::invalid_argument(message("[conv2d] ", what, " must be at least 1, got ", value));
+  };
+  positive(p.stride[0], "stride");
+  positive(p.stride[1], "stride");
+  positive(p.dilation[0], "dilation");
+  positive(p.dilation[1], "dilation");
+  positive(p.groups, "groups");
+  for (const int64_t pad : p.pads)
+    if (pad < 0)
+      throw std::invalid_argument(message("[conv2d] padding must not be negative, got ", pad));
+  for (int axis = 1; axis < 4; ++axis)
+    if (x[axis] < 1)
+      throw ShapeError(message("[conv2d] input has size 0 along ", axis == 1 ? "channels" : "an image axis",
+                               ": ", x));
+  for (int axis = 0; axis < 4; ++axis)
+    if (w[axis] < 1) throw ShapeError(message("[conv2d] weight has size 0 along axis ", axis, ": ", w));
+  if (x[1] % p.groups != 0 || w[0] % p.groups != 0)
+    throw ShapeError(message("[conv2d] groups=", p.groups, " must divide the ", x[1],
+                             " input channels and the ", w[0], " output channels: input ", x, ", weight ", w));
+  if (x[1] != checked_mul(w[1], p.groups, "conv2d channels"))
+    throw ShapeError(message("[conv2d] input has ", x[1], " channels, weight expects ", w[1] * p.groups,
+                             " (groups=", p.groups, "): input ", x, ", weight ", w));
+  Conv2dShape s{};
+  s.N = x[0], s.IC = x[1], s.IH = x[2], s.IW = x[3];
+  s.OC = w[0], s.KH = w[2], s.KW = w[3];
+  s.IC_per_group = w[1], s.OC_per_group = w[0] / p.groups;
+  s.params = p;
+  s.OH = output_size("height", s.IH, p.pads[0], p.pads[1], s.KH, p.stride[0], p.dilation[0], x, w);
+  s.OW = output_size("width", s.IW, p.pads[2], p.pads[3], s.KW, p.stride[1], p.dilation[1], x, w);
+  return s;
+}
+
+namespace {
+
+void check_bias(const Array& b, int64_t channels) {
+  if (!b.defined()) return;
+  check_float32("conv2d", "bias", b);
+  if (b.ndim() != 1 || b.dim(0) != channels)
+    throw ShapeError(message("[conv2d] bias must have shape (", channels,
+                             ",), one for each output channel, got ", b.shape()));
+}
+
+void check_dy(const Array& dy, const Conv2dShape& s) {
+  check_float32("conv2d", "dy", dy);
+  if (dy.shape() != s.y())
+    throw ShapeError(message("[conv2d] the gradient of the output must have the output's shape ", s.y(),
+                             ", got ", dy.shape(), ": input ", s.x(), ", weight ", s.w()));
+}
+
+}  // namespace
+
+Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2dParams& params,
+                     bool relu) {
+  check_float32("conv2d", "input", x);
+  check_float32("conv2d", "weight", w);
+  const Conv2dShape s = conv2d_shape(x.shape(), w.shape(), params);
+  check_bias(b, s.OC);
+  const Array weight = to_plain(w);
+  const float* bias = b.defined() ? b.data() : nullptr;
+  if (!x.in_lanes()) return conv2d_forward_few(x, weight, bias, s, relu);
+
+  Array y = Array::empty(s.y(), DType::float32, Layout::lanes);
+  if (s.N == 0) return y;
+  Correlation job{};
+  job.groups = params.groups, job.K = s.OC_per_group, job.C = s.IC_per_group;
+  job.x_rows = s.IH, job.x_cols = s.IW;
+  job.y_rows = job.rows = s.OH, job.y_cols = job.cols = s.OW;
+  job.y_row_step = job.y_col_step = 1;
+  job.x_row0 = -params.pads[0], job.x_col0 = -params.pads[2];
+  job.x_row_step = params.stride[0], job.x_col_step = params.stride[1];
+  for (int64_t r = 0; r < s.KH; ++r)
+    for (int64_t t = 0; t < s.KW; ++t) {
+      job.tap_row.push_back(r * params.dilation[0]);
+      job.tap_col.push_back(t * params.dilation[1]);
+    }
+  job.w_c = s.KH * s.KW;
+  job.w_k = s.IC_per_group * job.w_c;
+  job.w_group = s.OC_per_group * job.w_k;
+  correlate(y.data(), x.data(), weight.data(), bias, relu, x.blocks(), job);
+  return y;
+}
+
+namespace {
+
+// The taps of one axis that reach input positions ih with (ih + pad) % stride == phase. With
+// ih + pad = q * stride + phase and tap r at r * dilation = e * stride + phase, the output it meets is
+// oh = q - e: at stride 1 this is the textbook's kernel turned by 180 degrees.
+struct PhaseTaps {
+  std::vector<int64_t> index, e;
+};
+
+PhaseTaps phase_taps(int64_t phase, int64_t kernel, int64_t stride, int64_t dilation) {
+  PhaseTaps taps;
+  for (int64_t r = 0; r < kernel; ++r)
+    if (r * dilation % stride == phase) {
+      taps.index.push_back(r);
+      taps.e.push_back(r * dilation / stride);
+    }
+  return taps;
+}
+
+// Input positions of one phase along an axis: first, first + stride, ... below `size`.
+struct PhasePositions {
+  int64_t first, count, q;  // q of the first one
+};
+
+PhasePositions phase_positions(int64_t phase, int64_t size, int64_t pad, int64_t stride) {
+  const int64_t first = ((phase - pad) % stride + stride) % stride;
+  return {first, first < size ? (size - 1 - first) / stride + 1 : 0, (first + pad - phase) / stride};
+}
+
+// w[group][k][c][taps] -> packed[group][c][k][taps of this phase]
+void pack_phase(float* packed, const float* w, const Conv2dShape& s, const PhaseTaps& rows,
+                const PhaseTaps& cols) {
+  const int64_t K = s.OC_per_group, C = s.IC_per_group, taps = s.KH * s.KW;
+  const int64_t phase_taps = static_cast<int64_t>(rows.e.size() * cols.e.size());
+  parallel_for(s.params.groups * C, [&](int64_t task) {
+    const int64_t group = task / C, c = task % C;
+    float* out = packed + task * K * phase_taps;
+    for (int64_t k = 0; k < K; ++k) {
+      const float* in = w + ((group * K + k) * C + c) * taps;
+      for (const int64_t r : rows.index)
+        for (const int64_t t : cols.index) *out++ = in[r * s.KW + t];
+    }
+  });
+}
+
+// Inputs that no tap reaches (stride larger than the kernel): only the bias, or zero.
+void fill_phase(float* dx, int64_t planes, const Conv2dShape& s, const PhasePositions& rows,
+                const PhasePositions& cols, const float* bias) {
+  for (int64_t plane = 0; plane < planes; ++plane)
+    for (int64_t i = 0; i < rows.count; ++i)
+      for (int64_t j = 0; j < cols.count; ++j) {
+        const int64_t ih = rows.first + i * s.params.stride[0], iw = cols.first + j * s.params.stride[1];
+        std::fill_n(dx + ((plane * s.IH + ih) * s.IW + iw) * kLanes, kLanes,
+                    bias ? bias[plane % s.IC] : 0.0f);
+      }
+}
+
+}  // namespace
+
+Array conv2d_backward_input(const Array& dy_any, const Array& w, const Shape& x_shape,
+                            const Conv2dParams& params, const Array& b) {
+  check_float32("conv2d", "weight", w);
+  const Conv2dShape s = conv2d_shape(x_shape, w.shape(), params);
+  check_dy(dy_any, s);
+  check_bias(b, s.IC);
+  const float* bias = b.defined() ? b.data() : nullptr;
+  const Array dy = to_lanes(dy_any), weight = to_plain(w);
+  Array dx = Array::empty(s.x(), DType::float32, Layout::lanes);
+  if (s.N == 0) return dx;
+
+  Scratch<float> packed(s.OC * s.IC_per_group * s.KH * s.KW);
+  for (int64_t phase_row = 0; phase_row < params.stride[0]; ++phase_row) {
+    for (int64_t phase_col = 0; phase_col < params.stride[1]; ++phase_col) {
+      const auto rows = phase_positions(phase_row, s.IH, params.pads[0], params.stride[0]);
+      const auto cols = phase_positions(phase_col, s.IW, params.pads[2], params.stride[1]);
+      if (rows.count == 0 || cols.count == 0) continue;
+      const PhaseTaps row_taps = phase_taps(phase_row, s.KH, params.stride[0], params.dilation[0]);
+      const PhaseTaps col_taps = phase_taps(phase_col, s.KW, params.stride[1], params.dilation[1]);
+      if (row_taps.e.empty() || col_taps.e.empty()) {
+        fill_phase(dx.data(), dx.blocks() * s.IC, s, rows, cols, bias);
+        continue;
+      }
+      pack_phase(packed.data(), weight.data(), s, row_taps, col_taps);
+
+      Correlation job{};
+      job.groups = params.groups, job.K = s.IC_per_group, job.C = s.OC_per_group;
+      job.x_rows = s.OH, job.x_cols = s.OW, job.y_rows = s.IH, job.y_cols = s.IW;
+      job.rows = rows.count, job.cols = cols.count;
+      job.y_row0 = rows.first, job.y_col0 = cols.first;
+      job.y_row_step = params.stride[0], job.y_col_step = params.stride[1];
+      const int64_t reach_row = row_taps.e.back(), reach_col = col_taps.e.back();  // e is ascending
+      job.x_row0 = rows.q - reach_row, job.x_col0 = cols.q - reach_col;
+      job.x_row_step = job.x_col_step = 1;
+      for (const int64_t er : row_taps.e)
+        for (const int64_t ec : col_taps.e) {
+          job.tap_row.push_back(reach_row - er);
+          job.tap_col.push_back(reach_col - ec);
+        }
+      job.w_c = static_cast<int64_t>(job.tap_row.size());
+      job.w_k = s.OC_per_group * job.w_c;
+      job.w_group = s.IC_per_group * job.w_k;
+      correlate(dx.data(), dy.data(), packed.data(), bias, false, dy.blocks(), job);
+    }
+  }
+  return dx;
+}
+
+namespace {
+
+// How the sum over samples and pixels is cut. `slices` partial sums are made side by side and added in
+// order, so the result has the same bits for any number of threads.
+struct WeightCut {
+  int64_t images, rows, cols;  // of a band: blocks of samples, output rows and columns
+  int64_t C, K, groups;        // of a chunk of input channels, of a task's share of the rest
+  int64_t slices;
+};
+
+WeightCut choose_weight_cut(const Conv2dShape& s, int64_t blocks) {
+  const Conv2dParams& p = s.params;
+  WeightCut cut{};
+  // A band long enough that summing lanes is cheap beside it, short enough that the dy of a tile stays
+  // in L1 while the tile moves over the taps.
+  constexpr int64_t kBandPixels = 96;
+  cut.cols = ceil_div(s.OW, ceil_div(s.OW, 64));
+  cut.rows = std::clamp<int64_t>(kBandPixels / cut.cols, 1, s.OH);
+  cut.rows = ceil_div(s.OH, ceil_div(s.OH, cut.rows));
+  cut.images = std::clamp<int64_t>(kBandPixels / (cut.rows * cut.cols), 1, blocks);
+  const int64_t window = ((cut.rows - 1) * p.stride[0] + (s.KH - 1) * p.dilation[0] + 1) *
+                         ((cut.cols - 1) * p.stride[1] + (s.KW - 1) * p.dilation[1] + 1);
+  constexpr int64_t kWindowVectors = 256 * 1024 / (kLanes * 4);
+  cut.C = std::clamp<int64_t>(kWindowVectors / (window * cut.images), 1, s.IC_per_group);
+  cut.C = ceil_div(s.IC_per_group, ceil_div(s.IC_per_group, cut.C));
+
+  const int64_t items = ceil_div(blocks, cut.images) * ceil_div(s.OH, cut.rows) * ceil_div(s.OW, cut.cols);
+  const int64_t weights = s.OC * s.IC_per_group * s.KH * s.KW;
+  constexpr int64_t kTasks = 16, kPartialFloats = 1 << 20;
+  cut.slices = std::clamp<int64_t>(kPartialFloats / weights, 1, std::min(items, kTasks));
+  cut.groups = ceil_div(p.groups, std::min(p.groups, ceil_div(kTasks, cut.slices)));
+  const int64_t tasks = cut.slices * ceil_div(p.groups, cut.groups);
+  const int64_t k_cuts = std::clamp<int64_t>(ceil_div(kTasks, tasks), 1, ceil_div(s.OC_per_group, 12));
+  cut.K = ceil_div(s.OC_per_group, k_cuts);
+  return cut;
+}
+
+}  // namespace
+
+Array conv2d_backward_weight(const Array& dy_any, const Array& x_any, const Shape& w_shape,
+                             const Conv2dParams& params) {
+  check_float32("conv2d", "input", x_any);
+  const Conv2dShape s = conv2d_shape(x_any.shape(), w_shape, params);
+  check_dy(dy_any, s);
+  const Array dy = to_lanes(dy_any), x = to_lanes(x_any);
+  Array dw = Array::empty(w_shape);
+  const int64_t weights = w_shape.numel();
+  if (s.N == 0) {
+    std::fill_n(dw.data(), weights, 0.0f);
+    return dw;
+  }
+
+  const cpu::Kernels& kernels = cpu::kernels();
+  const WeightCut cut = choose_weight_cut(s, x.blocks());
+  const int64_t taps = s.KH * s.KW, J = s.IC_per_group * taps;
+  const int64_t blocks = x.blocks(), image_cuts = ceil_div(blocks, cut.images);
+  const int64_t row_cuts = ceil_div(s.OH, cut.rows), col_cuts = ceil_div(s.OW, cut.cols);
+  const int64_t items = image_cuts * row_cuts * col_cuts;
+  const int64_t group_cuts = ceil_div(params.groups, cut.groups), k_cuts = ceil_div(s.OC_per_group, cut.K);
+  const auto window_rows = [&](int64_t rows) {
+    return (rows - 1) * params.stride[0] + (s.KH - 1) * params.dilation[0] + 1;
+  };
+  const auto window_cols = [&](int64_t cols) {
+    return (cols - 1) * params.stride[1] + (s.KW - 1) * params.dilation[1] + 1;
+  };
+  Array partial = cut.slices > 1 ? Array::empty({cut.slices, weights}) : dw;
+
+  parallel_for(cut.slices * group_cuts * k_cuts, [&](int64_t task) {
+    const int64_t slice = task / (group_cuts * k_cuts);
+    const int64_t group0 = task / k_cuts % group_cuts * cut.groups, k0 = task % k_cuts * cut.K;
+    const int64_t K = std::min(cut.K, s.OC_per_group - k0);
+    const int64_t first = items * slice / cut.slices, last = items * (slice + 1) / cut.slices;
+    Scratch<float> scratch(cut.images * cut.C * window_rows(cut.rows) * window_cols(cut.cols) * kLanes);
+    Scratch<int64_t> b_j(cut.C * taps);
+    for (int64_t item = first; item < last; ++item) {
+      const int64_t block0 = item / (row_cuts * col_cuts) * cut.images;
+      const int64_t row0 = item / col_cuts % row_cuts * cut.rows, col0 = item % col_cuts * cut.cols;
+      const int64_t images = std::min(cut.images, blocks - block0);
+      const int64_t rows = std::min(cut.rows, s.OH - row0), cols = std::min(cut.cols, s.OW - col0);
+      const int64_t in_rows = window_rows(rows), in_cols = window_cols(cols);
+      for (int64_t group = group0; group < std::min(group0 + cut.groups, params.groups); ++group) {
+        const int64_t k = group * s.OC_per_group + k0;
+        for (int64_t c0 = 0; c0 < s.IC_per_group; c0 += cut.C) {
+          const int64_t C = std::min(cut.C, s.IC_per_group - c0);
+          const int64_t x_image = s.IC * s.IH * s.IW * kLanes, copy = C * in_rows * in_cols * kLanes;
+          Window window{};
+          for (int64_t i = images - 1; i >= 0; --i)  // the last one taken is the first image
+            window = take_window(
+                x.data() + (block0 + i) * x_image + (group * s.IC_per_group + c0) * s.IH * s.IW * kLanes, C,
+                s.IH, s.IW, row0 * params.stride[0] - params.pads[0], col0 * params.stride[1] - params.pads[2],
+                in_rows, in_cols, scratch.data() + i * copy);
+          int64_t* offset = b_j.data();
+          for (int64_t c = 0; c < C; ++c)
+            for (int64_t r = 0; r < s.KH; ++r)
+              for (int64_t t = 0; t < s.KW; ++t)
+                *offset++ = c * window.channel + r * params.dilation[0] * window.row +
+                            t * params.dilation[1] * window.col;
+
+          cpu::DotSweep sweep{};
+          sweep.K = K, sweep.J = C * taps;
+          sweep.images = images, sweep.rows = rows, sweep.cols = cols;
+          sweep.a = dy.data() + (((block0 * s.OC + k) * s.OH + row0) * s.OW + col0) * kLanes;
+          sweep.a_k = s.OH * s.OW * kLanes, sweep.a_image = s.OC * s.OH * s.OW * kLanes;
+          sweep.a_row = s.OW * kLanes, sweep.a_col = kLanes;
+          sweep.b = window.data;
+          sweep.b_image = window.data == scratch.data() ? copy : x_image;
+          sweep.b_row = params.stride[0] * window.row, sweep.b_col = params.stride[1] * window.col;
+          sweep.b_j = b_j.data();
+          sweep.out = partial.data() + (cut.slices > 1 ? slice * weights : 0) + k * J + c0 * taps;
+          sweep.out_k = J, sweep.out_j = 1;
+          sweep.accumulate = item > first;
+          sweep.tail = kLanes;
+          kernels.dot_sweep(sweep);
+        }
+      }
+    }
+  });
+  if (cut.slices > 1)
+    parallel_ranges(weights, 1 << 14, [&](int64_t begin, int64_t end) {
+      std::copy(partial.data() + begin, partial.data() + end, dw.data() + begin);
+      for (int64_t slice = 1; slice < cut.slices; ++slice) {
+        const float* p = partial.data() + slice * weights;
+        for (int64_t i = begin; i < end; ++i) dw.data()[i] += p[i];
+      }
+    });
+  return dw;
+}
+
+}  // namespace fastconv

@@ -1,0 +1,202 @@
+// The three products of a linear layer, none of which packs the weights.
+//
+// In lanes, x is [N/16][I][16]: spread a weight, multiply a vector of sixteen samples, four blocks at
+// a time. Forward reads w row by row, the gradient by input column by column. For the gradient by weight
+// the sums run over samples, so x and dy go back to plain (they are small beside the product) and the
+// lanes hold sixteen input features.
+#include "ops/linear.h"
+
+#include <algorithm>
+
+#include "core/arena.h"
+#include "core/thread_pool.h"
+#include "cpu/dispatch.h"
+#include "ops/check.h"
+#include "ops/layout.h"
+
+namespace fastconv {
+namespace {
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+void check_weight(const Array& w) {
+  check_float32("linear", "weight", w);
+  if (w.ndim() != 2)
+    throw ShapeError(message("[linear] weight must have 2 dimensions (out_features, in_features), got ",
+                             w.shape()));
+  if (w.dim(0) < 1 || w.dim(1) < 1)
+    throw ShapeError(message("[linear] weight has an axis of size 0: ", w.shape()));
+}
+
+void check_matrix(const char* what, const Array& x) {
+  check_float32("linear", what, x);
+  if (x.ndim() != 2)
+    throw ShapeError(message("[linear] ", what, " must have 2 dimensions (N, features), got ", x.shape(),
+                             "; insert Flatten() before the layer"));
+}
+
+// One task for every 1.5 million multiply-adds or so (about 30 microseconds): shares of `n`, whole tiles.
+int64_t share(int64_t n, int64_t macs) {
+  const int64_t tasks = std::clamp<int64_t>(macs / 1'500'000, 1, 16);
+  return std::max<int64_t>(1, ceil_div(ceil_div(n, tasks), 6) * 6);
+}
+
+const int64_t kNoOffset = 0;  // the tap table of a product: one tap, in place
+
+// y[o] = sum_i w(o, i) * x[i] over lane blocks, with w(o, i) = w[o * w_k + i * w_c].
+void product_in_lanes(Array& y, const Array& x, const float* w, int64_t w_k, int64_t w_c,
+                      const float* bias, bool relu) {
+  const int64_t I = x.dim(1), O = y.dim(1), blocks = x.blocks();
+  const int64_t cut = share(O, blocks * kLanes * I * O);
+  const cpu::Kernels& kernels = cpu::kernels();
+  parallel_for(ceil_div(O, cut), [&](int64_t task) {
+    const int64_t o = task * cut;
+    cpu::TileSweep sweep{};
+    sweep.K = std::min(cut, O - o), sweep.C = I, sweep.taps = 1, sweep.rows = 1, sweep.cols = blocks;
+    sweep.x = x.data();
+    sweep.x_c = kLanes, sweep.x_col = I * kLanes;
+    sweep.x_tap = &kNoOffset;
+    sweep.w = w + o * w_k;
+    sweep.w_k = w_k, sweep.w_c = w_c;
+    sweep.y = y.data() + o * kLanes;
+    sweep.y_k = kLanes, sweep.y_col = O * kLanes;
+    sweep.bias = bias ? bias + o : nullptr;
+    sweep.relu = relu;
+    sweep.tail = kLanes;
+    kernels.tile_sweep(sweep);
+  });
+}
+
+// Few samples, plain: each output is a dot product along w's rows, sixteen features at a time.
+Array forward_few(const Array& x, const Array& w, const float* bias, bool relu) {
+  const int64_t N = x.dim(0), I = x.dim(1), O = w.dim(0);
+  Array y = Array::empty({N, O});
+  if (N == 0) return y;
+  Scratch<int64_t> samples(N);
+  for (int64_t n = 0; n < N; ++n) samples.data()[n] = n * I;
+  const int64_t cut = share(O, N * I * O);
+  const cpu::Kernels& kernels = cpu::kernels();
+  parallel_for(ceil_div(O, cut), [&](int64_t task) {
+    const int64_t o0 = task * cut, K = std::min(cut, O - o0);
+    cpu::DotSweep sweep{};
+    sweep.K = K, sweep.J = N, sweep.images = sweep.rows = 1, sweep.cols = ceil_div(I, kLanes);
+    sweep.a = w.data() + o0 * I;
+    sweep.a_k = I, sweep.a_col = kLanes;
+    sweep.b = x.data();
+    sweep.b_col = kLanes;
+    sweep.b_j = samples.data();
+    sweep.out = y.data() + o0;
+    sweep.out_k = 1, sweep.out_j = O;
+    sweep.tail = static_cast<int>(I - (sweep.cols - 1) * kLanes);
+    kernels.dot_sweep(sweep);
+    for (int64_t n = 0; n < N; ++n)
+      for (int64_t o = o0; o < o0 + K; ++o) {
+        float& value = y.data()[n * O + o];
+        if (bias) value += bias[o];
+        if (relu && value < 0.0f) value = 0.0f;
+      }
+  });
+  return y;
+}
+
+}  // namespace
+
+Array linear_forward(const Array& x, const Array& w, const Array& b, bool relu) {
+  check_matrix("input", x);
+  check_weight(w);
+  const int64_t O = w.dim(0), I = w.dim(1);
+  if (x.dim(1) != I)
+    throw ShapeError(message("[linear] input has ", x.dim(1), " features per sample, weight expects ", I,
+                             ": input ", x.shape(), ", weight ", w.shape()));
+  if (b.defined()) {
+    check_float32("linear", "bias", b);
+    if (b.ndim() != 1 || b.dim(0) != O)
+      throw ShapeError(message("[linear] bias must have shape (", O, "), got ", b.shape()));
+  }
+  const Array weight = to_plain(w);
+  const float* bias = b.defined() ? b.data() : nullptr;
+  if (!x.in_lanes()) return forward_few(x, weight, bias, relu);
+  Array y = Array::empty({x.dim(0), O}, DType::float32, Layout::lanes);
+  if (x.dim(0) > 0) product_in_lanes(y, x, weight.data(), I, 1, bias, relu);
+  return y;
+}
+
+Array linear_backward_input(const Array& dy_any, const Array& w) {
+  check_matrix("dy", dy_any);
+  check_weight(w);
+  const int64_t O = w.dim(0), I = w.dim(1);
+  if (dy_any.dim(1) != O)
+    throw ShapeError(message("[linear] the gradient of the output has ", dy_any.dim(1),
+                             " features per sample, weight gives ", O, ": dy ", dy_any.shape(), ", weight ",
+                             w.shape()));
+  const Array dy = to_lanes(dy_any), weight = to_plain(w);
+  Array dx = Array::empty({dy.dim(0), I}, DType::float32, Layout::lanes);
+  if (dy.dim(0) > 0) product_in_lanes(dx, dy, weight.data(), 1, I, nullptr, false);
+  return as_layout(dx, dy_any.layout());
+}
+
+namespace {
+
+// Panels of 64 features: [ceil(features / 64)][N][64], the last one zero-filled.
+constexpr int64_t kPanel = 64;
+
+void to_panels(float* panels, const Array& x) {
+  const int64_t N = x.dim(0), I = x.dim(1), count = ceil_div(I, kPanel);
+  const cpu::Kernels& kernels = cpu::kernels();
+  parallel_for(count, [&](int64_t p) {
+    float* panel = panels + p * N * kPanel;
+    const int64_t width = std::min(kPanel, I - p * kPanel);
+    if (width < kPanel) std::fill_n(panel, N * kPanel, 0.0f);
+    for (int64_t n = 0; n < N; n += kLanes) {
+      const int samples = static_cast<int>(std::min(kLanes, N - n));
+      if (x.in_lanes())
+        kernels.to_plain(panel + n * kPanel, x.data() + (n / kLanes * I + p * kPanel) * kLanes, width, kPanel,
+                         samples);
+      else
+        for (int i = 0; i < samples; ++i)
+          std::copy_n(x.data() + (n + i) * I + p * kPanel, width, panel + (n + i) * kPanel);
+    }
+  });
+}
+
+}  // namespace
+
+Array linear_backward_weight(const Array& dy_any, const Array& x) {
+  check_matrix("input", x);
+  check_matrix("dy", dy_any);
+  if (x.dim(0) != dy_any.dim(0))
+    throw ShapeError(message("[linear] input and gradient must have the same number of samples: input ",
+                             x.shape(), ", dy ", dy_any.shape()));
+  const int64_t N = x.dim(0), I = x.dim(1), O = dy_any.dim(1);
+  Array dw = Array::empty({O, I});
+  if (N == 0) {
+    std::fill_n(dw.data(), O * I, 0.0f);
+    return dw;
+  }
+  const Array dy = to_plain(dy_any);
+  const int64_t panel_count = ceil_div(I, kPanel);
+  Scratch<float> panels(panel_count * N * kPanel);
+  to_panels(panels.data(), x);
+
+  const int64_t o_cut = share(O, N * O * std::min(I, kPanel)), o_cuts = ceil_div(O, o_cut);
+  const cpu::Kernels& kernels = cpu::kernels();
+  parallel_for(panel_count * o_cuts, [&](int64_t task) {
+    const int64_t p = task / o_cuts, o = task % o_cuts * o_cut;
+    const int64_t width = std::min(kPanel, I - p * kPanel);
+    cpu::TileSweep sweep{};
+    sweep.K = std::min(o_cut, O - o), sweep.C = N, sweep.taps = 1, sweep.rows = 1;
+    sweep.cols = ceil_div(width, kLanes);
+    sweep.x = panels.data() + p * N * kPanel;
+    sweep.x_c = kPanel, sweep.x_col = kLanes;
+    sweep.x_tap = &kNoOffset;
+    sweep.w = dy.data() + o;
+    sweep.w_k = 1, sweep.w_c = O;
+    sweep.y = dw.data() + o * I + p * kPanel;
+    sweep.y_k = I, sweep.y_col = kLanes;
+    sweep.tail = static_cast<int>(width - (sweep.cols - 1) * kLanes);
+    kernels.tile_sweep(sweep);
+  });
+  return dw;
+}
+
+}  // namespace fastconv

@@ -1,0 +1,414 @@
+"""What tensors do with operators and methods: arithmetic, reductions, shape and indexing.
+
+A base class of `Tensor` only, to keep tensor.py about the tape. Equal shapes and numbers go through
+the compiled core in whatever layout they are; broadcasting, reductions along axes and indexing are
+not where networks spend their time, and go through NumPy. Operations that are not finite at zero
+(division, logarithm, ...) run on plain arrays, because the empty lanes of a lane block hold zeros.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _core
+from .convert import from_numpy
+from .grad_mode import grad_mode
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
+
+    from numpy.typing import NDArray
+
+    from ._core import Array
+    from .tensor import Tensor
+
+    Operand = Tensor | NDArray[Any] | float
+    Axes = int | Sequence[int] | None
+
+__all__ = ["Arithmetic", "reshaped"]
+
+
+def reshaped(x: Array, shape: Sequence[int]) -> Array:
+    """The same elements under another shape: free, unless lanes would have to change their N."""
+    if x.layout == "lanes" and (len(shape) == 0 or shape[0] != x.shape[0]):
+        x = x.to_plain()
+    return x.reshape(shape)
+
+
+def _is_number(x: object) -> TypeGuard[float]:
+    return isinstance(x, (float, int, numbers.Real))
+
+
+def _resolve(shape: Sequence[int], count: int) -> tuple[int, ...]:
+    """Puts the missing size in the place of -1."""
+    if -1 in shape:
+        known = -math.prod(shape)
+        if known > 0 and count % known == 0 and list(shape).count(-1) == 1:
+            return tuple(count // known if size == -1 else int(size) for size in shape)
+    return tuple(int(size) for size in shape)
+
+
+def _flatten_sizes(sizes: tuple[Any, ...]) -> tuple[int, ...]:
+    """Sizes given as f(2, 3) or f((2, 3))."""
+    if len(sizes) == 1 and not isinstance(sizes[0], (int, np.integer)):
+        return tuple(sizes[0])
+    return sizes
+
+
+class Arithmetic:
+    """The operators and methods of `Tensor` that compute."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:  # what Tensor provides
+        _array: Array
+        shape: tuple[int, ...]
+        ndim: int
+        is_leaf: bool
+        requires_grad: bool
+
+        def _unary(self, array: Array, backward: Callable[[Array], Array]) -> Tensor: ...
+        def _binary(self, other: Any, array: Array, backward: Callable[[Array], Any]) -> Tensor: ...
+        def _operand(self, value: object) -> Tensor: ...
+        def _wrap(self, array: Array) -> Tensor: ...
+        def numpy(self) -> NDArray[Any]: ...
+
+    # ---- operators
+    def __add__(self, other: Operand) -> Tensor:
+        if _is_number(other):
+            return self._scale_shift(1.0, float(other))
+        a, b = self._broadcast(other)
+        return a._binary(b, _core.add(a._array, b._array), lambda dy: (dy, dy))
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Operand) -> Tensor:
+        if _is_number(other):
+            return self._scale_shift(1.0, -float(other))
+        a, b = self._broadcast(other)
+        need_b = b.requires_grad
+
+        def backward(dy: Array) -> tuple[Array, Array | None]:
+            return dy, _core.scale_shift(dy, -1.0, 0.0) if need_b else None
+
+        return a._binary(b, _core.sub(a._array, b._array), backward)
+
+    def __rsub__(self, other: Operand) -> Tensor:
+        if _is_number(other):
+            return self._scale_shift(-1.0, float(other))
+        return self._operand(other) - self
+
+    def __mul__(self, other: Operand) -> Tensor:
+        if _is_number(other):
+            return self._scale_shift(float(other), 0.0)
+        a, b = self._broadcast(other)
+        need_a, need_b = a.requires_grad, b.requires_grad
+        a_array, b_array = a._array, b._array
+
+        def backward(dy: Array) -> tuple[Array | None, Array | None]:
+            da = _core.mul(dy, b_array) if need_a else None
+            db = _core.mul(dy, a_array) if need_b else None
+            return da, db
+
+        return a._binary(b, _core.mul(a_array, b_array), backward)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Operand) -> Tensor:
+        if _is_number(other):
+            return self._scale_shift(1.0 / float(other), 0.0)
+        a, b = self._broadcast(other)
+        need_a, need_b = a.requires_grad, b.requires_grad
+        b_array = b._array.to_plain()
+        y = _core.div(a._array.to_plain(), b_array)
+
+        def backward(dy: Array) -> tuple[Array | None, Array | None]:
+            da = _core.div(dy.to_plain(), b_array)  # d(a/b)/da = 1/b, d(a/b)/db = -(a/b)/b
+            db = _core.scale_shift(_core.mul(da, y), -1.0, 0.0) if need_b else None
+            return da if need_a else None, db
+
+        return a._binary(b, y, backward)
+
+    def __rtruediv__(self, other: Operand) -> Tensor:
+        if _is_number(other):
+            return self**-1 * other
+        return self._operand(other) / self
+
+    def __neg__(self) -> Tensor:
+        return self._scale_shift(-1.0, 0.0)
+
+    def __pow__(self, exponent: float) -> Tensor:
+        if not _is_number(exponent):
+            raise TypeError("[pow] the exponent must be a number")
+        if exponent == 2:
+            return self * self._operand(self)
+        x = self.numpy()
+        return self._from_numpy(x**exponent, lambda dy: dy * exponent * x ** (exponent - 1))
+
+    def __matmul__(self, other: Operand) -> Tensor:
+        """The product of two matrices, (M, K) @ (K, N) -> (M, N)."""
+        b = self._operand(other)
+        if self.ndim != 2 or b.ndim != 2 or self.shape[1] != b.shape[0]:
+            raise _core.ShapeError(
+                f"[matmul] expected matrices (M, K) @ (K, N), got {self.shape} @ {b.shape}"
+            )
+        a_array, b_transposed = self._array, _transposed(b._array)
+        need_a, need_b = self.requires_grad, b.requires_grad
+
+        def backward(dy: Array) -> tuple[Array | None, Array | None]:
+            da = _core.linear_backward_input(dy, b_transposed) if need_a else None
+            db = _transposed(_core.linear_backward_weight(dy, a_array)) if need_b else None
+            return da, db
+
+        y = _core.linear_forward(a_array, b_transposed, None, False)
+        return self._binary(b, y, backward)
+
+    def __rmatmul__(self, other: Operand) -> Tensor:
+        return self._operand(other) @ self
+
+    # ---- in place: parameters under no_grad() are overwritten, everything else is rebound
+    def __iadd__(self, other: Operand) -> Tensor:
+        return self._in_place(self + other)
+
+    def __isub__(self, other: Operand) -> Tensor:
+        return self._in_place(self - other)
+
+    def __imul__(self, other: Operand) -> Tensor:
+        return self._in_place(self * other)
+
+    def __itruediv__(self, other: Operand) -> Tensor:
+        return self._in_place(self / other)
+
+    def copy_(self, source: Operand) -> Tensor:
+        """Overwrites the values, outside the tape. `source` broadcasts."""
+        if grad_mode.enabled and self.requires_grad:
+            raise RuntimeError(
+                "[Tensor] a tensor that requires gradients can be changed in place only under "
+                "fc.no_grad()"
+            )
+        self._array = self._array.to_plain()
+        np.copyto(self._array.numpy(), np.asarray(source), casting="same_kind")
+        return self  # type: ignore[return-value]
+
+    def fill_(self, value: float) -> Tensor:
+        """Overwrites every value with one number."""
+        return self.copy_(np.float32(value))  # type: ignore[arg-type]
+
+    def zero_(self) -> Tensor:
+        """Overwrites every value with zero."""
+        return self.fill_(0.0)
+
+    # ---- elementwise functions
+    def exp(self) -> Tensor:
+        y = _core.exp(self._array)
+        return self._unary(y, lambda dy: _core.mul(dy, y))
+
+    def log(self) -> Tensor:
+        x = self._array.to_plain()
+        return self._unary(_core.log(x), lambda dy: _core.div(dy.to_plain(), x))
+
+    def sqrt(self) -> Tensor:
+        y = _core.sqrt(self._array.to_plain())
+        return self._unary(y, lambda dy: _core.scale_shift(_core.div(dy.to_plain(), y), 0.5, 0.0))
+
+    def abs(self) -> Tensor:
+        x = self.numpy()
+        return self._from_numpy(np.abs(x), lambda dy: dy * np.sign(x))
+
+    __abs__ = abs
+
+    def clamp(self, min: float | None = None, max: float | None = None) -> Tensor:
+        """Values limited to [min, max]; the gradient passes where nothing was cut."""
+        x = self.numpy()
+        y = np.clip(x, min, max)
+        return self._from_numpy(y, lambda dy: dy * (x == y))
+
+    # ---- reductions
+    def sum(
+        self, axis: Axes = None, keepdims: bool = False, *, dim: Axes = None, keepdim: bool = False
+    ) -> Tensor:
+        """The sum over all elements, or along `axis`, an int or several. `dim` says the same."""
+        shape = self.shape
+        axis, keepdims = dim if axis is None else axis, keepdims or keepdim
+        if axis is None and not keepdims:
+            total = _core.sum(self._array)
+            return self._unary(total, lambda dy: _core.full(shape, dy.item()))
+        x = self.numpy()
+        axes = _axes(axis, len(shape))
+
+        def backward(dy: NDArray[Any]) -> NDArray[Any]:
+            return np.broadcast_to(dy.reshape(_kept(shape, axes)), shape)
+
+        return self._from_numpy(x.sum(axes, keepdims=keepdims), backward)
+
+    def mean(
+        self, axis: Axes = None, keepdims: bool = False, *, dim: Axes = None, keepdim: bool = False
+    ) -> Tensor:
+        """The mean over all elements, or along `axis`. Over the pixels of (N, C, H, W) it is fast."""
+        shape = self.shape
+        keepdims = keepdims or keepdim
+        axes = _axes(dim if axis is None else axis, len(shape))
+        if len(shape) == 4 and axes == (2, 3):
+            y = self._unary(
+                _core.adaptive_avg_pool2d_forward(self._array, (1, 1)),
+                lambda dy: _core.adaptive_avg_pool2d_backward(dy, shape),
+            )
+            return y if keepdims else y.reshape(shape[:2])
+        count = math.prod(shape[a] for a in axes)
+        total = self.sum(None if len(axes) == len(shape) else axes, keepdims)
+        return total * (1.0 / count if count else math.nan)
+
+    def max(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        """The largest element, of all or along `axis`. Equal ones share the gradient equally."""
+        return self._extreme(np.max, axis, keepdims)
+
+    def min(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        """The smallest element, of all or along `axis`."""
+        return self._extreme(np.min, axis, keepdims)
+
+    def argmax(self, axis: int | None = None) -> Tensor:
+        """The index (int64) of the first largest element, of all or along `axis`."""
+        return self._wrap(from_numpy(self.numpy().argmax(axis)))
+
+    # ---- shape
+    def reshape(self, *shape: Any) -> Tensor:
+        """The same elements in another shape; one size may be -1."""
+        sizes = _resolve(_flatten_sizes(shape), math.prod(self.shape))
+        before = self.shape
+        return self._unary(reshaped(self._array, sizes), lambda dy: reshaped(dy, before))
+
+    view = reshape
+
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+        """Joins the dimensions from `start_dim` to `end_dim` into one."""
+        shape = self.shape or (1,)
+        start, end = start_dim % len(shape), end_dim % len(shape)
+        joined = math.prod(shape[start : end + 1])
+        return self.reshape((*shape[:start], joined, *shape[end + 1 :]))
+
+    def squeeze(self, dim: int) -> Tensor:
+        """Without dimension `dim`, if its size is 1."""
+        dim %= self.ndim
+        keep = self.shape[:dim] if self.shape[dim] == 1 else self.shape[: dim + 1]
+        return self.reshape((*keep, *self.shape[dim + 1 :]))
+
+    def unsqueeze(self, dim: int) -> Tensor:
+        """With a new dimension of size 1 at `dim`."""
+        dim %= self.ndim + 1
+        return self.reshape((*self.shape[:dim], 1, *self.shape[dim:]))
+
+    def permute(self, *dims: Any) -> Tensor:
+        """The dimensions in another order (a copy)."""
+        order = _axes(_flatten_sizes(dims), self.ndim)
+        inverse = tuple(int(i) for i in np.argsort(order))
+        y = self.numpy().transpose(order).copy()
+        return self._from_numpy(y, lambda dy: dy.transpose(inverse))
+
+    def transpose(self, dim0: int, dim1: int) -> Tensor:
+        """Two dimensions exchanged (a copy)."""
+        order = list(range(self.ndim))
+        order[dim0], order[dim1] = order[dim1], order[dim0]
+        return self.permute(order)
+
+    @property
+    def T(self) -> Tensor:  # noqa: N802
+        """All dimensions reversed."""
+        return self.permute(*reversed(range(self.ndim)))
+
+    def __getitem__(self, index: Any) -> Tensor:
+        """A copy of what NumPy's indexing selects."""
+        parts = index if isinstance(index, tuple) else (index,)
+        parts = tuple(np.asarray(p) if isinstance(p, Arithmetic) else p for p in parts)
+        repeats = any(isinstance(p, (list, np.ndarray)) for p in parts)
+        shape = self.shape
+
+        def backward(dy: NDArray[Any]) -> NDArray[Any]:
+            dx = np.zeros(shape, np.float32)
+            if repeats:
+                np.add.at(dx, parts, dy)
+            else:
+                dx[parts] = dy
+            return dx
+
+        return self._from_numpy(np.array(self.numpy()[parts]), backward)
+
+    # ---- helpers
+    def _scale_shift(self, scale: float, shift: float) -> Tensor:
+        y = _core.scale_shift(self._array, scale, shift)
+        return self._unary(y, lambda dy: dy if scale == 1.0 else _core.scale_shift(dy, scale, 0.0))
+
+    def _from_numpy(self, y: Any, backward: Callable[[NDArray[Any]], NDArray[Any]]) -> Tensor:
+        """The result of a computation in NumPy, with its gradient in NumPy."""
+        return self._unary(
+            from_numpy(y), lambda dy: _core.array(np.asarray(backward(dy.numpy()), np.float32))
+        )
+
+    def _extreme(self, reduce: Callable[..., Any], axis: int | None, keepdims: bool) -> Tensor:
+        x = self.numpy()
+        axes = _axes(axis, x.ndim)
+        kept = reduce(x, axis=axes, keepdims=True)
+
+        def backward(dy: NDArray[Any]) -> NDArray[Any]:
+            chosen = x == kept
+            return chosen * (dy.reshape(kept.shape) / chosen.sum(axes, keepdims=True))
+
+        return self._from_numpy(reduce(x, axis=axes, keepdims=keepdims), backward)
+
+    def _in_place(self, result: Tensor) -> Tensor:
+        activation = self._array.layout == "lanes" or not self.is_leaf
+        if activation or (result.requires_grad and not self.requires_grad):
+            return result
+        return self.copy_(result)
+
+    def _broadcast(self, other: Operand) -> tuple[Tensor, Tensor]:
+        """Both operands in their common shape."""
+        a, b = self._operand(self), self._operand(other)
+        if a.shape == b.shape:
+            return a, b
+        try:
+            shape = np.broadcast_shapes(a.shape, b.shape)
+        except ValueError:
+            raise _core.ShapeError(
+                f"[broadcast] shapes {a.shape} and {b.shape} do not fit: aligned at the right, sizes "
+                "must be equal or 1"
+            ) from None
+        return a._expanded(shape), b._expanded(shape)
+
+    def _expanded(self, shape: tuple[int, ...]) -> Tensor:
+        before = self.shape
+        if before == shape:
+            return self  # type: ignore[return-value]
+        added = len(shape) - len(before)
+        axes = tuple(range(added)) + tuple(
+            added + i for i, size in enumerate(before) if size == 1 != shape[added + i]
+        )
+
+        def backward(dy: NDArray[Any]) -> NDArray[Any]:
+            return dy.sum(axes).reshape(before)
+
+        return self._from_numpy(np.broadcast_to(self.numpy(), shape), backward)
+
+
+def _axes(axis: Axes, ndim: int) -> tuple[int, ...]:
+    """Axes as a tuple of numbers from 0."""
+    if axis is None:
+        return tuple(range(ndim))
+    axes = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
+    for a in axes:
+        if not -ndim <= a < ndim:
+            raise IndexError(f"[Tensor] axis {a} is out of range for {ndim} dimensions")
+    return tuple(int(a) % ndim for a in axes)
+
+
+def _kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape after a reduction with keepdims."""
+    return tuple(1 if i in axes else size for i, size in enumerate(shape))
+
+
+def _transposed(matrix: Array) -> Array:
+    return from_numpy(matrix.numpy().T.copy())

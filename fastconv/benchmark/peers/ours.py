@@ -1,0 +1,96 @@
+"""fastconv itself: layers through the compiled core as the network calls them, networks through fastconv.nn.
+
+A layer's images are resident in the layout that it meets inside a network: lanes for training and for
+sixteen samples or more, plain for the forward pass of fewer.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from ..cases import Array, Conv, Task, conv_operands, images
+from . import Work, torch_style
+
+NAME = "fastconv"
+fastconv: Any = None
+core: Any = None
+
+
+def start(threads: int) -> dict[str, str]:
+    global fastconv, core
+    fastconv = importlib.import_module("fastconv")
+    core = importlib.import_module("fastconv._core")
+    fastconv.set_num_threads(threads)
+    return {"fastconv": fastconv.__version__}
+
+
+def describe() -> dict[str, str]:
+    """What the header of a table says about the build."""
+    return {"isa": core.isa(), **core.build_config()}
+
+
+def peak(seconds: float) -> float:
+    """FLOP/s of nothing but fused multiply-adds in registers, on all threads."""
+    return float(core.fma_peak(seconds))
+
+
+def configurations(task: Task, quick: bool) -> list[str]:
+    return ["lanes" if task.batch >= 16 or task.work.startswith("backward") else "plain"] if isinstance(
+        task.subject, Conv
+    ) else ["nn"]
+
+
+def prepare(task: Task, configuration: str) -> Work:
+    if isinstance(task.subject, Conv):
+        return _layer(task, task.subject, configuration == "lanes")
+
+    network = task.subject
+    model = torch_style.sequential(fastconv.nn, network)
+    torch_style.load_parameters(model, network, fastconv.Tensor)
+    if task.work == "infer":
+        model.eval()
+        x = fastconv.Tensor(images(network, task.batch)[0])
+
+        def run() -> Array:
+            with fastconv.no_grad():
+                logits: Array = model(x).numpy()
+                return logits
+
+        return Work(run, lambda: {"logits": run()})
+
+    update = torch_style.optimizer(fastconv.optim, network, model)
+    data = torch_style.batches(network, task.batch, fastconv.Tensor)
+    return torch_style.training(
+        network, model, model, update, fastconv.functional.cross_entropy, data
+    )
+
+
+def _layer(task: Task, conv: Conv, lanes: bool) -> Work:
+    def image(value: Array) -> Any:
+        array = core.array(value)
+        return array.to_lanes() if lanes else array
+
+    first, second = conv_operands(task)
+    left = image(first)
+    right = image(second) if task.work == "backward_weight" else core.array(second)
+    s, p = conv.stride, conv.padding
+    geometry = ((s, s), (p, p, p, p), (1, 1), conv.groups)
+
+    if task.work == "forward":
+
+        def run() -> Any:
+            return core.conv2d_forward(left, right, None, *geometry, False)
+
+    elif task.work == "backward_input":
+        x_shape = conv.x_shape(task.batch)
+
+        def run() -> Any:
+            return core.conv2d_backward_input(left, right, x_shape, *geometry)
+
+    else:
+
+        def run() -> Any:
+            return core.conv2d_backward_weight(left, right, conv.w_shape, *geometry)
+
+    return Work(run, lambda: {"y": run().numpy()})

@@ -1,0 +1,148 @@
+"""The other end of worker.py: starts contestants in processes of their own, and asks them in turn."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .cases import Array, Task
+
+# Loads this package by its place, under another name: the interpreter need not have fastconv, and one
+# that has another fastconv (compare.py) still runs this measuring code.
+_BOOTSTRAP = """
+import importlib, importlib.util, sys
+place = sys.argv[1]
+spec = importlib.util.spec_from_file_location(
+    "fastconv_benchmark", place + "/__init__.py", submodule_search_locations=[place])
+sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+importlib.import_module("fastconv_benchmark.worker").main()
+"""
+
+
+class RemoteError(RuntimeError):
+    """A worker answered with an error, or died. `kind` is the name of the exception there."""
+
+    def __init__(self, text: str, kind: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+class Remote:
+    """A contestant's process. `label` names it in tables, `peer` says which file it runs."""
+
+    def __init__(
+        self,
+        peer: str,
+        threads: int,
+        python: str = sys.executable,
+        environment: dict[str, str] | None = None,
+        label: str | None = None,
+    ) -> None:
+        self.label = label or peer
+        self.python = python
+        self._log = tempfile.TemporaryFile()
+        limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+        self._process = subprocess.Popen(
+            [python, "-c", _BOOTSTRAP, str(Path(__file__).parent)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env={**os.environ, **limits, **(environment or {})},
+        )
+        self._send({"do": "start", "peer": peer, "threads": threads})
+        self.libraries: dict[str, str] = {}
+
+    def started(self) -> dict[str, str]:
+        """Waits until its library is imported; the versions. RemoteError of kind ImportError when absent."""
+        self.libraries = self._receive()["libraries"]
+        return self.libraries
+
+    def configurations(self, task: Task, quick: bool) -> list[str]:
+        reply = self._ask(do="configurations", task=task.id, quick=quick)
+        return list(reply["configurations"])
+
+    def prepare(self, task: Task, configuration: str) -> tuple[int, dict[str, Array]]:
+        """A handle for burst(), and the answer."""
+        reply = self._ask(do="prepare", task=task.id, configuration=configuration)
+        return reply["handle"], {part: self._read(shape) for part, shape in reply["arrays"]}
+
+    def burst(self, handle: int, seconds: float) -> tuple[list[float], bool]:
+        """Seconds each timed call took, and whether the worker's threads came to rest afterwards."""
+        reply = self._ask(do="burst", handle=handle, seconds=seconds)
+        return reply["times"], reply["idle"]
+
+    def release(self) -> None:
+        self._ask(do="release")
+
+    def describe(self) -> dict[str, str]:
+        return dict(self._ask(do="describe")["description"])
+
+    def peak(self, seconds: float) -> float:
+        return float(self._ask(do="peak", seconds=seconds)["peak"])
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            try:
+                pipe.close()
+            except BrokenPipeError:  # it died with a request unread
+                pass
+        try:
+            self._process.wait(timeout=3)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+
+    # ------------------------------------------------------------------------------------ the line
+    def _ask(self, **request: Any) -> dict[str, Any]:
+        self._send(request)
+        return self._receive()
+
+    def _send(self, request: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._death() from None
+
+    def _receive(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise self._death()
+        reply: dict[str, Any] = json.loads(line)
+        if "error" in reply:
+            raise RemoteError(reply["error"], reply["kind"])
+        return reply
+
+    def _read(self, shape: list[int]) -> Array:
+        assert self._process.stdout is not None
+        array = np.empty(shape, np.float32)
+        view = memoryview(array.reshape(-1)).cast("B")
+        done = 0
+        while done < len(view):
+            count = self._process.stdout.readinto(view[done:])  # type: ignore[attr-defined]
+            if not count:
+                raise self._death()
+            done += count
+        return array
+
+    def _death(self) -> RemoteError:
+        status = self._process.wait()
+        self._log.seek(0)
+        last = self._log.read().decode(errors="replace").strip().splitlines()[-1:]
+        return RemoteError(f"its process ended with status {status}: {' '.join(last)}", "Died")

@@ -1,0 +1,152 @@
+"""What a run says: a header, a line a task, a summary, and the same as JSON."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from .cases import Task
+from .race import Entry, Race
+from .table import Table, milliseconds, rate, times
+from .timing import ratio
+
+TITLES = {
+    "layers": ("Convolution layers", "GFLOP/s"),
+    "train": ("Training steps: forward, backward, update", "images/s"),
+    "infer": ("Inference, from Python to a NumPy array", "images/s"),
+}
+FLOOR = 0.8  # rows under it are named in the summary
+
+
+def machine() -> dict[str, str]:
+    """The processor, what of it this process may use, and whether others use it too."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        models = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        name = models[0].partition(":")[2].strip() if models else name
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    result = {"cpu": f"{name}, {cpus} CPUs", "system": f"{platform.system()} {platform.release()}"}
+    if hasattr(os, "getloadavg"):
+        result["load"] = f"{os.getloadavg()[0]:.1f}"
+    return result
+
+
+class Report:
+    """Prints as it goes; `races` are the rows so far."""
+
+    def __init__(self, rivals: list[str], header: dict[str, str]) -> None:
+        self._rivals = rivals
+        self._header = header
+        self._suite = ""
+        self._table: Table
+        self.races: list[tuple[Race, float]] = []  # with the peak, FLOP/s, measured just before
+        self.errors: list[str] = []
+
+    def head(self) -> None:
+        width = max(map(len, self._header))
+        for key, value in self._header.items():
+            print(f"{key.ljust(width)}  {value}")
+        if float(self._header.get("load", 0)) > 0.5:
+            print("this machine is busy with something else: absolute figures and small ratios will be off")
+
+    def add(self, race: Race, peak: float) -> None:
+        if race.task.suite != self._suite:
+            self._start(race.task.suite)
+        self.races.append((race, peak))
+        ours, best = race.entries[0], race.best()
+        cells = [f"{race.task.subject.name}@{race.task.batch}"]
+        if race.task.suite == "layers":
+            cells.append(race.task.work)
+        cells += [milliseconds(ours.times.median), milliseconds(ours.times.minimum)]
+        cells += [rate(speed(race.task, ours)), f"{100 * race.task.flop / ours.times.median / peak:.0f} %"]
+        for rival in self._rivals:
+            entry = race.best(rival)
+            cells.append(rate(speed(race.task, entry)) if entry else "-")
+        cells += [best.name, times(ratio(best.times, ours.times))] if best else ["-", "-"]
+        print(self._table.row(cells), flush=True)
+
+    def fail(self, text: str) -> None:
+        """An error: the run goes on, and ends with a status of 1."""
+        self.errors.append(text)
+        print(text, flush=True)
+
+    def _start(self, suite: str) -> None:
+        title, unit = TITLES[suite]
+        columns = [("case", 16)] + ([("pass", 15)] if suite == "layers" else [])
+        columns += [("ms", -6), ("min", -6), (unit, -8), ("of peak", -7)]
+        columns += [(rival, -7) for rival in self._rivals] + [("best peer", 24), ("ratio", -6)]
+        self._suite, self._table = suite, Table(columns)
+        print(f"\n## {title}; peers in {unit}\n")
+        print(self._table.head(), flush=True)
+
+    def summary(self) -> None:
+        print()
+        for suite, (title, _) in TITLES.items():
+            races = [race for race, _ in self.races if race.task.suite == suite]
+            for rival in (None, *(self._rivals if len(self._rivals) > 1 else [])):
+                line = _summary_line(races, rival)
+                if line:
+                    print(f"{title.partition(':')[0].partition(',')[0]} against {rival or 'the best peer'}: {line}")
+        peaks = [peak / 1e9 for _, peak in self.races]
+        if peaks:
+            print(f"peak, read before every row: {min(peaks):.0f} to {max(peaks):.0f} GFLOP/s")
+        for note in dict.fromkeys(note for race, _ in self.races for note in race.failures):
+            print(f"could not take part: {note}")
+        restless = {e.remote.label for race, _ in self.races for e in race.entries if e.restless}
+        if restless:
+            print(f"threads that kept spinning after their turn: {', '.join(sorted(restless))}")
+        for text in self.errors:
+            print(f"ERROR {text}")
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "header": self._header,
+            "rows": [_row_json(race, peak) for race, peak in self.races],
+            "errors": self.errors,
+        }
+
+
+def speed(task: Task, entry: Entry) -> float:
+    """GFLOP/s of a layer, images a second of a network."""
+    return (task.flop / 1e9 if task.suite == "layers" else task.batch) / entry.times.median
+
+
+def _summary_line(races: list[Race], rival: str | None) -> str:
+    ratios = {}
+    for race in races:
+        entry = race.best(rival)
+        if entry is not None:
+            ratios[race.task] = ratio(entry.times, race.entries[0].times)
+    if not ratios:
+        return ""
+    mean = math.exp(sum(math.log(r) for r in ratios.values()) / len(ratios))
+    lowest = min(ratios, key=lambda task: ratios[task])
+    text = f"geometric mean {times(mean)}, lowest {times(ratios[lowest])} ({lowest.id})"
+    under = [f"{t.id} {times(r)}" for t, r in ratios.items() if r < FLOOR and t.batch >= 16]
+    return text + (f"; under {times(FLOOR)} at batch 16 and more: {', '.join(under)}" if under else "")
+
+
+def _row_json(race: Race, peak: float) -> dict[str, Any]:
+    ours = race.entries[0]
+    return {
+        "task": race.task.id,
+        "flop": race.task.flop,
+        "peak_flops": peak,
+        "failures": race.failures,
+        "contestants": [
+            {
+                "name": entry.remote.label,
+                "configuration": entry.configuration,
+                "seconds_median": entry.times.median,
+                "seconds_min": entry.times.minimum,
+                "seconds_by_round": entry.times.medians,
+                "ratio": ratio(entry.times, ours.times),
+                "error": entry.error,
+            }
+            for entry in race.entries
+        ],
+    }

@@ -1,0 +1,102 @@
+"""Any picture of one digit as MNIST would show it: 28x28, white ink on black."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["read_digit", "to_mnist"]
+
+_SIDE, _INK_SIDE = 28, 20  # MNIST: ink scaled into 20x20, then centred by its mass in 28x28
+_INK = 0.15  # of the full range: what counts as ink when looking for its box
+_MAX_PIXELS = 50_000_000
+
+
+def read_digit(path: str) -> tuple[NDArray[np.uint8], str]:
+    """Reads an image file; returns (28, 28) uint8 and what was done to it, in words.
+
+    Raises:
+        OSError: The file cannot be opened, or is no image.
+        ValueError: The image is blank, or too large.
+        ImportError: Pillow is not installed.
+    """
+    try:
+        from PIL import Image, ImageOps, UnidentifiedImageError
+    except ImportError:
+        raise ImportError("reading images needs Pillow: pip install 'fastconv[images]'") from None
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise ValueError(f"{path}: {image.width} x {image.height} pixels are too many for one digit")
+            upright = ImageOps.exif_transpose(image)
+            return to_mnist(_grey(upright), path)
+    except UnidentifiedImageError:
+        raise OSError(f"{path}: not an image that Pillow can read") from None
+    except (SyntaxError, EOFError, Image.DecompressionBombError) as error:  # Pillow's, for damaged files
+        raise OSError(f"{path}: damaged image ({error})") from None
+
+
+def to_mnist(grey: NDArray[np.float32], name: str = "image") -> tuple[NDArray[np.uint8], str]:
+    """A grey image (H, W) from 0 (black) to 1 (white) as MNIST prepared its digits.
+
+    Dark ink on a light ground (told by the border) is inverted. A 28x28 image is then taken as it is;
+    of any other, the ink is cut out, scaled to fit 20x20, and centred by its mass.
+    """
+    done = []
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    if np.median(border) > (grey.min() + grey.max()) / 2:
+        grey = 1 - grey
+        done.append("inverted: dark on light")
+    low, high = float(grey.min()), float(grey.max())
+    if high - low < 0.05:
+        raise ValueError(f"{name}: blank, there is no digit to read")
+    if grey.shape == (_SIDE, _SIDE):
+        return np.rint(grey * 255).astype(np.uint8), ", ".join(done)
+
+    ink = (grey - low) / (high - low)
+    rows, columns = np.flatnonzero((ink > _INK).any(axis=1)), np.flatnonzero((ink > _INK).any(axis=0))
+    box = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    scale = _INK_SIDE / max(box.shape)
+    small = _resize(box, max(1, round(box.shape[0] * scale)), max(1, round(box.shape[1] * scale)))
+    done.append(f"{grey.shape[1]}x{grey.shape[0]} cropped to the ink and scaled")
+
+    h, w = small.shape
+    mass = max(float(small.sum()), 1e-6)
+    centre_h = float((small.sum(axis=1) * np.arange(h)).sum()) / mass
+    centre_w = float((small.sum(axis=0) * np.arange(w)).sum()) / mass
+    top = min(max(round((_SIDE - 1) / 2 - centre_h), 0), _SIDE - h)
+    left = min(max(round((_SIDE - 1) / 2 - centre_w), 0), _SIDE - w)
+    digit = np.zeros((_SIDE, _SIDE), np.float32)
+    digit[top : top + h, left : left + w] = small
+    return np.rint(digit.clip(0, 1) * 255).astype(np.uint8), ", ".join(done)
+
+
+def _grey(image: Image.Image) -> NDArray[np.float32]:
+    """Luminance from 0 to 1, transparent parts on white; 16-bit and float images by their own range."""
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image, dtype=np.float32)
+        top = 65535.0 if values.max() > 1 else 1.0
+        return values.clip(0, top) / np.float32(top)
+    if image.mode in ("LA", "RGBA", "PA", "La", "RGBa") or "transparency" in image.info:
+        from PIL import Image
+
+        colours = image.convert("RGBA")
+        ground = Image.new("RGBA", colours.size, "white")
+        ground.alpha_composite(colours)
+        image = ground
+    return np.asarray(image.convert("L"), dtype=np.float32) / np.float32(255)
+
+
+def _resize(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    from PIL import Image
+
+    # Box filter when shrinking, so that thin strokes keep their weight.
+    shrinks = height < values.shape[0]
+    method = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
+    resized = Image.fromarray(np.ascontiguousarray(values)).resize((width, height), method)
+    return np.asarray(resized, dtype=np.float32)

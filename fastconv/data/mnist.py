@@ -1,0 +1,230 @@
+"""MNIST: 60,000 + 10,000 handwritten digits, 28x28 grey bytes (LeCun, Cortes and Burges, 1998)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CorruptFileError, DownloadError
+from . import idx
+
+__all__ = ["mnist"]
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.uint8]
+Split = tuple[Images, Labels]
+
+# name: SHA-256 of the file as its authors published it
+FILES = {
+    "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+CONNECT_SECONDS = 3.0  # how long an unreachable mirror may keep us waiting
+READ_SECONDS = 20.0  # the longest silence within a download
+
+
+def mnist(path: str | os.PathLike[str] | None = None, download: bool = True) -> tuple[Split, Split]:
+    """Loads MNIST, downloading it once when it is nowhere on this machine.
+
+    Looked for in `path`, `$FASTCONV_DATA/mnist`, the user's cache; then fetched into the cache from its
+    mirrors, each file checked by SHA-256.
+
+    Args:
+        path: A folder with the four IDX files, gzip-compressed or plain, or with a `mnist` folder in it.
+            When given, no other place is tried. Any data set in MNIST's format will do.
+        download: False: never touch the network.
+
+    Returns:
+        `(x_train, y_train), (x_test, y_test)`: uint8 (60000, 28, 28) with 0 background and 255 ink,
+        uint8 (60000,) labels 0-9; and the same for the 10,000 test digits.
+
+    Raises:
+        FileNotFoundError: `path` lacks a file; or nothing was found and `download` is False.
+        CorruptFileError: A file is there but damaged.
+        DownloadError: No mirror could deliver.
+
+    Example::
+
+        (x_train, y_train), (x_test, y_test) = fastconv.data.mnist()
+    """
+    folder = find(path)
+    if folder is None:
+        folder = _cache_folder()
+        if not download:
+            raise FileNotFoundError(
+                f"[mnist] not found in $FASTCONV_DATA/mnist nor {folder}, and download=False"
+            )
+        _download(folder, _missing(folder))
+    try:
+        return load(folder)
+    except CorruptFileError:
+        if path is not None or not download or folder != _cache_folder():
+            raise
+        _download(folder, list(FILES))  # in the cache: brings anew what fails its hash
+        return load(folder)
+
+
+def find(path: str | os.PathLike[str] | None = None) -> Path | None:
+    """The folder MNIST would be read from, or None when it has to be downloaded."""
+    if path is not None:
+        for folder in (Path(path), Path(path) / "mnist"):
+            if not _missing(folder):
+                return folder
+        missing = ", ".join(_missing(Path(path)))
+        raise FileNotFoundError(f"[mnist] {os.fspath(path)}: no {missing} (nor under mnist/)")
+    root = os.environ.get("FASTCONV_DATA")
+    if root and not _missing(Path(root) / "mnist"):
+        return Path(root) / "mnist"
+    cache = _cache_folder()
+    return None if _missing(cache) else cache
+
+
+def load(folder: Path) -> tuple[Split, Split]:
+    """Reads the four files of one folder; inflating runs beside each other (zlib frees the GIL)."""
+    with ThreadPoolExecutor(len(FILES)) as pool:
+        arrays = list(pool.map(lambda name: idx.read(_file(folder, name) or folder / name), FILES))
+    train, test = (arrays[0], arrays[1]), (arrays[2], arrays[3])
+    for (images, labels), prefix in ((train, "train"), (test, "t10k")):
+        _check(images, labels, f"{folder}{os.sep}{prefix}-*")
+    return train, test
+
+
+def _check(images: NDArray[Any], labels: NDArray[Any], where: str) -> None:
+    if images.ndim != 3 or images.dtype != np.uint8:
+        raise CorruptFileError(
+            f"[mnist] {where}: images are {images.shape} {images.dtype}, expected (N, H, W) uint8"
+        )
+    if labels.ndim != 1 or labels.dtype != np.uint8:
+        raise CorruptFileError(
+            f"[mnist] {where}: labels are {labels.shape} {labels.dtype}, expected (N,) uint8"
+        )
+    if len(images) != len(labels):
+        raise CorruptFileError(f"[mnist] {where}: {len(images):,} images but {len(labels):,} labels")
+
+
+def _file(folder: Path, name: str) -> Path | None:
+    """`name` in the folder, compressed or not, also as train-images.idx3-ubyte (some copies are)."""
+    plain = name.removesuffix(".gz")
+    dotted = plain.replace("-idx", ".idx")
+    return next((folder / n for n in (name, plain, dotted) if (folder / n).is_file()), None)
+
+
+def _missing(folder: Path) -> list[str]:
+    return [name for name in FILES if _file(folder, name) is None]
+
+
+def _cache_folder() -> Path:
+    import pooch
+
+    return Path(pooch.os_cache("fastconv")) / "mnist"
+
+
+# ------------------------------------------------------------------------------------- download
+
+
+def _download(folder: Path, names: list[str]) -> None:
+    """Brings files into the folder, from the first mirror that delivers."""
+    failures: list[str] = []
+    mirrors = _reachable(MIRRORS, failures)
+    for name in names:
+        for mirror in list(mirrors):
+            reason = _fetch(mirror + name, name, folder)
+            if reason is None:
+                break
+            failures.append(f"{mirror}{name}: {reason}")
+            mirrors.remove(mirror)  # last choice for the files that follow
+            mirrors.append(mirror)
+        else:
+            raise DownloadError(
+                "[mnist] could not be downloaded:\n  "
+                + "\n  ".join(failures)
+                + f"\nPut {', '.join(FILES)} from any copy of MNIST into {folder}, or name their folder "
+                "(data.mnist(path), --data DIR, or $FASTCONV_DATA with a mnist folder in it)."
+            )
+
+
+def _fetch(url: str, name: str, folder: Path) -> str | None:
+    """One file from one mirror; None, or why not. A file that fails its hash is never left behind."""
+    import logging
+
+    import pooch
+
+    logger = pooch.get_logger()
+    level = logger.level
+    logger.setLevel(logging.WARNING)  # it reports every download on stderr; the bar says it already
+    try:
+        pooch.retrieve(
+            url,
+            known_hash="sha256:" + FILES[name],
+            fname=name,
+            path=folder,
+            downloader=pooch.HTTPDownloader(
+                progressbar=_progress_bar(), timeout=(CONNECT_SECONDS, READ_SECONDS)
+            ),
+        )
+    except (OSError, ValueError) as error:  # requests' exceptions are OSErrors; a wrong hash, ValueError
+        return _reason(error)
+    finally:
+        logger.setLevel(level)
+    return None
+
+
+def _progress_bar() -> bool:
+    import sys
+
+    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _reason(error: Exception) -> str:
+    """The innermost message of a chain of wrapped network errors, in one line."""
+    text = str(error)
+    if "hash" in text and "does not match" in text:
+        return "wrong SHA-256: not the published file"
+    cause: BaseException = error
+    while cause.__cause__ or cause.__context__:
+        cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
+    lines = str(cause).strip().splitlines()
+    return lines[0] if lines else type(cause).__name__
+
+
+def _reachable(mirrors: tuple[str, ...], failures: list[str]) -> list[str]:
+    """The mirrors that answer; those that do not are noted in `failures`.
+
+    A name server that never answers can hold a thread for half a minute, whatever the timeout of the
+    connection, so each mirror is tried in a thread of its own that is not waited for. Behind a proxy
+    nothing can be said from here.
+    """
+    if getproxies().get("https"):
+        return list(mirrors)
+    outcome: dict[str, str] = {}
+
+    def knock(mirror: str) -> None:
+        try:
+            socket.create_connection((urlsplit(mirror).hostname, 443), CONNECT_SECONDS).close()
+            outcome[mirror] = ""
+        except OSError as error:
+            outcome[mirror] = f"{type(error).__name__}: {error}"
+
+    threads = [threading.Thread(target=knock, args=(mirror,), daemon=True) for mirror in mirrors]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(CONNECT_SECONDS)
+    silent = f"no answer within {CONNECT_SECONDS:g} s"
+    failures += [f"{mirror}: {outcome.get(mirror, silent)}" for mirror in mirrors if outcome.get(mirror, silent)]
+    return [mirror for mirror in mirrors if outcome.get(mirror) == ""]

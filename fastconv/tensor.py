@@ -1,0 +1,366 @@
+"""Tensor and the tape.
+
+A Tensor is an array that may take part in differentiation. While gradients are enabled, an operation
+on tensors that require them records a `Node`: its parents, and a function from the gradient of its
+result to the gradients of its parents. `Tensor.backward()` walks the nodes from the newest to the
+oldest, so that each has received all it will ever receive before it is run.
+
+Three rules keep it small and safe:
+
+* gradients travel as `_core.Array`, in whichever layout a kernel produced them;
+* kernels overwrite, the tape adds, and it adds only into arrays that it allocated itself;
+* where a parent needs no gradient a node has None, and its function does not compute one.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _core
+from .arithmetic import Arithmetic
+from .convert import as_array, check_device
+from .grad_mode import grad_mode
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
+
+    from ._core import Array
+
+    Backward = Callable[[Array], tuple[Array | None, ...]]
+
+__all__ = ["Tensor", "as_tensor", "from_dlpack", "needs_grad", "record", "unary", "wrap"]
+
+
+# -------------------------------------------------------------------------------------- the tape
+class Node:
+    """One recorded operation. `parents` are nodes, or leaf tensors, or None: no gradient wanted."""
+
+    __slots__ = ("backward", "id", "parents")
+    _ids = itertools.count()
+
+    def __init__(self, parents: tuple[Tensor | None, ...], backward: Backward) -> None:
+        self.id = next(Node._ids)  # newer than all its parents
+        self.parents: tuple[Node | Tensor | None, ...] = tuple(
+            [None if p is None or not p.requires_grad else p._node or p for p in parents]
+        )
+        self.backward: Backward | None = backward  # None once freed
+
+
+def wrap(array: Array) -> Tensor:
+    """A Tensor around an array, outside the tape."""
+    tensor = Tensor.__new__(Tensor)
+    tensor._array = array
+    tensor._node = tensor.grad = None
+    tensor.requires_grad = False
+    return tensor
+
+
+def record(array: Array, parents: tuple[Tensor | None, ...], backward: Backward) -> Tensor:
+    """The result of an operation, recorded: `backward(dy)` gives each parent a gradient or None.
+
+    A gradient may be `dy` itself or share its storage, but must not share with anything else kept.
+    """
+    tensor = Tensor.__new__(Tensor)
+    tensor._array = array
+    tensor._node = Node(parents, backward)
+    tensor.grad = None
+    tensor.requires_grad = True
+    return tensor
+
+
+def needs_grad(*tensors: Tensor | None) -> bool:
+    """Whether an operation on these is to be recorded."""
+    if grad_mode.enabled:
+        for tensor in tensors:
+            if tensor is not None and tensor.requires_grad:
+                return True
+    return False
+
+
+def unary(x: Tensor, array: Array, backward: Callable[[Array], Array]) -> Tensor:
+    """The result of an operation on `x` alone, recorded when needed."""
+    if grad_mode.enabled and x.requires_grad:
+        return record(array, (x,), lambda dy: (backward(dy),))
+    return wrap(array)
+
+
+def _run_backward(root: Node, dy: Array, retain_graph: bool) -> None:
+    arrived: dict[Node, Array] = {root: dy}  # the sum of what has reached each waiting node
+    owned: set[Node] = set()  # nodes whose sum was allocated here
+    newest_first = [(-root.id, root)]
+    while newest_first:
+        node = heapq.heappop(newest_first)[1]
+        dy = arrived.pop(node)
+        if node.backward is None:
+            raise RuntimeError(
+                "[backward] this part of the graph was freed by an earlier backward(): "
+                "pass retain_graph=True to that call to go through it again"
+            )
+        for parent, grad in zip(node.parents, node.backward(dy), strict=True):
+            if parent is None or grad is None:
+                continue
+            if isinstance(parent, Tensor):
+                _add_to_leaf(parent, grad, dy)
+            elif parent not in arrived:
+                arrived[parent] = grad
+                heapq.heappush(newest_first, (-parent.id, parent))
+            elif parent in owned:
+                _core.add_into(arrived[parent], grad)
+            else:
+                arrived[parent] = _core.add(arrived[parent], grad)
+                owned.add(parent)
+        if not retain_graph:
+            node.backward = None
+            node.parents = ()
+
+
+def _add_to_leaf(leaf: Tensor, grad: Array, dy: Array) -> None:
+    if leaf.grad is not None:
+        _core.add_into(leaf.grad._array, grad)
+        return
+    grad = grad.to_plain()
+    # From here on the user may write into it: it must not share storage with another gradient.
+    leaf.grad = wrap(grad.copy() if grad.address == dy.address else grad)
+
+
+# ------------------------------------------------------------------------------------ the tensor
+class Tensor(Arithmetic):
+    """An array of float32 (or of int64 labels, or bytes) that may require a gradient.
+
+    Args:
+        data: a NumPy array (copied), a number, nested lists, anything NumPy can read. float64
+            becomes float32.
+        requires_grad: whether gradients of results with respect to this tensor go into `grad`.
+        device: "cpu".
+
+    Attributes:
+        requires_grad: set it to False on parameters that shall stay as they are.
+        grad: None, or the sum of the gradients of all `backward()` calls so far.
+
+    Example:
+        >>> import fastconv as fc
+        >>> x = fc.Tensor([1.0, 2.0, 3.0], requires_grad=True)
+        >>> (x * x).sum().backward()
+        >>> x.grad
+        Tensor([2., 4., 6.])
+    """
+
+    __slots__ = ("__weakref__", "_array", "_node", "grad", "requires_grad")
+    __array_priority__ = 1000.0  # ndarray + Tensor is a Tensor
+
+    _array: Array
+    _node: Node | None
+    grad: Tensor | None
+    requires_grad: bool
+
+    def __init__(self, data: object, requires_grad: bool = False, device: str = "cpu") -> None:
+        check_device(device)
+        self._array = as_array(data, copy=True)
+        self._node = self.grad = None
+        self.requires_grad = False
+        self.requires_grad_(requires_grad)
+
+    # ---- what it is
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._array.shape
+
+    @property
+    def ndim(self) -> int:
+        return len(self._array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self._array.dtype)
+
+    @property
+    def device(self) -> str:
+        return "cpu"
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether the user made it, not a recorded operation."""
+        return self._node is None
+
+    def size(self, dim: int | None = None) -> Any:
+        return self.shape if dim is None else self.shape[dim]
+
+    def numel(self) -> int:
+        count = 1
+        for size in self._array.shape:
+            count *= size
+        return count
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("[Tensor] len() of a tensor without dimensions")
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        values = np.array2string(self.numpy(), separator=", ", prefix=f"{name}(")
+        dtype = "" if self._array.dtype == "float32" else f", dtype={self._array.dtype}"
+        grad = ", requires_grad=True" if self.requires_grad else ""
+        return f"{name}({values}{dtype}{grad})"
+
+    # ---- leaving fastconv
+    def numpy(self) -> NDArray[Any]:
+        """The values: memory shared with this tensor, or a copy when it is stored in lane blocks."""
+        return self._array.numpy()
+
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+        values = self._array.numpy()
+        if dtype is not None and np.dtype(dtype) != values.dtype:
+            if copy is False:
+                raise ValueError(f"[Tensor] {values.dtype} to {np.dtype(dtype)} needs a copy")
+            return values.astype(dtype)
+        return values.copy() if copy else values
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self.numpy().__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)  # kDLCPU
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.numpy(), self.requires_grad)
+
+    def item(self) -> Any:
+        """The only element, as a Python number."""
+        return self.numpy().item()
+
+    def tolist(self) -> Any:
+        return self.numpy().tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else repr(self)
+
+    # ---- devices
+    def to(self, device: object) -> Tensor:
+        check_device(device)
+        return self
+
+    def cpu(self) -> Tensor:
+        return self
+
+    def cuda(self) -> Tensor:
+        return self.to("cuda")
+
+    # ---- differentiation
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        if requires_grad and self._array.dtype != "float32":
+            raise TypeError(f"[Tensor] only float32 can require gradients, this is {self.dtype}")
+        if self._node is not None and not requires_grad:
+            raise RuntimeError("[Tensor] a recorded result always requires gradients: detach() it")
+        self.requires_grad = requires_grad
+        return self
+
+    def detach(self) -> Tensor:
+        """The same values in the same memory, outside the tape."""
+        return wrap(self._array)
+
+    @property
+    def data(self) -> Tensor:
+        """`detach()`; assigning replaces the values without recording."""
+        return wrap(self._array)
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        self._array = as_tensor(value)._array.to_plain()
+
+    def backward(self, gradient: object = None, retain_graph: bool = False) -> None:
+        """Adds the gradient of this result to `grad` of every leaf it was computed from.
+
+        Args:
+            gradient: the gradient of this tensor, of its shape; may be left out for one element.
+            retain_graph: keep what was recorded, to go through it again.
+
+        Raises:
+            RuntimeError: nothing requires a gradient, `gradient` is missing, or an earlier call freed
+                the graph.
+        """
+        if not self.requires_grad:
+            raise RuntimeError(
+                "[backward] nothing that this tensor was computed from requires gradients, "
+                "or it was computed under no_grad()"
+            )
+        if gradient is not None:
+            dy = as_tensor(gradient, "[backward] gradient")._array
+            if dy.shape != self.shape:
+                raise _core.ShapeError(
+                    f"[backward] gradient {dy.shape} must have the tensor's shape {self.shape}"
+                )
+        elif self.numel() == 1:
+            dy = _core.full(self.shape, 1.0)
+        else:
+            raise RuntimeError(
+                f"[backward] this tensor has shape {self.shape}: reduce it to one number with "
+                ".sum() or .mean(), or pass gradient="
+            )
+        if self._node is None:
+            _add_to_leaf(self, dy, dy)
+        else:
+            _run_backward(self._node, dy, retain_graph)
+
+    # ---- what Arithmetic builds on
+    _unary = unary
+    _wrap = staticmethod(wrap)
+
+    def _binary(self, other: Tensor, array: Array, backward: Backward) -> Tensor:
+        if needs_grad(self, other):
+            return record(array, (self, other), backward)
+        return wrap(array)
+
+    def _operand(self, value: object) -> Tensor:
+        return as_tensor(value)
+
+
+def _rebuild(kind: type[Tensor], values: NDArray[Any], requires_grad: bool) -> Tensor:
+    tensor = kind.__new__(kind)
+    Tensor.__init__(tensor, values, requires_grad)
+    return tensor
+
+
+# ---------------------------------------------------------------------------------- from outside
+def as_tensor(data: object, what: str = "[Tensor] value") -> Tensor:
+    """A float32 operand: a Tensor as it is, anything else converted, without a copy if possible.
+
+    Raises:
+        TypeError: for integers and bytes, whose scale only the caller knows.
+    """
+    if isinstance(data, Tensor):
+        return data
+    array = as_array(data)
+    if array.dtype != "float32":
+        came = getattr(data, "dtype", array.dtype)
+        scale = " / 255" if array.dtype == "uint8" else ""
+        raise TypeError(f"{what} must be float32, got {came}: use x.astype(np.float32){scale}")
+    return wrap(array)
+
+
+def from_dlpack(x: Any) -> Tensor:
+    """A Tensor that shares memory with another library's CPU array (float32, int64 or uint8).
+
+    Example:
+        >>> import numpy as np, fastconv as fc
+        >>> a = np.zeros(3, np.float32)
+        >>> t = fc.from_dlpack(a)
+        >>> a[0] = 5
+        >>> t
+        Tensor([5., 0., 0.])
+    """
+    return wrap(as_array(np.from_dlpack(x)))

@@ -1,0 +1,93 @@
+"""Checks what users hand to fit, evaluate and predict, before anything is computed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["check_labels", "check_lengths", "class_labels", "float_targets", "split_off"]
+
+
+def check_lengths(op: str, x: NDArray[Any], y: NDArray[Any]) -> None:
+    if y.ndim == 0 or len(x) != len(y):
+        raise ValueError(
+            f"[{op}] x has {len(x):,} samples, y has "
+            f"{len(y) if y.ndim else 'no dimension at all'}: x {x.shape}, y {y.shape}"
+        )
+
+
+def class_labels(op: str, y: NDArray[Any], ignore: int | None = None) -> NDArray[np.int64]:
+    """Class labels (N,) or (N, 1) of any integer type; everything else is refused with its reason."""
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim == 2:
+        raise ValueError(
+            f"[{op}] labels must be integers (N,), got one row of {y.shape[1]} values a sample: y "
+            f'{y.shape}; for one-hot rows use loss="categorical_crossentropy" or y.argmax(axis=1)'
+        )
+    if y.ndim != 1:
+        raise ValueError(f"[{op}] labels must be integers (N,), got y {y.shape}")
+    if y.dtype.kind not in "iu":
+        raise ValueError(
+            f"[{op}] labels must be integers, got {y.dtype}: {_first_offender(y)}; use y.astype(int) "
+            "if they are whole numbers"
+        )
+    labels = y.astype(np.int64)
+    negative = (labels < 0) & (labels != ignore)
+    if negative.any():
+        first = int(np.argmax(negative))
+        raise ValueError(f"[{op}] labels must be 0 or more: y[{first}] is {y[first]}")
+    return labels
+
+
+def check_labels(op: str, labels: NDArray[np.int64], classes: int, ignore: int | None = None) -> None:
+    """Every label must be one of the network's outputs."""
+    beyond = (labels >= classes) & (labels != ignore)
+    if beyond.any():
+        first = int(np.argmax(beyond))
+        raise ValueError(
+            f"[{op}] the network has {classes} outputs, so labels go from 0 to {classes - 1}: "
+            f"y[{first}] is {labels[first]}"
+        )
+
+
+def float_targets(op: str, y: NDArray[Any], outputs: tuple[int, ...]) -> NDArray[np.float32]:
+    """Targets with the shape of the outputs; (N,) goes with outputs (N, 1)."""
+    if y.dtype.kind not in "biuf":
+        raise ValueError(f"[{op}] targets must be numbers, got {y.dtype}")
+    targets: NDArray[np.float32] = np.ascontiguousarray(y, dtype=np.float32)
+    if targets.ndim == 1 and outputs == (1,):
+        targets = targets[:, None]
+    if targets.shape[1:] != outputs:
+        raise ValueError(
+            f"[{op}] targets must have the shape of the outputs, (N, {', '.join(map(str, outputs))}): y "
+            f"{y.shape}"
+        )
+    finite = np.isfinite(targets).reshape(len(targets), -1).all(axis=1)
+    if not finite.all():
+        first = int(np.argmin(finite))
+        raise ValueError(f"[{op}] targets must be finite: y[{first}] is {y[first]}")
+    return targets
+
+
+def split_off(
+    x: NDArray[Any], y: NDArray[Any], share: float
+) -> tuple[tuple[NDArray[Any], NDArray[Any]], tuple[NDArray[Any], NDArray[Any]]]:
+    """The last `share` of the samples, before any shuffling, for validation (Keras's rule)."""
+    if not 0 < share < 1:
+        raise ValueError(f"[fit] validation_split must be between 0 and 1, got {share}")
+    cut = int(len(x) * (1 - share))
+    if cut == 0 or cut == len(x):
+        raise ValueError(f"[fit] validation_split={share} of {len(x)} samples leaves one side empty")
+    return (x[:cut], y[:cut]), (x[cut:], y[cut:])
+
+
+def _first_offender(y: NDArray[Any]) -> str:
+    """The first value that is no whole number, else the first of all."""
+    first = 0
+    if y.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            first = int(np.argmax(y != np.floor(y)))  # NaN differs from itself
+    return f"y[{first}] is {y[first]}" if len(y) else "y is empty"

@@ -1,0 +1,96 @@
+"""The network as training sees it: without the final softmax that the loss takes the place of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import nn
+from ..errors import ShapeError
+from ..grad_mode import no_grad
+from ..tensor import Tensor
+
+__all__ = ["Network", "takes_signals"]
+
+
+class Network:
+    """A model whose outputs are logits, whether or not it ends in softmax (or sigmoid).
+
+    As a context manager it makes the final layer of type `head` pass its input through, if the model
+    ends in one, so that the loss sees logits and can be computed in its stable form; the numbers are the
+    same. The model is as it was when the block ends.
+
+    Args:
+        model: The user's network.
+        head: `nn.Softmax`, `nn.Sigmoid`, or None.
+        sample: A small batch, to see what comes out.
+        op: The method at work, for messages.
+    """
+
+    def __init__(self, model: nn.Module, head: type[nn.Module] | None, sample: Tensor, op: str) -> None:
+        self.model = model
+        self._head: nn.Module | None = None
+        heads = [m for m in model.modules() if isinstance(m, head)] if head is not None else []
+        outputs = self._try(sample, op)
+        for candidate in heads:
+            passed: list[Tensor] = []
+            candidate.forward = _passing(passed)  # type: ignore[method-assign]
+            try:
+                # Only what comes out last, untouched, is the head; softmax inside a network stays.
+                if any(self._try(sample, op) is x for x in passed):
+                    self._head = candidate
+            finally:
+                del candidate.forward
+        self.output_shape = outputs.shape[1:]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.model(x)
+        return outputs
+
+    def __enter__(self) -> Network:
+        if self._head is not None:
+            self._head.forward = _passing([])  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._head is not None:
+            del self._head.forward
+
+    def _try(self, sample: Tensor, op: str) -> Tensor:
+        modes = [(module, module.training) for module in self.model.modules()]
+        self.model.eval()
+        try:
+            with no_grad():
+                outputs = self.model(sample)
+        except ShapeError as error:
+            raise ShapeError(f"{error}{_channels_last_hint(sample)}") from None
+        finally:
+            for module, training in modes:
+                module.training = training
+        if not isinstance(outputs, Tensor):
+            raise TypeError(f"[{op}] the model must return one Tensor, got {type(outputs).__name__}")
+        return outputs
+
+
+def takes_signals(model: nn.Module) -> bool:
+    """Whether the first layer works on (N, C, L), so that a three-dimensional x is not images."""
+    leaves = (module for module in model.modules() if not any(True for _ in module.children()))
+    first = next(leaves, None)
+    return isinstance(first, (nn.Conv1d, nn.BatchNorm1d))
+
+
+def _passing(passed: list[Tensor]) -> Any:
+    def forward(x: Tensor) -> Tensor:
+        passed[:] = [x]
+        return x
+
+    return forward
+
+
+def _channels_last_hint(sample: Tensor) -> str:
+    shape = sample.shape
+    if len(shape) == 4 and shape[3] in (1, 3, 4) and shape[1] > 4:
+        return (
+            f". x looks like (N, H, W, C), {shape[1:]} a sample; fastconv takes (N, C, H, W): "
+            "x.transpose(0, 3, 1, 2)"
+        )
+    return ""

@@ -1,0 +1,306 @@
+"""fit, evaluate and predict: the loops behind Keras's three verbs, on any Module."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.loader import Loader
+from ..errors import TrainingDiverged
+from ..grad_mode import no_grad
+from .callbacks import CallbackList
+from .inputs import check_lengths, split_off
+from .interrupt import DeferredInterrupt
+from .network import Network, takes_signals
+from .objectives import Metric, Objective, make_metrics, make_objective, make_optimizer
+from .progress import Progress, format_logs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..data.transforms import Transform
+    from ..nn import Module
+    from ..optim import Optimizer
+    from ..tensor import Tensor
+
+__all__ = ["Compiled", "History", "Run", "compile", "evaluate", "fit", "predict"]
+
+EVALUATION_BATCH = 256  # the default where no gradient is computed; results do not depend on it
+
+
+@dataclass
+class Compiled:
+    """What `compile` made of its arguments."""
+
+    optimizer: Optimizer
+    objective: Objective
+    metrics: dict[str, Metric]
+
+
+@dataclass
+class History:
+    """What `fit` returns: `history["loss"]`, `["accuracy"]`, `["val_loss"]`, ...: one value an epoch."""
+
+    history: dict[str, list[float]] = field(default_factory=dict)
+    epoch: list[int] = field(default_factory=list)  # counting from 0
+
+    def append(self, epoch: int, logs: dict[str, float]) -> None:
+        self.epoch.append(epoch)
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(value)
+
+
+@dataclass
+class Run:
+    """One call of `fit` in progress, as callbacks see it."""
+
+    model: Module
+    compiled: Compiled
+    epochs: int
+    history: History
+    epoch: int = 0  # the epoch under way, from 0
+    step: int = 0  # optimiser steps taken, over all epochs
+    stopping: bool = False
+
+    @property
+    def optimizer(self) -> Optimizer:
+        return self.compiled.optimizer
+
+    def stop(self) -> None:
+        """Ends training after the current step, as if it were the last of the last epoch."""
+        self.stopping = True
+
+
+class _Means:
+    """Running means of loss and metrics over the samples seen."""
+
+    def __init__(self, compiled: Compiled) -> None:
+        self._objective, self._metrics = compiled.objective, compiled.metrics
+        self._samples = 0
+        self._sums = dict.fromkeys(("loss", *compiled.metrics), 0.0)
+
+    def add(self, loss: float, outputs: Tensor, targets: NDArray[Any]) -> None:
+        samples = len(targets)
+        self._samples += samples
+        self._sums["loss"] += self._objective.mean(loss, samples) * samples
+        for name, metric in self._metrics.items():
+            self._sums[name] += metric(outputs, targets)
+
+    def logs(self, prefix: str = "") -> dict[str, float]:
+        return {prefix + name: total / self._samples for name, total in self._sums.items()}
+
+
+def compile(  # noqa: A001  (Keras's name)
+    model: Module,
+    optimizer: Any = "rmsprop",
+    loss: Any = "sparse_categorical_crossentropy",
+    metrics: Sequence[Any] | None = None,
+) -> None:
+    """See `nn.Module.compile`."""
+    objective = make_objective(loss)
+    model._compiled = Compiled(
+        make_optimizer(optimizer, model), objective, make_metrics(metrics or (), objective)
+    )
+
+
+def fit(
+    model: Module,
+    x: Any,
+    y: Any = None,
+    epochs: int = 1,
+    batch_size: int = 32,
+    validation_data: tuple[Any, Any] | Loader | None = None,
+    validation_split: float = 0.0,
+    shuffle: bool = True,
+    verbose: int = 1,
+    callbacks: Sequence[Any] | None = None,
+    initial_epoch: int = 0,
+    transform: Transform | Sequence[Transform] | None = None,
+) -> History:
+    """See `nn.Module.fit`."""
+    compiled = _compiled(model, "fit")
+    if epochs < 1 or not 0 <= initial_epoch <= epochs:
+        raise ValueError(
+            f"[fit] expected epochs >= 1 and 0 <= initial_epoch <= epochs, got epochs={epochs}, "
+            f"initial_epoch={initial_epoch}"
+        )
+    if validation_split:
+        if validation_data is not None:
+            raise ValueError("[fit] give validation_data or validation_split, not both")
+        x, y = np.asarray(x), np.asarray(y)
+        check_lengths("fit", x, y)
+        (x, y), validation_data = split_off(x, y, validation_split)
+    loader = _loader(model, "fit", x, y, batch_size, shuffle, transform)
+    network = Network(model, compiled.objective.head, loader.sample(), "fit")
+    loader = _with_targets(loader, "fit", compiled, network)
+    validation = None
+    if validation_data is not None:
+        pair = (validation_data, None) if isinstance(validation_data, Loader) else validation_data
+        validation = _loader(model, "fit: validation_data", *pair, max(batch_size, EVALUATION_BATCH))
+        validation = _with_targets(validation, "fit: validation_data", compiled, network)
+
+    run = Run(model, compiled, epochs, History(), initial_epoch, initial_epoch * len(loader))
+    model.history = run.history
+    unit = "images" if loader.x.ndim == 4 else "samples"
+    progress = Progress(verbose, epochs, loader.samples, initial_epoch, unit)
+    watchers = CallbackList(callbacks or ())
+    with _modes_kept(model), network, DeferredInterrupt() as interrupt:
+        try:
+            watchers.train_begin(run)
+            for run.epoch in range(initial_epoch, epochs):
+                progress.epoch_begin(run.epoch)
+                watchers.epoch_begin(run.epoch)
+                logs = _train_epoch(run, network, loader, watchers, progress, interrupt)
+                progress.training_end()
+                if validation is not None:
+                    logs |= _evaluate(network, compiled, validation).logs("val_")
+                run.history.append(run.epoch, logs)
+                progress.epoch_end(logs)
+                watchers.epoch_end(run.epoch, logs)
+                interrupt.check()
+                if run.stopping:
+                    break
+        finally:
+            progress.close()
+            watchers.train_end()
+    return run.history
+
+
+def _train_epoch(
+    run: Run,
+    network: Network,
+    loader: Loader,
+    watchers: CallbackList,
+    progress: Progress,
+    interrupt: DeferredInterrupt,
+) -> dict[str, float]:
+    objective, optimizer = run.compiled.objective, run.optimizer
+    means = _Means(run.compiled)
+    run.model.train()
+    for images, targets in loader:
+        optimizer.zero_grad()
+        outputs = network(images)
+        loss = objective.loss(outputs, targets)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise TrainingDiverged(_why_diverged(run, value, loader))
+        loss.backward()
+        optimizer.step()
+        means.add(value, outputs, targets)
+        logs = means.logs()
+        progress.batch_end(len(targets), logs)
+        watchers.batch_end(run.step, logs)
+        run.step += 1
+        interrupt.check()
+        if run.stopping:
+            break
+    return means.logs()
+
+
+def evaluate(
+    model: Module, x: Any, y: Any = None, batch_size: int = EVALUATION_BATCH, verbose: int = 0
+) -> float | tuple[float, ...]:
+    """See `nn.Module.evaluate`."""
+    compiled = _compiled(model, "evaluate")
+    loader = _loader(model, "evaluate", x, y, batch_size)
+    network = Network(model, compiled.objective.head, loader.sample(), "evaluate")
+    loader = _with_targets(loader, "evaluate", compiled, network)
+    with _modes_kept(model), network:
+        logs = _evaluate(network, compiled, loader).logs()
+    if verbose:
+        print(format_logs(logs))
+    values = tuple(logs.values())
+    return values[0] if len(values) == 1 else values
+
+
+def predict(model: Module, x: Any, batch_size: int = EVALUATION_BATCH, verbose: int = 0) -> NDArray[np.float32]:
+    """See `nn.Module.predict`."""
+    compiled: Compiled | None = getattr(model, "_compiled", None)
+    objective = compiled.objective if compiled is not None else None
+    loader = _loader(model, "predict", x, None, batch_size)
+    network = Network(model, objective.head if objective else None, loader.sample(), "predict")
+    parts = []
+    with _modes_kept(model), network, no_grad():
+        model.eval()
+        for images, _ in loader:
+            outputs = network(images)
+            parts.append((objective.activate(outputs) if objective else outputs).numpy())
+    return np.concatenate(parts)
+
+
+def _evaluate(network: Network, compiled: Compiled, loader: Loader) -> _Means:
+    means = _Means(compiled)
+    network.model.eval()
+    with no_grad():
+        for images, targets in loader:
+            outputs = network(images)
+            means.add(compiled.objective.loss(outputs, targets).item(), outputs, targets)
+    return means
+
+
+def _compiled(model: Module, op: str) -> Compiled:
+    compiled = getattr(model, "_compiled", None)
+    if not isinstance(compiled, Compiled):
+        raise RuntimeError(
+            f"[{op}] call compile first, for instance model.compile(optimizer='rmsprop', "
+            "loss='sparse_categorical_crossentropy', metrics=['accuracy'])"
+        )
+    return compiled
+
+
+def _loader(
+    model: Module,
+    op: str,
+    x: Any,
+    y: Any,
+    batch_size: int,
+    shuffle: bool = False,
+    transform: Transform | Sequence[Transform] | None = None,
+) -> Loader:
+    if isinstance(x, Loader):
+        if y is not None:
+            raise ValueError(f"[{op}] a Loader brings its targets itself: y must be None")
+        return x
+    if y is None and op != "predict":
+        raise ValueError(f"[{op}] y is missing: one target a sample")
+    if y is not None:
+        check_lengths(op, np.asarray(x), np.asarray(y))
+    return Loader(x, y, batch_size, shuffle, transform=transform, channel_axis=not takes_signals(model))
+
+
+def _with_targets(loader: Loader, op: str, compiled: Compiled, network: Network) -> Loader:
+    """The same loader with its targets checked and in the type the loss takes."""
+    checked = copy.copy(loader)
+    checked.y = compiled.objective.targets(op, loader.y, network.output_shape)
+    return checked
+
+
+@contextmanager
+def _modes_kept(model: Module) -> Iterator[None]:
+    """Leaves every module in training or evaluation mode as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _why_diverged(run: Run, loss: float, loader: Loader) -> str:
+    rate = run.optimizer.param_groups[0]["lr"]
+    where = f"[fit] the loss became {loss} in step {run.step} (epoch {run.epoch + 1})"
+    if loader.x.dtype != np.uint8 and not np.isfinite(loader.x).all():
+        first = int(np.argmin(np.isfinite(loader.x).reshape(len(loader.x), -1).all(axis=1)))
+        return f"{where}: x[{first}] holds NaN or infinity"
+    for name, parameter in run.model.named_parameters():
+        if not np.isfinite(parameter.numpy()).all():
+            return f"{where}: {name} is no longer finite; lower the learning rate (now {rate:g})"
+    return f"{where}: the outputs overflowed; lower the learning rate (now {rate:g})"
+

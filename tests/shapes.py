@@ -1,0 +1,193 @@
+"""Named convolution cases: edges first, then layers of real networks, scaled down for a quick oracle.
+
+Cases taken from oneDNN's regression list (tests/benchdnn/inputs/conv) are written in its own shape strings,
+one bug of a real SIMD library each.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from tests.reference import Pads, Pair, output_size
+
+
+@dataclass(frozen=True)
+class Conv:
+    """x (N, IC, IH, IW), w (OC, IC/groups, KH, KW); pads (top, bottom, left, right)."""
+
+    name: str
+    x: tuple[int, int, int, int]
+    OC: int
+    kernel: Pair = (3, 3)
+    stride: Pair = (1, 1)
+    pads: Pads = (0, 0, 0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    @property
+    def w(self) -> tuple[int, int, int, int]:
+        return (self.OC, self.x[1] // self.groups, *self.kernel)
+
+    @property
+    def y(self) -> tuple[int, int, int, int]:
+        top, bottom, left, right = self.pads
+        OH = output_size(self.x[2], self.kernel[0], self.stride[0], top + bottom, self.dilation[0])
+        OW = output_size(self.x[3], self.kernel[1], self.stride[1], left + right, self.dilation[1])
+        return (self.x[0], self.OC, OH, OW)
+
+    @property
+    def geometry(self) -> tuple[Pair, Pads, Pair, int]:
+        """What follows the arrays in every conv2d function: stride, pads, dilation, groups."""
+        return (self.stride, self.pads, self.dilation, self.groups)
+
+
+def same(p: int) -> Pads:
+    return (p, p, p, p)
+
+
+def onednn(text: str) -> Conv:
+    """A case from oneDNN's shape string: a missing w is h and the other way round, dilation counts
+    from 0, and the bottom and right pads are what the output size implies (none where rows stay unread)."""
+    given = {key: int(value) for key, value in re.findall(r"([a-z]+)(\d+)", text)}
+
+    def both(key: str, default: int) -> Pair:
+        h, w = given.get(key + "h"), given.get(key + "w")
+        if h is None and w is None:
+            return (default, default)
+        return (w if h is None else h, h if w is None else w)  # type: ignore[return-value]
+
+    size, out, kernel, stride = both("i", 1), both("o", 1), both("k", 1), both("s", 1)
+    before, holes = both("p", 0), both("d", 0)
+    dilation = (holes[0] + 1, holes[1] + 1)
+    after = [
+        max(0, (out[i] - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1 - size[i] - before[i])
+        for i in (0, 1)
+    ]
+    case = Conv(
+        text.replace(" ", "_"),
+        (given.get("mb", 2), given["ic"], *size),
+        given["oc"],
+        kernel,
+        stride,
+        (before[0], after[0], before[1], after[1]),
+        dilation,
+        given.get("g", 1),
+    )
+    assert case.y[2:] == out, f"{text}: the shape string says {out}, the formula {case.y[2:]}"
+    return case
+
+
+EDGES = [
+    Conv("one_pixel", (1, 1, 1, 1), 1, (1, 1)),
+    Conv("one_output", (3, 2, 3, 3), 5),
+    Conv("batch_1", (1, 3, 9, 9), 4, pads=same(1)),
+    Conv("batch_15", (15, 3, 6, 7), 5),
+    Conv("batch_16", (16, 3, 6, 7), 5),
+    Conv("batch_17", (17, 3, 6, 7), 5),
+    Conv("batch_33", (33, 2, 5, 6), 3, pads=same(1)),
+    Conv("channel_tails", (17, 7, 6, 6), 13),
+    Conv("many_channels", (2, 150, 5, 5), 37, pads=same(1)),
+    Conv("many_channels_1x1", (17, 300, 2, 3), 65, (1, 1)),
+    Conv("width_tails", (17, 2, 3, 31), 3),
+    Conv("row_kernel", (16, 3, 4, 20), 5, (1, 7), pads=(0, 0, 3, 3)),
+    Conv("column_kernel", (16, 3, 20, 4), 5, (7, 1), pads=(3, 3, 0, 0)),
+    Conv("even_kernel_same", (5, 3, 7, 8), 4, (4, 2), pads=(1, 2, 0, 1)),
+    Conv("pad_one_side", (17, 2, 5, 6), 3, pads=(2, 0, 0, 2)),
+    Conv("pad_beyond_kernel", (4, 2, 3, 3), 3, (2, 2), pads=(5, 4, 3, 6)),
+    Conv("stride_2_same", (16, 3, 8, 8), 4, stride=(2, 2), pads=(0, 1, 0, 1)),
+    Conv("stride_mixed", (17, 2, 11, 13), 4, stride=(3, 2), pads=same(1)),
+    Conv("stride_over_kernel", (16, 2, 11, 9), 3, (2, 1), stride=(4, 3)),
+    Conv("dilation", (17, 3, 11, 12), 4, pads=(2, 2, 3, 3), dilation=(2, 3)),
+    Conv("dilation_stride", (3, 2, 14, 15), 4, stride=(2, 3), pads=(3, 1, 2, 4), dilation=(3, 2)),
+    Conv("groups_2", (17, 6, 7, 7), 10, pads=same(1), groups=2),
+    Conv("groups_tails", (16, 15, 6, 5), 21, stride=(2, 1), pads=same(1), groups=3),
+    Conv("depthwise", (17, 19, 7, 6), 19, pads=same(1), groups=19),
+    Conv("depthwise_stride_2", (5, 12, 9, 9), 12, stride=(2, 2), pads=same(1), groups=12),
+    Conv("depthwise_multiplier", (16, 5, 6, 6), 15, pads=same(1), groups=5),
+    Conv("depthwise_dilation", (3, 6, 9, 9), 6, pads=same(2), dilation=(2, 2), groups=6),
+]
+
+NETWORKS = [
+    Conv("lenet_c1", (33, 1, 28, 28), 6, (5, 5)),
+    Conv("lenet_c2", (33, 6, 12, 12), 16, (5, 5)),
+    Conv("lenet_c3", (17, 16, 5, 5), 120, (5, 5)),
+    Conv("keras_convnet_1", (16, 1, 28, 28), 32),
+    Conv("keras_convnet_2", (16, 32, 13, 13), 64),
+    Conv("keras_convnet_3", (17, 64, 5, 5), 128),
+    Conv("cifar_1", (16, 3, 32, 32), 16, pads=same(1)),
+    Conv("cifar_down", (17, 16, 16, 16), 32, stride=(2, 2), pads=same(1)),
+    Conv("alexnet_1", (2, 3, 63, 63), 24, (11, 11), stride=(4, 4), pads=same(2)),
+    Conv("alexnet_2", (16, 12, 13, 13), 24, (5, 5), pads=same(2)),
+    Conv("vgg", (16, 24, 14, 14), 24, pads=same(1)),
+    Conv("vgg_last", (3, 128, 7, 7), 96, pads=same(1)),
+    Conv("resnet_1", (16, 3, 40, 40), 16, (7, 7), stride=(2, 2), pads=same(3)),
+    Conv("resnet_shortcut", (16, 32, 14, 14), 64, (1, 1), stride=(2, 2)),
+    Conv("resnet_bottleneck", (3, 64, 7, 7), 256, (1, 1)),
+    Conv("mobilenet_depthwise", (16, 32, 14, 14), 32, pads=same(1), groups=32),
+    Conv("mobilenet_depthwise_down", (1, 48, 15, 15), 48, stride=(2, 2), pads=same(1), groups=48),
+    Conv("mobilenet_expand", (16, 24, 7, 7), 144, (1, 1)),
+    Conv("tiny_vgg", (4, 3, 24, 24), 10),
+]
+
+ONEDNN = [
+    onednn(text)
+    for text in (
+        "mb2 ic16 ih7 oc16 oh7 kh5 ph2",  # the kernel nearly covers the input
+        "ic8 oc8 ih41 oh16 kh10 sh2 ph0 iw79 ow75 kw5 sw1 pw0",  # strides differ
+        "ic8 oc8 ih79 oh75 kh5 sh1 ph0 iw41 ow16 kw10 sw2 pw0",
+        "ic2 ih1 iw9 oc3 oh1 ow4 kh1 kw3 sh1 sw2",
+        "ic32 oc32 ih7 oh11 kh3 ph2",  # bottom pad larger than the kernel
+        "ic1 oc2 ih3 oh10 kh2 dh1 ph4",
+        "ic8 oc8 ih1 oh16 kh2 ph1",  # huge right pad
+        "ic128 oc256 ih1 oh1 kh3 sh2 ph1",  # input smaller than the stride
+        "g2 ic4 oc16 ih8 oh6 kh3",
+        "g2 ic22 oc32 ih8 oh6 kh3",
+        "g2 ic6 oc16 ih5 oh5 kh1",
+        "ic9 oc3 ih32 oh10 kh5 sh3 ph1",
+        "ic2 ih10 iw8 oc4 oh10 ow4 kh1 kw1 sh1 sw2",
+        "ic16 oc16 ih2 oh1 kh1 sh3",  # rows never read: dx is 0 there
+        "ic16 oc16 ih3 oh1 kh2 sh3",
+        "ic3 ih32 oc51 oh16 kh7 sh2 ph3",  # output channels not a multiple of the vector
+        "ic16 ih1 oc16 oh2 kh3 dh1 ph1",  # dilated kernel that meets only padding
+        "ic1 oc16 ih1 oh1 kh1 iw1 ow29 kw14 pw28 dw1 dh0 ph0",
+        "ic1 oc16 ih123 oh121 kh3",  # read past the end of the source
+        "ic1 oc16 ih124 oh122 kh3",
+        "ic2 oc16 ih16 oh16 kh3 ph1",
+        "ic2 oc16 ih10 oh10 kh3 ph1",
+        "ic3 oc64 ih25 oh18 kh8",
+        "ic3 oc64 ih25 oh18 kh8 iw20 ow1 kw20",  # the kernel spans the width
+        "g2 ic16 oc16 ih3 oh3 kh1 iw128 ow108 kw21",  # very wide kernels
+        "g2 ic16 oc16 ih3 oh3 kh1 iw80 ow80 kw31 ph0 pw15",
+        "ic64 oc16 ih31 oh32 kh1 ph0",  # 1x1 with a bottom pad
+        "ic16 oc16 ih4 oh2 kh2 sh4 ph1",
+        "ic16 oc16 ih4 oh2 kh2 sh4 ph1 iw6 ow7 kw2 sw1 pw1",  # the filter meets both pads
+        "g113 ic113 ih1 oc113 oh1 kh3 ph1",  # depthwise channel tails
+        "g184 ic184 ih1 oc184 oh1 kh3 ph1",
+        "g50 ic50 oc50 ih28 oh26 kh3",
+        "ic1 oc6 ih28 oh24 kh5",
+        "ic6 oc12 ih12 oh8 kh5",
+    )
+]
+
+CONVS = EDGES + NETWORKS + ONEDNN
+# A few of every kind, for tests that only need variety.
+CONVS_SHORT = [
+    case
+    for case in CONVS
+    if case.name
+    in {
+        "batch_1",
+        "batch_17",
+        "channel_tails",
+        "pad_one_side",
+        "stride_mixed",
+        "dilation_stride",
+        "groups_tails",
+        "depthwise",
+        "lenet_c1",
+        "lenet_c2",
+        "keras_convnet_3",
+        "resnet_shortcut",
+    }
+]

@@ -1,0 +1,189 @@
+"""Convolution: forward, by input, by weight; every named case on every instruction set and layout."""
+
+from __future__ import annotations
+
+from functools import cache
+from math import prod
+from types import SimpleNamespace
+from zlib import crc32
+
+import numpy as np
+import pytest
+
+from fastconv import _core
+from tests import reference
+from tests.shapes import CONVS, CONVS_SHORT, Conv
+from tests.support import (
+    FIXED_WIDTH_ISAS,
+    LAYOUTS,
+    array,
+    assert_close,
+    assert_same_bits,
+    dirty_arena,
+    empty_lanes,
+    integers,
+    numpy,
+    uniform,
+)
+
+every_case = pytest.mark.parametrize("case", CONVS, ids=lambda case: case.name)
+some_cases = pytest.mark.parametrize("case", CONVS_SHORT, ids=lambda case: case.name)
+
+
+@cache
+def problem(case: Conv) -> SimpleNamespace:
+    """Operands of a case and the oracle's answers, made once for all instruction sets."""
+    rng = np.random.default_rng(crc32(case.name.encode()))
+    x, w, b, dy = (uniform(rng, *shape) for shape in (case.x, case.w, (case.OC,), case.y))
+    return SimpleNamespace(
+        x=x,
+        w=w,
+        b=b,
+        dy=dy,
+        y=reference.conv2d(x, w, None, *case.geometry),
+        dx=reference.conv2d_backward_input(dy, w, case.x, *case.geometry),
+        dw=reference.conv2d_backward_weight(dy, x, case.w, *case.geometry),
+    )
+
+
+@every_case
+def test_forward(case: Conv, layout: str, isa: str) -> None:
+    p, K = problem(case), prod(case.w[1:])
+    x, w, b = array(p.x, layout), array(p.w), array(p.b)
+    assert tuple(_core.conv2d_output_shape(case.x, case.w, *case.geometry)) == case.y
+    y = _core.conv2d_forward(x, w, None, *case.geometry, False)
+    assert (y.layout, y.shape, y.dtype) == (layout, case.y, "float32")
+    assert_close(numpy(y), p.y, K)
+    biased = p.y + p.b[:, None, None]
+    assert_close(numpy(_core.conv2d_forward(x, w, b, *case.geometry, False)), biased, K + 1)
+    rectified = np.maximum(biased, 0)
+    assert_close(numpy(_core.conv2d_forward(x, w, b, *case.geometry, True)), rectified, K + 1)
+
+
+@every_case
+def test_backward_input(case: Conv, layout: str, isa: str) -> None:
+    p = problem(case)
+    dx = _core.conv2d_backward_input(array(p.dy, layout), array(p.w), case.x, *case.geometry)
+    assert (dx.layout, dx.shape) == ("lanes", case.x)
+    assert_close(numpy(dx), p.dx, case.OC // case.groups * prod(case.kernel))
+    assert not empty_lanes(dx).any(), "empty lanes of a gradient are zero"
+
+
+@every_case
+def test_backward_weight(case: Conv, layout: str, isa: str) -> None:
+    p = problem(case)
+    dw = _core.conv2d_backward_weight(
+        array(p.dy, layout), array(p.x, layout), case.w, *case.geometry
+    )
+    assert (dw.layout, dw.shape) == ("plain", case.w)
+    assert_close(numpy(dw), p.dw, case.y[0] * prod(case.y[2:]))
+
+
+@some_cases
+def test_mixed_layouts(case: Conv, isa: str) -> None:
+    """A gradient in lanes meets a plain input, and the other way round."""
+    p = problem(case)
+    for one, other in (LAYOUTS, LAYOUTS[::-1]):
+        dw = _core.conv2d_backward_weight(
+            array(p.dy, one), array(p.x, other), case.w, *case.geometry
+        )
+        assert_close(numpy(dw), p.dw, case.y[0] * prod(case.y[2:]))
+
+
+@some_cases
+def test_outputs_are_written_whole(case: Conv, layout: str, isa: str) -> None:
+    """Freed memory full of NaN must not shine through, not even into empty lanes."""
+    p = problem(case)
+    x, w, dy = array(p.x, layout), array(p.w), array(p.dy, layout)
+    for _ in range(2):
+        dirty_arena()
+        y = _core.conv2d_forward(x, w, None, *case.geometry, False)
+        dx = _core.conv2d_backward_input(dy, w, case.x, *case.geometry)
+        dw = _core.conv2d_backward_weight(dy, x, case.w, *case.geometry)
+        assert_close(numpy(y), p.y, prod(case.w[1:]))
+        if layout == "lanes":
+            assert np.isfinite(empty_lanes(y)).all()
+        assert_close(numpy(dx), p.dx, case.OC // case.groups * prod(case.kernel))
+        assert not empty_lanes(dx).any()
+        assert_close(numpy(dw), p.dw, case.y[0] * prod(case.y[2:]))
+
+
+@some_cases
+def test_empty_lanes_do_not_count(case: Conv, isa: str) -> None:
+    """Whatever finite values stand in the empty lanes of an activation, results do not see them."""
+    p = problem(case)
+    x, dy = array(p.x, "lanes"), array(p.dy, "lanes")
+    empty_lanes(x)[...] = 1e30
+    y = _core.conv2d_forward(x, array(p.w), None, *case.geometry, False)
+    assert_close(numpy(y), p.y, prod(case.w[1:]))
+    dw = _core.conv2d_backward_weight(dy, x, case.w, *case.geometry)
+    assert_close(numpy(dw), p.dw, case.y[0] * prod(case.y[2:]))
+
+
+@some_cases
+def test_whole_numbers_are_exact(case: Conv, layout: str, isa: str) -> None:
+    """Integers whose sums stay below 2^24 are exact in any order, so every bit must be right."""
+    rng = np.random.default_rng(1)
+    x, w, dy = (integers(rng, *shape) for shape in (case.x, case.w, case.y))
+    g = case.geometry
+    y = _core.conv2d_forward(array(x, layout), array(w), None, *g, False)
+    np.testing.assert_array_equal(numpy(y), reference.conv2d(x, w, None, *g))
+    dx = _core.conv2d_backward_input(array(dy, layout), array(w), case.x, *g)
+    np.testing.assert_array_equal(numpy(dx), reference.conv2d_backward_input(dy, w, case.x, *g))
+    dw = _core.conv2d_backward_weight(array(dy, layout), array(x, layout), case.w, *g)
+    np.testing.assert_array_equal(numpy(dw), reference.conv2d_backward_weight(dy, x, case.w, *g))
+
+
+@pytest.mark.skipif(len(FIXED_WIDTH_ISAS) < 2, reason="this CPU has only one of avx2 and avx512")
+@some_cases
+def test_avx2_and_avx512_agree_to_the_bit(case: Conv) -> None:
+    p, results = problem(case), []
+    for name in FIXED_WIDTH_ISAS:
+        _core.set_isa(name)
+        x, w, dy = array(p.x, "lanes"), array(p.w), array(p.dy, "lanes")
+        results.append(
+            (
+                numpy(_core.conv2d_forward(x, w, array(p.b), *case.geometry, True)),
+                numpy(_core.conv2d_backward_input(dy, w, case.x, *case.geometry)),
+                numpy(_core.conv2d_backward_weight(dy, x, case.w, *case.geometry)),
+            )
+        )
+    for one, other in zip(*results, strict=True):
+        assert_same_bits(one, other)
+
+
+def test_not_finite_values_reach_exactly_their_windows(layout: str, isa: str) -> None:
+    """NaN and infinity spread to the outputs that see them, also through a zero weight, and no further."""
+    x = np.zeros((17, 2, 7, 8), np.float32)
+    x[3, 1, 2, 5] = np.nan
+    x[16, 0, 6, 0] = np.inf
+    w = np.zeros((3, 2, 3, 3), np.float32)
+    y = numpy(
+        _core.conv2d_forward(
+            array(x, layout), array(w), None, (1, 1), (1, 1, 1, 1), (1, 1), 1, False
+        )
+    )
+    with np.errstate(invalid="ignore"):
+        expected = reference.conv2d(x, w, None, (1, 1), (1, 1, 1, 1))
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(expected))
+    assert np.isnan(y).sum() == 3 * (9 + 4)
+
+
+def test_relu_keeps_nan(layout: str, isa: str) -> None:
+    x = np.full((17, 1, 3, 3), np.nan, np.float32)
+    w = np.ones((2, 1, 1, 1), np.float32)
+    y = _core.conv2d_forward(
+        array(x, layout), array(w), None, (1, 1), (0, 0, 0, 0), (1, 1), 1, True
+    )
+    assert np.isnan(numpy(y)).all()
+
+
+def test_empty_batch(layout: str) -> None:
+    g = ((1, 1), (1, 1, 1, 1), (1, 1), 1)
+    x = array(np.zeros((0, 3, 5, 6), np.float32), layout)
+    w = array(np.ones((4, 3, 3, 3), np.float32))
+    y = _core.conv2d_forward(x, w, None, *g, False)
+    assert y.shape == (0, 4, 5, 6)
+    assert _core.conv2d_backward_input(y, w, x.shape, *g).shape == (0, 3, 5, 6)
+    dw = _core.conv2d_backward_weight(y, x, w.shape, *g)
+    assert dw.shape == w.shape and not numpy(dw).any()

@@ -1,0 +1,134 @@
+"""Memory: none asked of the system in a steady training step, no leaks, no reads past the end."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastconv as fc
+from fastconv import _core, models, nn, optim
+from tests.operations import OPERATIONS
+from tests.support import array, run_python, uniform
+
+
+def test_training_step_allocates_nothing_new() -> None:
+    fc.manual_seed(0)
+    model = models.lenet5()
+    step = optim.Adam(model.parameters())
+    criterion = nn.CrossEntropyLoss()
+    x = uniform(np.random.default_rng(0), 64, 1, 28, 28)
+    labels = fc.Tensor(np.arange(64) % 10)
+
+    def train() -> None:
+        step.zero_grad()
+        criterion(model(fc.Tensor(x)), labels).backward()
+        step.step()
+
+    for _ in range(3):
+        train()
+    before = _core.arena_stats()
+    for _ in range(10):
+        train()
+    after = _core.arena_stats()
+    assert after["system_allocations"] == before["system_allocations"]
+    assert after["bytes_in_use"] == before["bytes_in_use"], "the graph of a step goes with its loss"
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations_do_not_grow(name: str, layout: str) -> None:
+    rng = np.random.default_rng(0)
+
+    def once() -> None:
+        OPERATIONS[name](lambda *shape: array(uniform(rng, *shape), layout))
+
+    once()
+    once()
+    gc.collect()
+    before = _core.arena_stats()
+    for _ in range(3):
+        once()
+    after = _core.arena_stats()
+    assert after["bytes_in_use"] == before["bytes_in_use"]
+    assert after["system_allocations"] == before["system_allocations"]
+
+
+def test_graphs_are_freed_without_the_collector() -> None:
+    """No reference cycles: memory comes back when the loss goes, not when gc runs."""
+    x = fc.Tensor(np.ones((64, 100), np.float32), requires_grad=True)
+    gc.collect()
+    gc.disable()
+    try:
+        before = _core.arena_stats()["bytes_in_use"]
+        loss = ((x * 2).relu() + x).sum()
+        assert _core.arena_stats()["bytes_in_use"] > before
+        del loss
+        assert _core.arena_stats()["bytes_in_use"] == before
+    finally:
+        gc.enable()
+
+
+def test_cached_memory_can_be_given_back() -> None:
+    del [_core.zeros((1 << 20,)) for _ in range(4)][:]
+    _core.arena_release_cached()
+    assert _core.arena_stats()["bytes_cached"] == 0
+
+
+def test_out_of_memory_is_an_exception() -> None:
+    """A size that fits 63 bits but no machine; the process goes on."""
+    with pytest.raises(MemoryError):
+        _core.zeros((1 << 50,))
+    assert _core.zeros((4,)).numpy().sum() == 0
+
+
+GUARDED = """
+import ctypes, mmap, sys
+import numpy as np
+from fastconv import _core
+from tests.operations import OPERATIONS
+
+PAGE = mmap.PAGESIZE
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+maps = []
+rng = np.random.default_rng(0)
+
+def guarded(*shape):
+    "An array between two pages that may not be touched: its last byte at the end, or its first at the start."
+    count = int(np.prod(shape))
+    pages = -(-count * 4 // PAGE)
+    memory = mmap.mmap(-1, (pages + 2) * PAGE)
+    maps.append(memory)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    at = PAGE if len(maps) % 2 else (pages + 1) * PAGE - count * 4
+    x = np.frombuffer(memory, np.float32, count, at).reshape(shape)
+    x[...] = rng.uniform(-1, 1, shape)
+    for edge in (start, start + (pages + 1) * PAGE):
+        assert libc.mprotect(edge, PAGE, 0) == 0
+    a = _core.array(x, copy=False)
+    assert a.address == x.ctypes.data
+    return a
+
+import tests.operations
+tests.operations.weight = guarded
+for isa in _core.available_isas():
+    _core.set_isa(isa)
+    for threads in (1, 2):
+        _core.set_num_threads(threads)
+        for n in (1, 17, 37):
+            tests.operations.N, tests.operations.LABELS = n, np.arange(n) % 6
+            for name, operation in OPERATIONS.items():
+                print(isa, n, name, flush=True)
+                if n == 37 or name not in ("conversion", "movement"):
+                    operation(guarded)
+print("untouched")
+"""
+
+
+def test_operands_are_not_read_past_their_ends() -> None:
+    """Operands between two forbidden pages: one float too far kills the process (and shows where)."""
+    done = run_python("import faulthandler; faulthandler.enable()\n" + GUARDED, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stdout[-200:] + done.stderr[-2000:]
+    assert done.stdout.endswith("untouched\n")
