@@ -25,4 +25,10 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind::register_runtime(m);
   bind::register_conv(m);
   bind::register_linear(m);
+  bind::register_pool(m);
+  bind::register_elementwise(m);
+  bind::register_movement(m);
+  bind::register_norm(m);
+  bind::register_loss(m);
+  bind::register_optim(m);
 }

@@ -27,5 +27,5 @@ def use_installed_package() -> None:
         raise ImportError(
             f"fastconv has no compiled core in {here} and is not installed: "
             "run `python -m pip install .` (or `-e .` to work on it) in the repository"
-        )
+        ) from None
     sys.modules["fastconv"].__path__ = folders

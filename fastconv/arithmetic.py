@@ -17,20 +17,19 @@ import numpy as np
 
 from . import _core
 from .convert import from_numpy
-from .grad_mode import grad_mode
 
 if TYPE_CHECKING:
-    from typing import TypeGuard
+    from typing import TypeAlias, TypeGuard
 
     from numpy.typing import NDArray
 
     from ._core import Array
     from .tensor import Tensor
 
-    Operand = Tensor | NDArray[Any] | float
-    Axes = int | Sequence[int] | None
+    Operand: TypeAlias = "Tensor | NDArray[Any] | float"
+    Axes: TypeAlias = int | Sequence[int] | None
 
-__all__ = ["Arithmetic", "reshaped"]
+__all__ = ["Arithmetic", "reshaped", "sizes_of"]
 
 
 def reshaped(x: Array, shape: Sequence[int]) -> Array:
@@ -53,7 +52,7 @@ def _resolve(shape: Sequence[int], count: int) -> tuple[int, ...]:
     return tuple(int(size) for size in shape)
 
 
-def _flatten_sizes(sizes: tuple[Any, ...]) -> tuple[int, ...]:
+def sizes_of(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     """Sizes given as f(2, 3) or f((2, 3))."""
     if len(sizes) == 1 and not isinstance(sizes[0], (int, np.integer)):
         return tuple(sizes[0])
@@ -67,11 +66,15 @@ class Arithmetic:
 
     if TYPE_CHECKING:  # what Tensor provides
         _array: Array
-        shape: tuple[int, ...]
-        ndim: int
-        is_leaf: bool
         requires_grad: bool
 
+        @property
+        def shape(self) -> tuple[int, ...]: ...
+        @property
+        def ndim(self) -> int: ...
+        @property
+        def is_leaf(self) -> bool: ...
+        def copy_(self, source: Operand) -> Tensor: ...
         def _unary(self, array: Array, backward: Callable[[Array], Array]) -> Tensor: ...
         def _binary(self, other: Any, array: Array, backward: Callable[[Array], Any]) -> Tensor: ...
         def _operand(self, value: object) -> Tensor: ...
@@ -184,25 +187,6 @@ class Arithmetic:
     def __itruediv__(self, other: Operand) -> Tensor:
         return self._in_place(self / other)
 
-    def copy_(self, source: Operand) -> Tensor:
-        """Overwrites the values, outside the tape. `source` broadcasts."""
-        if grad_mode.enabled and self.requires_grad:
-            raise RuntimeError(
-                "[Tensor] a tensor that requires gradients can be changed in place only under "
-                "fc.no_grad()"
-            )
-        self._array = self._array.to_plain()
-        np.copyto(self._array.numpy(), np.asarray(source), casting="same_kind")
-        return self  # type: ignore[return-value]
-
-    def fill_(self, value: float) -> Tensor:
-        """Overwrites every value with one number."""
-        return self.copy_(np.float32(value))  # type: ignore[arg-type]
-
-    def zero_(self) -> Tensor:
-        """Overwrites every value with zero."""
-        return self.fill_(0.0)
-
     # ---- elementwise functions
     def exp(self) -> Tensor:
         y = _core.exp(self._array)
@@ -242,14 +226,15 @@ class Arithmetic:
         axes = _axes(axis, len(shape))
 
         def backward(dy: NDArray[Any]) -> NDArray[Any]:
-            return np.broadcast_to(dy.reshape(_kept(shape, axes)), shape)
+            kept: NDArray[Any] = dy.reshape(_kept(shape, axes))
+            return np.broadcast_to(kept, shape)
 
         return self._from_numpy(x.sum(axes, keepdims=keepdims), backward)
 
     def mean(
         self, axis: Axes = None, keepdims: bool = False, *, dim: Axes = None, keepdim: bool = False
     ) -> Tensor:
-        """The mean over all elements, or along `axis`. Over the pixels of (N, C, H, W) it is fast."""
+        """The mean over all elements, or along `axis`. Fast over the pixels of (N, C, H, W)."""
         shape = self.shape
         keepdims = keepdims or keepdim
         axes = _axes(dim if axis is None else axis, len(shape))
@@ -273,12 +258,12 @@ class Arithmetic:
 
     def argmax(self, axis: int | None = None) -> Tensor:
         """The index (int64) of the first largest element, of all or along `axis`."""
-        return self._wrap(from_numpy(self.numpy().argmax(axis)))
+        return self._wrap(from_numpy(np.asarray(self.numpy().argmax(axis))))
 
     # ---- shape
     def reshape(self, *shape: Any) -> Tensor:
         """The same elements in another shape; one size may be -1."""
-        sizes = _resolve(_flatten_sizes(shape), math.prod(self.shape))
+        sizes = _resolve(sizes_of(shape), math.prod(self.shape))
         before = self.shape
         return self._unary(reshaped(self._array, sizes), lambda dy: reshaped(dy, before))
 
@@ -304,7 +289,7 @@ class Arithmetic:
 
     def permute(self, *dims: Any) -> Tensor:
         """The dimensions in another order (a copy)."""
-        order = _axes(_flatten_sizes(dims), self.ndim)
+        order = _axes(sizes_of(dims), self.ndim)
         inverse = tuple(int(i) for i in np.argsort(order))
         y = self.numpy().transpose(order).copy()
         return self._from_numpy(y, lambda dy: dy.transpose(inverse))
@@ -355,7 +340,8 @@ class Arithmetic:
 
         def backward(dy: NDArray[Any]) -> NDArray[Any]:
             chosen = x == kept
-            return chosen * (dy.reshape(kept.shape) / chosen.sum(axes, keepdims=True))
+            dx: NDArray[Any] = chosen * (dy.reshape(kept.shape) / chosen.sum(axes, keepdims=True))
+            return dx
 
         return self._from_numpy(reduce(x, axis=axes, keepdims=keepdims), backward)
 
@@ -374,8 +360,8 @@ class Arithmetic:
             shape = np.broadcast_shapes(a.shape, b.shape)
         except ValueError:
             raise _core.ShapeError(
-                f"[broadcast] shapes {a.shape} and {b.shape} do not fit: aligned at the right, sizes "
-                "must be equal or 1"
+                f"[broadcast] shapes {a.shape} and {b.shape} do not fit: aligned at the right, "
+                "sizes must be equal or 1"
             ) from None
         return a._expanded(shape), b._expanded(shape)
 
@@ -389,7 +375,8 @@ class Arithmetic:
         )
 
         def backward(dy: NDArray[Any]) -> NDArray[Any]:
-            return dy.sum(axes).reshape(before)
+            summed: NDArray[Any] = dy.sum(axes)
+            return summed.reshape(before)
 
         return self._from_numpy(np.broadcast_to(self.numpy(), shape), backward)
 

@@ -1,4 +1,4 @@
-"""From what users have (NumPy arrays, lists, numbers) to what kernels take; and the device's name."""
+"""From what users have (NumPy arrays, lists, numbers) to what kernels take; and devices."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def as_array(data: object, *, copy: bool = False) -> Array:
     """Anything NumPy understands as an Array of float32, int64 or uint8.
 
     float64 arrays become float32 with one warning per process, other integers int64, lists and
-    numbers float32 or int64. Shares memory with float32, int64 and uint8 arrays unless `copy`.
+    numbers float32 or int64. Shares memory with writable float32, int64 and uint8 arrays unless
+    `copy`.
 
     Raises:
         TypeError: for every other element type.
@@ -38,8 +39,7 @@ def as_array(data: object, *, copy: bool = False) -> Array:
         raise TypeError(
             f"[Tensor] element type {x.dtype} is not supported: convert with x.astype(np.float32)"
         )
-    # A read-only array is copied, because Tensor.numpy() hands out writable memory.
-    return _core.array(x, copy=copy or not x.flags.writeable)
+    return _core.array(x, copy=copy)
 
 
 def from_numpy(x: NDArray[Any]) -> Array:
@@ -65,7 +65,7 @@ def check_device(device: object) -> None:
         raise ValueError(f"[device] expected 'cpu' or 'cuda', got {name!r}")
     if _core.cuda_available():
         why = f"found {_core.cuda_devices()}, but no operation has CUDA kernels yet"
-    elif _core.build_config().get("cuda", "off") == "off":
+    elif _core.build_config().get("cuda") == "no":
         why = "this fastconv was built without CUDA"
     else:
         why = "no CUDA device was found"

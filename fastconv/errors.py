@@ -1,7 +1,7 @@
 """The exceptions fastconv raises beyond Python's own.
 
-Shapes that do not fit raise `ShapeError` (a ValueError), wrong element types TypeError, wrong values
-ValueError, sizes that do not fit 63 bits OverflowError.
+Shapes that do not fit raise `ShapeError` (a ValueError), wrong element types TypeError, wrong
+values ValueError, sizes that do not fit 63 bits OverflowError.
 """
 
 from ._core import ShapeError
@@ -17,5 +17,5 @@ class DownloadError(OSError):
     """No mirror delivered a file. Lists every address with its reason, and the manual way."""
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDiverged(RuntimeError):  # noqa: N818  (what happened, as in KeyboardInterrupt)
     """The loss became NaN or infinite; the parameters are those before the failing step."""

@@ -1,9 +1,9 @@
 """Tensor and the tape.
 
-A Tensor is an array that may take part in differentiation. While gradients are enabled, an operation
-on tensors that require them records a `Node`: its parents, and a function from the gradient of its
-result to the gradients of its parents. `Tensor.backward()` walks the nodes from the newest to the
-oldest, so that each has received all it will ever receive before it is run.
+A Tensor is an array that may take part in differentiation. While gradients are enabled, an
+operation on tensors that require them records a `Node`: its parents, and a function from the
+gradient of its result to the gradients of its parents. `Tensor.backward()` walks the nodes from the
+newest to the oldest, so that each has received all it will ever receive before it is run.
 
 Three rules keep it small and safe:
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Backward = Callable[[Array], tuple[Array | None, ...]]
 
-__all__ = ["Tensor", "as_tensor", "from_dlpack", "needs_grad", "record", "unary", "wrap"]
+__all__ = ["Tensor", "as_tensor", "needs_grad", "record", "unary", "wrap"]
 
 
 # -------------------------------------------------------------------------------------- the tape
@@ -210,10 +210,10 @@ class Tensor(Arithmetic):
 
     # ---- leaving fastconv
     def numpy(self) -> NDArray[Any]:
-        """The values: memory shared with this tensor, or a copy when it is stored in lane blocks."""
+        """The values: shared memory, or a copy when this tensor is stored in lane blocks."""
         return self._array.numpy()
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         values = self._array.numpy()
         if dtype is not None and np.dtype(dtype) != values.dtype:
             if copy is False:
@@ -290,8 +290,8 @@ class Tensor(Arithmetic):
             retain_graph: keep what was recorded, to go through it again.
 
         Raises:
-            RuntimeError: nothing requires a gradient, `gradient` is missing, or an earlier call freed
-                the graph.
+            RuntimeError: nothing requires a gradient, `gradient` is missing, or an earlier call
+                freed the graph.
         """
         if not self.requires_grad:
             raise RuntimeError(
@@ -315,6 +315,25 @@ class Tensor(Arithmetic):
             _add_to_leaf(self, dy, dy)
         else:
             _run_backward(self._node, dy, retain_graph)
+
+    # ---- in place, outside the tape
+    def copy_(self, source: object) -> Tensor:
+        """Overwrites the values; `source` broadcasts. Parameters: only under `fc.no_grad()`."""
+        if grad_mode.enabled and self.requires_grad:
+            raise RuntimeError(
+                "[Tensor] what requires gradients can be changed in place only under fc.no_grad()"
+            )
+        self._array = self._array.to_plain()
+        np.copyto(self._array.numpy(), np.asarray(source), casting="same_kind")
+        return self
+
+    def fill_(self, value: float) -> Tensor:
+        """Overwrites every value with one number."""
+        return self.copy_(np.float32(value))
+
+    def zero_(self) -> Tensor:
+        """Overwrites every value with zero."""
+        return self.fill_(0.0)
 
     # ---- what Arithmetic builds on
     _unary = unary
@@ -350,17 +369,3 @@ def as_tensor(data: object, what: str = "[Tensor] value") -> Tensor:
         scale = " / 255" if array.dtype == "uint8" else ""
         raise TypeError(f"{what} must be float32, got {came}: use x.astype(np.float32){scale}")
     return wrap(array)
-
-
-def from_dlpack(x: Any) -> Tensor:
-    """A Tensor that shares memory with another library's CPU array (float32, int64 or uint8).
-
-    Example:
-        >>> import numpy as np, fastconv as fc
-        >>> a = np.zeros(3, np.float32)
-        >>> t = fc.from_dlpack(a)
-        >>> a[0] = 5
-        >>> t
-        Tensor([5., 0., 0.])
-    """
-    return wrap(as_array(np.from_dlpack(x)))

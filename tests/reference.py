@@ -178,7 +178,12 @@ def pool_windows(
 
 
 def max_pool2d(
-    x: Any, kernel: Pair, stride: Pair, pads: Pads = NO_PADS, dilation: Pair = ONE, ceil: bool = False
+    x: Any,
+    kernel: Pair,
+    stride: Pair,
+    pads: Pads = NO_PADS,
+    dilation: Pair = ONE,
+    ceil: bool = False,
 ) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
     """y, the tap (kh * KW + kw) and the pixel (ih * IW + iw) of each maximum.
 
@@ -214,8 +219,14 @@ def avg_pool2d_weights(
     IH, IW = shape
     _, inside, place = pool_windows(np.zeros((1, 1, IH, IW)), kernel, stride, pads, ONE, ceil)
     OH, OW, _ = inside.shape
-    rows = np.minimum(np.arange(OH) * stride[0] + kernel[0], IH + pads[0] + pads[1]) - np.arange(OH) * stride[0]
-    cols = np.minimum(np.arange(OW) * stride[1] + kernel[1], IW + pads[2] + pads[3]) - np.arange(OW) * stride[1]
+    rows = (
+        np.minimum(np.arange(OH) * stride[0] + kernel[0], IH + pads[0] + pads[1])
+        - np.arange(OH) * stride[0]
+    )
+    cols = (
+        np.minimum(np.arange(OW) * stride[1] + kernel[1], IW + pads[2] + pads[3])
+        - np.arange(OW) * stride[1]
+    )
     count = rows[:, None] * cols if include_pad else inside.sum(-1)
     if divisor:
         count = np.full((OH, OW), divisor)
@@ -235,7 +246,9 @@ def adaptive_avg_pool2d_weights(shape: Pair, out: Pair) -> Floats:
             m[i, begin:end] = 1.0 / (end - begin)
         return m
 
-    return np.einsum("yh,xw->yxhw", one_way(shape[0], out[0]), one_way(shape[1], out[1])).reshape(*out, -1)
+    return np.einsum("yh,xw->yxhw", one_way(shape[0], out[0]), one_way(shape[1], out[1])).reshape(
+        *out, -1
+    )
 
 
 def upsample_nearest2d_weights(shape: Pair, scale: Pair) -> Floats:
@@ -263,7 +276,9 @@ def upsample_bilinear2d_weights(shape: Pair, out: Pair, align_corners: bool) -> 
             m[i, min(low + 1, size - 1)] += at - low
         return m
 
-    return np.einsum("yh,xw->yxhw", one_way(shape[0], out[0]), one_way(shape[1], out[1])).reshape(*out, -1)
+    return np.einsum("yh,xw->yxhw", one_way(shape[0], out[0]), one_way(shape[1], out[1])).reshape(
+        *out, -1
+    )
 
 
 def resample(x: Any, weights: Floats) -> Floats:
@@ -295,7 +310,9 @@ def batch_norm(x: Any, weight: Any, bias: Any, mean: Any, var: Any, eps: float) 
     """y = (x - mean) / sqrt(var + eps) * weight + bias, each a vector over the channels."""
     x = f64(x)
     inv_std = 1.0 / np.sqrt(channels(var, x.ndim) + eps)
-    return (x - channels(mean, x.ndim)) * inv_std * channels(weight, x.ndim) + channels(bias, x.ndim)
+    return (x - channels(mean, x.ndim)) * inv_std * channels(weight, x.ndim) + channels(
+        bias, x.ndim
+    )
 
 
 def batch_statistics(x: Any) -> tuple[Floats, Floats]:
@@ -419,7 +436,9 @@ def binary_cross_entropy(x: Any, target: Any, reduction: str = "mean") -> tuple[
     x, t = f64(x), f64(target)
     with np.errstate(divide="ignore"):
         log_x, log_not = np.maximum(np.log(x), -100), np.maximum(np.log1p(-x), -100)
-    return reduced(-(t * log_x + (1 - t) * log_not), (x - t) / np.maximum(x * (1 - x), 1e-12), reduction)
+    return reduced(
+        -(t * log_x + (1 - t) * log_not), (x - t) / np.maximum(x * (1 - x), 1e-12), reduction
+    )
 
 
 def binary_cross_entropy_with_logits(

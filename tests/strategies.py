@@ -14,7 +14,11 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 @st.composite
 def convs(
-    draw: st.DrawFn, max_stride: int = 3, max_dilation: int = 3, max_groups: int = 4, max_pad: int = 4
+    draw: st.DrawFn,
+    max_stride: int = 3,
+    max_dilation: int = 3,
+    max_groups: int = 4,
+    max_pad: int = 4,
 ) -> Conv:
     """A case whose kernel fits its padded image."""
     groups = draw(st.integers(1, max_groups))

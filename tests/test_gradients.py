@@ -64,7 +64,12 @@ Backward = Callable[[_core.Array], _core.Array]
 
 
 def check(
-    shape: tuple[int, ...], layout: str, seed: int, forward: Forward, backward: Backward, length: int
+    shape: tuple[int, ...],
+    layout: str,
+    seed: int,
+    forward: Forward,
+    backward: Backward,
+    length: int,
 ) -> None:
     rng = generator(seed)
     x = uniform(rng, *shape)
@@ -137,7 +142,9 @@ def test_upsample(
 
 
 @given(images, st.tuples(*[st.integers(0, 3)] * 4), layouts, SEEDS)
-def test_pad(shape: tuple[int, ...], pads: tuple[int, int, int, int], layout: str, seed: int) -> None:
+def test_pad(
+    shape: tuple[int, ...], pads: tuple[int, int, int, int], layout: str, seed: int
+) -> None:
     back = tuple(-p for p in pads)
     check(
         shape,
@@ -177,7 +184,12 @@ def assert_derivative(f: Callable[[Any], Any], x: Any, dy: Any, gradient: Any) -
 
 def test_oracle_batch_norm() -> None:
     rng = generator(0)
-    x, dy, weight, bias = rng.normal(size=(3, 2, 2, 3)), rng.normal(size=(3, 2, 2, 3)), rng.normal(size=2), rng.normal(size=2)
+    x, dy, weight, bias = (
+        rng.normal(size=(3, 2, 2, 3)),
+        rng.normal(size=(3, 2, 2, 3)),
+        rng.normal(size=2),
+        rng.normal(size=2),
+    )
 
     def train(x: Any, weight: Any = weight, bias: Any = bias) -> Any:
         return reference.batch_norm(x, weight, bias, *reference.batch_statistics(x), 1e-3)
@@ -198,14 +210,19 @@ def test_oracle_local_response_norm() -> None:
     for size in (1, 2, 5):
         constants = (size, 0.7, 0.75, 1.5)
         gradient = reference.local_response_norm_backward(dy, x, *constants)
-        assert_derivative(lambda x, c=constants: reference.local_response_norm(x, *c), x, dy, gradient)
+        assert_derivative(
+            lambda x, c=constants: reference.local_response_norm(x, *c), x, dy, gradient
+        )
 
 
 def test_oracle_softmax() -> None:
     rng = generator(2)
     x, dy = rng.normal(size=(3, 5)), rng.normal(size=(3, 5))
     assert_derivative(
-        lambda x: reference.softmax(x, 1), x, dy, reference.softmax_backward(dy, reference.softmax(x, 1), 1)
+        lambda x: reference.softmax(x, 1),
+        x,
+        dy,
+        reference.softmax_backward(dy, reference.softmax(x, 1), 1),
     )
     assert_derivative(
         lambda x: reference.log_softmax(x, 1),
@@ -231,12 +248,18 @@ def test_oracle_losses(reduction: str) -> None:
         (reference.binary_cross_entropy, rng.uniform(0.05, 0.95, (4, 3))),
     ):
         assert_derivative(
-            lambda x, loss=loss: loss(x, target, reduction)[0], at, 1.0, loss(at, target, reduction)[1]
+            lambda x, loss=loss: loss(x, target, reduction)[0],
+            at,
+            1.0,
+            loss(at, target, reduction)[1],
         )
 
 
 def test_oracle_max_pool() -> None:
-    x, dy = generator(4).permutation(2 * 36).reshape(1, 2, 6, 6) * 1.0, generator(5).normal(size=(1, 2, 3, 3))
+    x, dy = (
+        generator(4).permutation(2 * 36).reshape(1, 2, 6, 6) * 1.0,
+        generator(5).normal(size=(1, 2, 3, 3)),
+    )
     _, _, pixel = reference.max_pool2d(x, (3, 3), (2, 2), (1, 1, 1, 1))
     assert_derivative(
         lambda x: reference.max_pool2d(x, (3, 3), (2, 2), (1, 1, 1, 1))[0],

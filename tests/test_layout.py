@@ -19,7 +19,17 @@ from tests.support import (
     uniform,
 )
 
-SHAPES = [(1, 1), (15, 3), (16, 3), (17, 3), (33, 7), (2, 3, 5), (17, 3, 5, 7), (48, 1, 28, 28), (5, 130)]
+SHAPES = [
+    (1, 1),
+    (15, 3),
+    (16, 3),
+    (17, 3),
+    (33, 7),
+    (2, 3, 5),
+    (17, 3, 5, 7),
+    (48, 1, 28, 28),
+    (5, 130),
+]
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 

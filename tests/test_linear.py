@@ -45,7 +45,9 @@ def operands(shape: tuple[int, int, int], rng: np.random.Generator) -> tuple[np.
 
 
 @every_shape
-def test_forward(shape: tuple[int, int, int], layout: str, isa: str, rng: np.random.Generator) -> None:
+def test_forward(
+    shape: tuple[int, int, int], layout: str, isa: str, rng: np.random.Generator
+) -> None:
     x, w, b, _ = operands(shape, rng)
     y = _core.linear_forward(array(x, layout), array(w), None, False)
     assert (y.layout, y.shape) == (layout, (shape[0], shape[2]))
@@ -57,7 +59,9 @@ def test_forward(shape: tuple[int, int, int], layout: str, isa: str, rng: np.ran
 
 
 @every_shape
-def test_backward(shape: tuple[int, int, int], layout: str, isa: str, rng: np.random.Generator) -> None:
+def test_backward(
+    shape: tuple[int, int, int], layout: str, isa: str, rng: np.random.Generator
+) -> None:
     x, w, _, dy = operands(shape, rng)
     dx = _core.linear_backward_input(array(dy, layout), array(w))
     assert (dx.layout, dx.shape) == (layout, x.shape)
@@ -131,8 +135,12 @@ def test_avx2_and_avx512_agree_to_the_bit(
         assert_same_bits(one, other)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (17, 5), (16, 3, 4), (33, 6, 5, 7), (2, 19, 3, 3)], ids=str)
-def test_channel_sum(shape: tuple[int, ...], layout: str, isa: str, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (17, 5), (16, 3, 4), (33, 6, 5, 7), (2, 19, 3, 3)], ids=str
+)
+def test_channel_sum(
+    shape: tuple[int, ...], layout: str, isa: str, rng: np.random.Generator
+) -> None:
     dy = uniform(rng, *shape)
     axes = (0, *range(2, dy.ndim))
     db = _core.channel_sum(array(dy, layout))

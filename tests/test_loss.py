@@ -13,7 +13,15 @@ from tests.reference import f64
 from tests.support import array, assert_close, dirty_arena, empty_lanes, numpy, uniform
 
 REDUCTIONS = ("mean", "sum", "none")
-SHAPES = [((3, 10), 1), ((17, 10), 1), ((16, 1), 1), ((33, 1000), 1), ((5, 4, 3, 6), 1), ((17, 4, 3, 6), 3), ((17, 3, 5), 2)]
+SHAPES = [
+    ((3, 10), 1),
+    ((17, 10), 1),
+    ((16, 1), 1),
+    ((33, 1000), 1),
+    ((5, 4, 3, 6), 1),
+    ((17, 4, 3, 6), 3),
+    ((17, 3, 5), 2),
+]
 every_shape = pytest.mark.parametrize(("shape", "axis"), SHAPES, ids=str)
 
 
@@ -37,17 +45,23 @@ def test_softmax(
 
 def test_softmax_of_large_numbers(layout: str, isa: str) -> None:
     x = np.array([[0, 1, 2, 3], [10000, 10001, 10002, 10003], [1e38, -1e38, 0, 1e38]], np.float32)
-    x = np.concatenate([x, np.full((1, 4), 7, np.float32), [[-math.inf, 0, -math.inf, 0]]]).astype("f4")
+    x = np.concatenate([x, np.full((1, 4), 7, np.float32), [[-math.inf, 0, -math.inf, 0]]]).astype(
+        "f4"
+    )
     y = numpy(_core.softmax(array(x, layout), 1))
     assert_close(y[:2], reference.softmax(x[:2], 1), 4, c=4)
     assert_close(y[2:], [[0.5, 0, 0, 0.5], [0.25] * 4, [0, 0.5, 0, 0.5]])
-    assert_close(numpy(_core.log_softmax(array(x[:2], layout), 1)), reference.log_softmax(x[:2], 1), 4, c=4)
+    assert_close(
+        numpy(_core.log_softmax(array(x[:2], layout), 1)), reference.log_softmax(x[:2], 1), 4, c=4
+    )
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("shape", [(1, 1), (3, 10), (17, 10), (128, 10), (16, 37), (5, 4, 3, 2)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (3, 10), (17, 10), (128, 10), (16, 37), (5, 4, 3, 2)], ids=str
+)
 def test_cross_entropy(
     shape: tuple[int, ...],
     weighted: bool,
@@ -82,7 +96,9 @@ def test_cross_entropy(
 
 def test_cross_entropy_is_stable(layout: str, isa: str) -> None:
     x = np.array([[1e4, -1e4, 0], [-1e30, 1e30, 0], [5, 5, 5]], np.float32)
-    loss, dx = _core.cross_entropy(array(x, layout), array(np.array([0, 1, 2])), None, -100, 0.0, "none")
+    loss, dx = _core.cross_entropy(
+        array(x, layout), array(np.array([0, 1, 2])), None, -100, 0.0, "none"
+    )
     assert_close(numpy(loss), [0, 0, math.log(3)], 2)
     assert_close(numpy(dx), [[0, 0, 0], [0, 0, 0], [1 / 3, 1 / 3, -2 / 3]])
 
@@ -103,7 +119,12 @@ def test_cross_entropy_all_ignored(layout: str, isa: str, rng: np.random.Generat
     "name", ["mse_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits"]
 )
 def test_elementwise_loss(
-    name: str, shape: tuple[int, ...], reduction: str, layout: str, isa: str, rng: np.random.Generator
+    name: str,
+    shape: tuple[int, ...],
+    reduction: str,
+    layout: str,
+    isa: str,
+    rng: np.random.Generator,
 ) -> None:
     x = uniform(rng, *shape)
     if name == "binary_cross_entropy":
@@ -137,7 +158,9 @@ def test_binary_cross_entropy_at_the_ends(layout: str, isa: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 10), (16, 10), (17, 4), (133, 10)], ids=str)
-def test_count_correct(shape: tuple[int, int], layout: str, isa: str, rng: np.random.Generator) -> None:
+def test_count_correct(
+    shape: tuple[int, int], layout: str, isa: str, rng: np.random.Generator
+) -> None:
     x = rng.integers(0, 4, shape).astype(np.float32)  # many ties: the first maximum counts
     labels = rng.integers(0, shape[1], shape[0])
     a = array(x, layout)
@@ -150,6 +173,8 @@ def test_mean_losses_weigh_by_true_batch_size(isa: str) -> None:
     x = np.ones((17, 2), np.float32)
     loss, _ = _core.mse_loss(array(x, "lanes"), array(x * 0), "mean")
     assert loss.item() == 1.0
-    loss, _ = _core.cross_entropy(array(x, "lanes"), array(np.zeros(17, np.int64)), None, -100, 0.0, "sum")
+    loss, _ = _core.cross_entropy(
+        array(x, "lanes"), array(np.zeros(17, np.int64)), None, -100, 0.0, "sum"
+    )
     assert_close(loss.item(), 17 * math.log(2), 17)
     assert f64(loss.numpy()).shape == ()

@@ -10,6 +10,7 @@ import pytest
 
 import fastconv as fc
 from fastconv import _core, models, nn, optim
+from fastconv import functional as F
 from tests.operations import OPERATIONS
 from tests.support import array, run_python, uniform
 
@@ -62,7 +63,7 @@ def test_graphs_are_freed_without_the_collector() -> None:
     gc.disable()
     try:
         before = _core.arena_stats()["bytes_in_use"]
-        loss = ((x * 2).relu() + x).sum()
+        loss = (F.relu(x * 2) + x).sum()
         assert _core.arena_stats()["bytes_in_use"] > before
         del loss
         assert _core.arena_stats()["bytes_in_use"] == before
@@ -129,6 +130,8 @@ print("untouched")
 
 def test_operands_are_not_read_past_their_ends() -> None:
     """Operands between two forbidden pages: one float too far kills the process (and shows where)."""
-    done = run_python("import faulthandler; faulthandler.enable()\n" + GUARDED, cwd=Path(__file__).parents[1])
+    done = run_python(
+        "import faulthandler; faulthandler.enable()\n" + GUARDED, cwd=Path(__file__).parents[1]
+    )
     assert done.returncode == 0, done.stdout[-200:] + done.stderr[-2000:]
     assert done.stdout.endswith("untouched\n")

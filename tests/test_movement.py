@@ -29,7 +29,9 @@ def test_pad(
     assert y.layout == layout
     np.testing.assert_array_equal(numpy(y), reference.pad2d(x, pads, -1.5))
     back = tuple(-p for p in pads)
-    np.testing.assert_array_equal(numpy(_core.pad2d(y, back, 0.0)), reference.pad2d(reference.pad2d(x, pads, -1.5), back))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(
+        numpy(_core.pad2d(y, back, 0.0)), reference.pad2d(reference.pad2d(x, pads, -1.5), back)
+    )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, 3])
@@ -60,7 +62,9 @@ def test_cat_and_slice_features(axis: int, layout: str, isa: str, rng: np.random
     a, b = uniform(rng, 17, 5), uniform(rng, 17, 5)
     y = _core.cat([array(a, layout), array(b, layout)], axis)
     np.testing.assert_array_equal(numpy(y), np.concatenate([a, b], axis))
-    np.testing.assert_array_equal(numpy(_core.slice_axis(y, axis, 2, 4)), numpy(y)[2:4] if axis == 0 else numpy(y)[:, 2:4])
+    np.testing.assert_array_equal(
+        numpy(_core.slice_axis(y, axis, 2, 4)), numpy(y)[2:4] if axis == 0 else numpy(y)[:, 2:4]
+    )
 
 
 @every_image

@@ -10,7 +10,16 @@ from tests import reference
 from tests.reference import f64
 from tests.support import array, assert_close, dirty_arena, empty_lanes, numpy, uniform
 
-SHAPES = [(2, 1), (3, 5), (17, 5), (16, 3, 4, 4), (33, 7, 3, 5), (2, 19, 8, 8), (17, 4, 6), (1, 2, 3, 3)]
+SHAPES = [
+    (2, 1),
+    (3, 5),
+    (17, 5),
+    (16, 3, 4, 4),
+    (33, 7, 3, 5),
+    (2, 19, 8, 8),
+    (17, 4, 6),
+    (1, 2, 3, 3),
+]
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 
@@ -46,7 +55,9 @@ def test_train(shape: tuple[int, ...], layout: str, isa: str, rng: np.random.Gen
 
 
 @every_shape
-def test_train_backward(shape: tuple[int, ...], layout: str, isa: str, rng: np.random.Generator) -> None:
+def test_train_backward(
+    shape: tuple[int, ...], layout: str, isa: str, rng: np.random.Generator
+) -> None:
     x, dy = uniform(rng, *shape), uniform(rng, *shape)
     weight, bias, *_ = statistics(shape, rng)
     a = array(x, layout)
@@ -56,7 +67,9 @@ def test_train_backward(shape: tuple[int, ...], layout: str, isa: str, rng: np.r
     dirty_arena()
     dx, dw, db = _core.batch_norm_train_backward(array(dy, layout), a, array(weight), mean, inv_std)
     true_mean, true_var = reference.batch_statistics(x)
-    expected = reference.batch_norm_backward(dy, x, weight, true_mean, true_var, 1e-2, training=True)
+    expected = reference.batch_norm_backward(
+        dy, x, weight, true_mean, true_var, 1e-2, training=True
+    )
     length, scale = x.size // shape[1], float(np.max(1 / (true_var + 1e-2)))
     assert dx.layout == layout
     assert_close(numpy(dx), expected[0], length, c=8, scale=scale)
@@ -109,7 +122,9 @@ def test_large_offset_keeps_the_variance(layout: str, isa: str, rng: np.random.G
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 11])
-@pytest.mark.parametrize("shape", [(1, 1, 2, 2), (17, 7, 3, 4), (16, 24, 5, 5), (3, 5, 9, 1)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 2, 2), (17, 7, 3, 4), (16, 24, 5, 5), (3, 5, 9, 1)], ids=str
+)
 def test_local_response_norm(
     shape: tuple[int, ...], size: int, layout: str, isa: str, rng: np.random.Generator
 ) -> None:

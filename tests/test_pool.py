@@ -92,7 +92,9 @@ def test_max_pool_ties(pool: Pool, layout: str, isa: str, rng: np.random.Generat
 
 
 @every_pool
-def test_max_pool_nan_and_infinity(pool: Pool, layout: str, isa: str, rng: np.random.Generator) -> None:
+def test_max_pool_nan_and_infinity(
+    pool: Pool, layout: str, isa: str, rng: np.random.Generator
+) -> None:
     """The first NaN of a window wins; windows all -inf still point inside the image."""
     odd = np.array([NAN, -INF, INF, 0.0, 1.0], np.float32)
     check_max_pool(rng.choice(odd, pool.x, p=[0.1, 0.5, 0.1, 0.2, 0.1]), pool, layout)

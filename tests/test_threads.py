@@ -20,7 +20,9 @@ THREADS = (1, 2, 3, 7)
 def bits(operation: Operation, layout: str) -> list[np.ndarray]:
     """All results on operands that are the same for every call."""
     rng = np.random.default_rng(0)
-    return [numpy(result) for result in operation(lambda *shape: array(uniform(rng, *shape), layout))]
+    return [
+        numpy(result) for result in operation(lambda *shape: array(uniform(rng, *shape), layout))
+    ]
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -98,7 +100,9 @@ def test_concurrent_python_threads() -> None:
     def work() -> None:
         try:
             for _ in range(30):
-                assert_same_bits(numpy(_core.conv2d_forward(x, w, None, *geometry, False)), expected)
+                assert_same_bits(
+                    numpy(_core.conv2d_forward(x, w, None, *geometry, False)), expected
+                )
         except BaseException as error:
             failures.append(error)
 

@@ -1,10 +1,10 @@
-// What every binding file includes: how shapes and NumPy arrays pass between Python and C++, and one
-// register function for each file, called by module.cpp.
+// What every binding file includes: how shapes and NumPy arrays pass between Python and C++, and
+// one register function for each file, called by module.cpp.
 //
 // Conventions: py::arg names as in _core.pyi; a call that computes carries ReleaseGil, so that the
 // arguments are converted first and other Python threads run meanwhile; optional arrays are
-// `const std::optional<Array>&`, pairs std::array<int64_t, 2>, pads std::array<int64_t, 4>, lists of
-// arrays std::vector<Array>.
+// `const std::optional<Array>&`, pairs std::array<int64_t, 2>, pads std::array<int64_t, 4>, lists
+// of arrays std::vector<Array>.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -70,8 +70,8 @@ struct type_caster<fastconv::Shape> {
       int overflow = 0;
       dims[axis] = PyLong_AsLongLongAndOverflow(whole.ptr(), &overflow);
       if (overflow != 0)
-        throw fastconv::SizeError(fastconv::message(
-            "[shape] size ", str(whole).cast<std::string>(), " does not fit in 63 bits"));
+        throw fastconv::SizeError(fastconv::message("[shape] size ", str(whole).cast<std::string>(),
+                                                    " does not fit in 63 bits"));
     }
     value = fastconv::Shape(dims, static_cast<int>(ndim));
     return true;

@@ -44,8 +44,8 @@ py::array numpy_view(const Array& x, void* data, py::handle base) {
 
 py::object item(const Array& x) {
   if (x.shape().numel() != 1)
-    throw ShapeError(message("[item] expected one element, got ", x.shape().numel(), " in shape ",
-                             x.shape()));
+    throw ShapeError(
+        message("[item] expected one element, got ", x.shape().numel(), " in shape ", x.shape()));
   switch (x.dtype()) {
     case DType::float32: return py::float_(*x.data<float>());
     case DType::int64: return py::int_(*x.data<int64_t>());
@@ -61,21 +61,19 @@ Array full(const Shape& shape, float value) {
   return x;
 }
 
-Array gather(const py::array& x, const py::array_t<int64_t>& indices, float scale, float shift) {
+Array gather(const py::array& x, const py::array& indices, float scale, float shift) {
   const DType dtype = dtype_of(x, "gather_lanes");
   const Shape shape = shape_of(x);
   if ((x.flags() & py::array::c_style) == 0)
     throw std::invalid_argument(
         "[gather_lanes] x is not C-contiguous: use np.ascontiguousarray(x)");
-  if (indices.ndim() != 1)
-    throw ShapeError(message("[gather_lanes] indices must have one dimension, got ", indices.ndim()));
-  const auto contiguous = py::array_t<int64_t, py::array::c_style>::ensure(indices);
-  if (!contiguous) throw py::error_already_set();
+  const Array order = from_numpy(indices, false);
+  if (order.ndim() != 1 || order.dtype() != DType::int64)
+    throw DTypeError(message("[gather_lanes] expected int64 indices of one dimension, got ",
+                             name_of(order.dtype()), " ", order.shape()));
   const void* data = x.data();
-  const int64_t* index = contiguous.data();
-  const int64_t n = contiguous.shape(0);
   const py::gil_scoped_release release;
-  return gather_lanes(data, dtype, shape, index, n, scale, shift);
+  return gather_lanes(data, dtype, shape, order.data<int64_t>(), order.dim(0), scale, shift);
 }
 
 }  // namespace
@@ -90,10 +88,10 @@ DType dtype_of(const py::array& x, const char* op) {
     if (number == py::dtype::num_of<uint8_t>()) return DType::uint8;
   }
   const bool whole = type.kind() == 'i' || type.kind() == 'u' || type.kind() == 'b';
-  throw DTypeError(message("[", op, "] dtype ", py::str(type).cast<std::string>(),
-                           " is not supported (float32, int64 and uint8 in native byte order are): ",
-                           "use x.astype(np.", whole ? "int64) for labels, x.astype(np." : "",
-                           "float32)", whole ? " for values" : ""));
+  throw DTypeError(message(
+      "[", op, "] dtype ", py::str(type).cast<std::string>(),
+      " is not supported (float32, int64 and uint8 in native byte order are): ", "use x.astype(np.",
+      whole ? "int64) for labels, x.astype(np." : "", "float32)", whole ? " for values" : ""));
 }
 
 Shape shape_of(const py::array& x) {
@@ -145,7 +143,8 @@ void register_array(py::module_& m) {
       .def("copy", &Array::copy, ReleaseGil())
       .def("item", &item)
       .def("__repr__", [](const Array& x) {
-        return message("Array(", x.shape(), ", ", name_of(x.dtype()), ", ", name_of(x.layout()), ")");
+        return message("Array(", x.shape(), ", ", name_of(x.dtype()), ", ", name_of(x.layout()),
+                       ")");
       });
 
   m.def(
@@ -158,12 +157,12 @@ void register_array(py::module_& m) {
         return from_numpy(py::reinterpret_borrow<py::array>(x), copy);
       },
       py::arg("x"), py::arg("copy") = true);
-  m.def("zeros", [](const Shape& shape) { return Array::zeros(shape); }, py::arg("shape"),
-        ReleaseGil());
   m.def(
-      "zeros_like",
-      [](const Array& x) { return Array::zeros(x.shape(), x.dtype(), x.layout()); }, py::arg("x"),
+      "zeros", [](const Shape& shape) { return Array::zeros(shape); }, py::arg("shape"),
       ReleaseGil());
+  m.def(
+      "zeros_like", [](const Array& x) { return Array::zeros(x.shape(), x.dtype(), x.layout()); },
+      py::arg("x"), ReleaseGil());
   m.def("full", &full, py::arg("shape"), py::arg("value"), ReleaseGil());
   m.def("gather_lanes", &gather, py::arg("x"), py::arg("indices"), py::arg("scale"),
         py::arg("shift"));

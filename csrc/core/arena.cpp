@@ -16,6 +16,8 @@
 #include <mutex>
 #include <new>
 
+#include "core/errors.h"
+
 #if defined(_WIN32)
 #include <malloc.h>
 #else
@@ -94,16 +96,16 @@ class Arena {
       list.first = static_cast<Free*>(block)->next;
       cached_ -= size.bytes;
     } else {
-      most_in_use_ = std::max(most_in_use_, in_use_ + size.bytes);
-      const size_t limit = most_in_use_ + most_in_use_ / 2 + kSlack;
-      const size_t others = in_use_ + size.bytes;
-      trim(limit > others ? limit - others : 0);
+      const size_t in_use = in_use_ + size.bytes, most = std::max(most_in_use_, in_use);
+      trim(most + most / 2 + kSlack - in_use);
       block = system_allocate(size.bytes);
       if (block == nullptr) {
         trim(0);
         block = system_allocate(size.bytes);
       }
-      if (block == nullptr) throw std::bad_alloc();
+      if (block == nullptr)
+        throw OutOfMemory(message("[memory] the system refused ", size.bytes, " bytes; ", in_use_,
+                                  " bytes are in use"));
       ++system_allocations_;
     }
     in_use_ += size.bytes;
@@ -211,7 +213,8 @@ struct HeaderAllocator {
 }  // namespace
 
 std::shared_ptr<void> arena_allocate(size_t bytes) {
-  if (bytes > kLargest - kHeader) throw std::bad_alloc();
+  if (bytes > kLargest - kHeader)
+    throw OutOfMemory(message("[memory] ", bytes, " bytes are more than any system has"));
   const SizeClass size = class_of(bytes + kHeader);
   void* block = arena().allocate(size);
   void* payload = static_cast<char*>(block) + kHeader;

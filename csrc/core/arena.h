@@ -9,7 +9,7 @@
 
 namespace fastconv {
 
-std::shared_ptr<void> arena_allocate(size_t bytes);  // std::bad_alloc when the memory cannot be had
+std::shared_ptr<void> arena_allocate(size_t bytes);  // OutOfMemory when it cannot be had
 void arena_release_cached();                         // gives cached blocks back to the system
 
 struct ArenaStats {

@@ -88,8 +88,9 @@ int64_t Array::lanes_in_last_block() const {
 Array Array::reshape(const Shape& shape) const {
   const bool keeps_batch = shape.ndim() > 0 && ndim() > 0 && shape[0] == dim(0);
   if (in_lanes() && !keeps_batch)
-    throw ShapeError(message("[reshape] the first dimension of an array in lanes must stay ", dim(0),
-                             ": ", shape_, " to ", shape, "; convert with to_plain() first"));
+    throw ShapeError(message("[reshape] the first dimension of an array in lanes must stay ",
+                             dim(0), ": ", shape_, " to ", shape,
+                             "; convert with to_plain() first"));
   if (shape.numel() != shape_.numel())
     throw ShapeError(message("[reshape] ", shape_, " has ", shape_.numel(), " elements, ", shape,
                              " has ", shape.numel()));

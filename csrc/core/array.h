@@ -30,9 +30,12 @@ class Array {
  public:
   Array() = default;  // no storage; defined() is false
 
-  // Uninitialised storage from the arena, 64-byte aligned. In lanes, empty lanes are uninitialised too.
-  static Array empty(const Shape& shape, DType dtype = DType::float32, Layout layout = Layout::plain);
-  static Array zeros(const Shape& shape, DType dtype = DType::float32, Layout layout = Layout::plain);
+  // Uninitialised storage from the arena, 64-byte aligned. In lanes, empty lanes are uninitialised
+  // too.
+  static Array empty(const Shape& shape, DType dtype = DType::float32,
+                     Layout layout = Layout::plain);
+  static Array zeros(const Shape& shape, DType dtype = DType::float32,
+                     Layout layout = Layout::plain);
   // Memory that belongs to somebody else, kept alive by `owner`; plain layout, any alignment.
   static Array view(std::shared_ptr<void> owner, void* data, const Shape& shape, DType dtype);
 

@@ -1,11 +1,13 @@
-// What fastconv throws. bind/ turns each into the Python exception named beside it; nothing in csrc/
-// prints, exits or aborts. Messages begin with the operation in brackets and tell what was expected,
-// what came, the arithmetic between them, and the fix.
+// What fastconv throws. bind/ turns each into the Python exception named beside it; nothing in
+// csrc/ prints, exits or aborts. Messages begin with the operation in brackets and tell what was
+// expected, what came, the arithmetic between them, and the fix.
 #pragma once
 
+#include <new>
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace fastconv {
 
@@ -20,7 +22,16 @@ struct DTypeError : std::invalid_argument {  // TypeError
 struct SizeError : std::overflow_error {  // OverflowError: a shape whose size does not fit 63 bits
   using std::overflow_error::overflow_error;
 };
-// std::invalid_argument -> ValueError, std::runtime_error -> RuntimeError, std::bad_alloc -> MemoryError
+
+struct OutOfMemory : std::bad_alloc {  // MemoryError
+  explicit OutOfMemory(std::string text) : text_(std::move(text)) {}
+  const char* what() const noexcept override { return text_.c_str(); }
+
+ private:
+  std::string text_;
+};
+// std::invalid_argument -> ValueError, std::out_of_range -> IndexError,
+// std::runtime_error -> RuntimeError
 
 // "[conv2d] input has " << 3 << " channels": joins its arguments as a stream would.
 template <class... Parts>

@@ -18,8 +18,8 @@ constexpr int64_t kMin = std::numeric_limits<int64_t>::min();
 int64_t checked_mul(int64_t a, int64_t b, const char* what) {
   if (a == 0 || b == 0) return 0;
   // Division keeps this portable; it is never in a loop that matters.
-  const bool overflow = a > 0 ? (b > 0 ? a > kMax / b : b < kMin / a)
-                              : (b > 0 ? a < kMin / b : a < kMax / b);
+  const bool overflow =
+      a > 0 ? (b > 0 ? a > kMax / b : b < kMin / a) : (b > 0 ? a < kMin / b : a < kMax / b);
   if (overflow) too_large(a, '*', b, what);
   return a * b;
 }
@@ -34,7 +34,8 @@ Shape::Shape(std::initializer_list<int64_t> dims)
 
 Shape::Shape(const int64_t* dims, int ndim) : ndim_(ndim) {
   if (ndim > kMaxDims)
-    throw ShapeError(message("[shape] ", ndim, " dimensions, at most ", kMaxDims, " are supported"));
+    throw ShapeError(
+        message("[shape] ", ndim, " dimensions, at most ", kMaxDims, " are supported"));
   std::copy(dims, dims + ndim, dims_.begin());
   for (int axis = 0; axis < ndim; ++axis)
     if (dims[axis] < 0)
@@ -54,7 +55,8 @@ int64_t Shape::numel_from(int axis) const {
 }
 
 bool Shape::operator==(const Shape& other) const {
-  return ndim_ == other.ndim_ && std::equal(dims_.begin(), dims_.begin() + ndim_, other.dims_.begin());
+  return ndim_ == other.ndim_ &&
+         std::equal(dims_.begin(), dims_.begin() + ndim_, other.dims_.begin());
 }
 
 std::string Shape::str() const {  // as Python prints a tuple

@@ -22,22 +22,25 @@ class Shape {
  public:
   Shape() = default;
   Shape(std::initializer_list<int64_t> dims);
-  Shape(const int64_t* dims, int ndim);  // throws ShapeError on a negative size or too many dimensions
+  Shape(const int64_t* dims,
+        int ndim);  // throws ShapeError on a negative size or too many dimensions
 
   int ndim() const { return ndim_; }
   int64_t operator[](int axis) const { return dims_[static_cast<size_t>(axis)]; }
   int64_t& operator[](int axis) { return dims_[static_cast<size_t>(axis)]; }
-  int64_t numel() const;                  // product of all sizes, SizeError on overflow
-  int64_t numel_from(int axis) const;     // product of the sizes from `axis` on
+  int64_t numel() const;               // product of all sizes, SizeError on overflow
+  int64_t numel_from(int axis) const;  // product of the sizes from `axis` on
   bool operator==(const Shape& other) const;
   bool operator!=(const Shape& other) const { return !(*this == other); }
-  std::string str() const;                // "(8, 3, 28, 28)"
+  std::string str() const;  // "(8, 3, 28, 28)"
 
  private:
   std::array<int64_t, kMaxDims> dims_{};
   int ndim_ = 0;
 };
 
-inline std::ostream& operator<<(std::ostream& out, const Shape& shape) { return out << shape.str(); }
+inline std::ostream& operator<<(std::ostream& out, const Shape& shape) {
+  return out << shape.str();
+}
 
 }  // namespace fastconv

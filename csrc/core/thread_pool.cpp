@@ -174,7 +174,8 @@ class Pool {
   }
 
   void wake(int64_t wanted) {
-    { const std::lock_guard<std::mutex> lock(mutex_); }  // whoever is about to sleep now does
+    // Whoever is between looking at calls_ and sleeping holds the lock: after this it sleeps.
+    std::unique_lock<std::mutex>(mutex_).unlock();
     if (wanted >= threads() - 1) return called_.notify_all();
     for (; wanted > 0; --wanted) called_.notify_one();
   }
@@ -195,13 +196,14 @@ class Pool {
     for (std::thread& worker : workers_) worker.join();
   }
 
-  // What the workers watch, on a cache line of its own, then what every task writes.
+  // All that a call passes between threads is on one cache line, so that a worker fetches it once.
   alignas(64) std::atomic<uint64_t> calls_{0};
-  std::atomic<uint32_t> gate_{0};  // kOpen + workers inside
-  alignas(64) std::atomic<int64_t> next_{0};
-  alignas(64) const FunctionRef<void(int64_t)>* body_ = nullptr;
+  std::atomic<int64_t> next_{0};
   int64_t tasks_ = 0;
-  std::atomic<int> sleeping_{0};
+  const FunctionRef<void(int64_t)>* body_ = nullptr;
+  std::atomic<uint32_t> gate_{0};  // kOpen + workers inside
+
+  alignas(64) std::atomic<int> sleeping_{0};
   std::atomic<bool> caller_sleeps_{false}, stopping_{false};
   std::mutex mutex_;
   std::condition_variable called_, emptied_;
@@ -211,9 +213,9 @@ class Pool {
 };
 
 // Never destroyed: at exit the operating system ends the workers, which touch nothing but the pool.
-Pool* the_pool = nullptr;             // whoever holds `busy` owns it
+Pool* the_pool = nullptr;  // whoever holds `busy` owns it
 std::atomic<bool> busy{false};
-std::atomic<int> wanted_threads{0};   // 0: not yet asked for
+std::atomic<int> wanted_threads{0};  // 0: not yet asked for
 
 // In a child after fork() there is only the thread that forked: the pool's threads are gone, its
 // locks are as they were. It is left where it is and a new one is made when needed.
@@ -263,12 +265,10 @@ void parallel_for(int64_t tasks, FunctionRef<void(int64_t task)> body) {
   pool_of(threads).run(tasks, body);
 }
 
-void parallel_ranges(int64_t n, int64_t grain,
-                     FunctionRef<void(int64_t begin, int64_t end)> body) {
+void parallel_ranges(int64_t n, int64_t grain, FunctionRef<void(int64_t begin, int64_t end)> body) {
   const int64_t step = (std::max<int64_t>(grain, 1) + 15) / 16 * 16;
-  parallel_for((n + step - 1) / step, [&](int64_t range) {
-    body(range * step, std::min(n, (range + 1) * step));
-  });
+  parallel_for((n + step - 1) / step,
+               [&](int64_t range) { body(range * step, std::min(n, (range + 1) * step)); });
 }
 
 }  // namespace fastconv

@@ -13,12 +13,12 @@ constexpr int kMaxThreads = 1024;
 int get_num_threads();
 void set_num_threads(int n);  // std::invalid_argument unless 1 <= n <= kMaxThreads
 
-// Runs body(task) for task in [0, tasks), each exactly once, on the pool and the calling thread, and
-// returns when all are done. The first exception thrown by a task is rethrown here, and tasks not
-// yet begun are dropped. Runs everything in the caller when there is one task or one thread, or when
-// the pool is busy with another caller (also when called from inside a task). Denormals are flushed
-// to zero while tasks run, and the caller's floating-point mode is restored afterwards. Safe after
-// fork(): the child gets a new pool.
+// Runs body(task) for task in [0, tasks), each exactly once, on the pool and the calling thread,
+// and returns when all are done. The first exception thrown by a task is rethrown here, and tasks
+// not yet begun are dropped. Runs everything in the caller when there is one task or one thread, or
+// when the pool is busy with another caller (also when called from inside a task). Denormals are
+// flushed to zero while tasks run, and the caller's floating-point mode is restored afterwards.
+// Safe after fork(): the child gets a new pool.
 void parallel_for(int64_t tasks, FunctionRef<void(int64_t task)> body);
 
 // Cuts [0, n) into ranges of `grain` (rounded up to a multiple of 16 elements) and runs

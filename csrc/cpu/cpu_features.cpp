@@ -1,6 +1,6 @@
-// CPUID leaves and XCR0 bits: Intel SDM volume 1, chapters 14.3 (AVX) and 15.2 (AVX-512). A CPU that
-// has the instructions under an operating system that does not save their registers would stop with
-// an illegal instruction, so both are asked.
+// CPUID leaves and XCR0 bits: Intel SDM volume 1, chapters 14.3 (AVX) and 15.2 (AVX-512). A CPU
+// that has the instructions under an operating system that does not save their registers would stop
+// with an illegal instruction, so both are asked.
 #include "cpu/cpu_features.h"
 
 #include <cstdint>
@@ -55,8 +55,8 @@ CpuFeatures cpu_features() {
   const bool osxsave = has(basic.ecx, bit(27));
   if (!osxsave) return features;
   const uint64_t saved = xcr0();
-  const uint64_t ymm = bit(1) | bit(2);                    // xmm and ymm state
-  const uint64_t zmm = ymm | bit(5) | bit(6) | bit(7);     // mask registers, zmm0-15, zmm16-31
+  const uint64_t ymm = bit(1) | bit(2);                 // xmm and ymm state
+  const uint64_t zmm = ymm | bit(5) | bit(6) | bit(7);  // mask registers, zmm0-15, zmm16-31
   features.avx2 = has(saved, ymm) && has(basic.ecx, bit(12) | bit(28)) &&  // FMA, AVX
                   has(extended.ebx, bit(5));
   features.avx512 = features.avx2 && has(saved, zmm) &&

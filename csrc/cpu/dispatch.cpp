@@ -41,7 +41,8 @@ std::vector<const Kernels*> available() {
 
 std::string choices() {
   std::string names;
-  for (const Kernels* table : available()) names += (names.empty() ? "" : ", ") + std::string(table->name);
+  for (const Kernels* table : available())
+    names += (names.empty() ? "" : ", ") + std::string(table->name);
   return names;
 }
 
@@ -85,9 +86,9 @@ std::vector<std::string> available_isas() {
 void set_isa(const std::string& name) {
   const Kernels* table = find(name);
   if (table == nullptr)
-    throw std::invalid_argument(message("[set_isa] \"", name,
-                                        "\" cannot run here; this build on this machine can run: ",
-                                        choices()));
+    throw std::invalid_argument(
+        message("[set_isa] \"", name,
+                "\" cannot run here; this build on this machine can run: ", choices()));
   chosen.store(table);
 }
 

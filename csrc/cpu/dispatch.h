@@ -9,9 +9,9 @@
 
 namespace fastconv::cpu {
 
-const Kernels& kernels();                    // the chosen table; throws if FASTCONV_ISA cannot be met
-std::string isa();                           // "scalar", "avx2" or "avx512"
-std::vector<std::string> available_isas();   // built, supported by CPU and OS; worst first
-void set_isa(const std::string& name);       // std::invalid_argument listing the choices
+const Kernels& kernels();  // the chosen table; throws if FASTCONV_ISA cannot be met
+std::string isa();         // "scalar", "avx2" or "avx512"
+std::vector<std::string> available_isas();  // built, supported by CPU and OS; worst first
+void set_isa(const std::string& name);      // std::invalid_argument listing the choices
 
 }  // namespace fastconv::cpu

@@ -206,7 +206,7 @@ struct Kernels {
   void (*binary)(Binary f, float* y, const float* a, const float* b, int64_t n, float p);
   // y[i] = x[i] * scale where the element is kept, else 0; y may be x. Element i = 16 * row + lane has
   // the number first + row * row_step + lane * lane_step (modulo 2^32), and is kept when a hash of
-  // (key, number), taken as a fraction in [0, 1), is p or more. Denormals as everywhere; NaN * 0 is 0.
+  // (key, number), taken as a fraction in [0, 1), is p or more.
   void (*dropout)(float* y, const float* x, int64_t n, const Dropout& dropout, uint32_t first);
   // The sum of x[0 .. n), or of squares, in double across runs and float within (simd_math.h). Of every
   // sixteen elements the first `lanes` count; when lanes < 16, n is a multiple of 16.

@@ -69,6 +69,10 @@ Conv2dShape conv2d_shape(const Shape& x, const Shape& w, const Conv2dParams& p) 
   s.params = p;
   s.OH = output_size("height", s.IH, p.pads[0], p.pads[1], s.KH, p.stride[0], p.dilation[0], x, w);
   s.OW = output_size("width", s.IW, p.pads[2], p.pads[3], s.KW, p.stride[1], p.dilation[1], x, w);
+  // Every window and offset lies inside the padded input, so these products are the largest there are.
+  const int64_t padded_plane = checked_mul(s.IH + p.pads[0] + p.pads[1], s.IW + p.pads[2] + p.pads[3],
+                                           "conv2d padded input");
+  checked_mul(checked_mul(padded_plane, s.IC, "conv2d padded input"), kLanes * 4, "conv2d padded input");
   return s;
 }
 
@@ -141,14 +145,13 @@ PhaseTaps phase_taps(int64_t phase, int64_t kernel, int64_t stride, int64_t dila
   return taps;
 }
 
-// Input positions of one phase along an axis: first, first + stride, ... below `size`.
+// The input positions first, first + stride, ... below `size`: those of one phase.
 struct PhasePositions {
-  int64_t first, count, q;  // q of the first one
+  int64_t first, count, phase, q;  // q of the first one
 };
 
-PhasePositions phase_positions(int64_t phase, int64_t size, int64_t pad, int64_t stride) {
-  const int64_t first = ((phase - pad) % stride + stride) % stride;
-  return {first, first < size ? (size - 1 - first) / stride + 1 : 0, (first + pad - phase) / stride};
+PhasePositions phase_positions(int64_t first, int64_t size, int64_t pad, int64_t stride) {
+  return {first, (size - 1 - first) / stride + 1, (first + pad) % stride, (first + pad) / stride};
 }
 
 // w[group][k][c][taps] -> packed[group][c][k][taps of this phase]
@@ -193,13 +196,12 @@ Array conv2d_backward_input(const Array& dy_any, const Array& w, const Shape& x_
   if (s.N == 0) return dx;
 
   Scratch<float> packed(s.OC * s.IC_per_group * s.KH * s.KW);
-  for (int64_t phase_row = 0; phase_row < params.stride[0]; ++phase_row) {
-    for (int64_t phase_col = 0; phase_col < params.stride[1]; ++phase_col) {
-      const auto rows = phase_positions(phase_row, s.IH, params.pads[0], params.stride[0]);
-      const auto cols = phase_positions(phase_col, s.IW, params.pads[2], params.stride[1]);
-      if (rows.count == 0 || cols.count == 0) continue;
-      const PhaseTaps row_taps = phase_taps(phase_row, s.KH, params.stride[0], params.dilation[0]);
-      const PhaseTaps col_taps = phase_taps(phase_col, s.KW, params.stride[1], params.dilation[1]);
+  for (int64_t row = 0; row < std::min(params.stride[0], s.IH); ++row) {
+    for (int64_t col = 0; col < std::min(params.stride[1], s.IW); ++col) {
+      const auto rows = phase_positions(row, s.IH, params.pads[0], params.stride[0]);
+      const auto cols = phase_positions(col, s.IW, params.pads[2], params.stride[1]);
+      const auto row_taps = phase_taps(rows.phase, s.KH, params.stride[0], params.dilation[0]);
+      const auto col_taps = phase_taps(cols.phase, s.KW, params.stride[1], params.dilation[1]);
       if (row_taps.e.empty() || col_taps.e.empty()) {
         fill_phase(dx.data(), dx.blocks() * s.IC, s, rows, cols, bias);
         continue;
@@ -246,7 +248,8 @@ WeightCut choose_weight_cut(const Conv2dShape& s, int64_t blocks) {
   // in L1 while the tile moves over the taps.
   constexpr int64_t kBandPixels = 96;
   cut.cols = ceil_div(s.OW, ceil_div(s.OW, 64));
-  cut.rows = std::clamp<int64_t>(kBandPixels / cut.cols, 1, s.OH);
+  const int64_t reach = (s.KH - 1) * p.dilation[0] / p.stride[0];  // less than half of a window is halo
+  cut.rows = std::clamp<int64_t>(std::max(kBandPixels / cut.cols, reach), 1, s.OH);
   cut.rows = ceil_div(s.OH, ceil_div(s.OH, cut.rows));
   cut.images = std::clamp<int64_t>(kBandPixels / (cut.rows * cut.cols), 1, blocks);
   const int64_t window = ((cut.rows - 1) * p.stride[0] + (s.KH - 1) * p.dilation[0] + 1) *

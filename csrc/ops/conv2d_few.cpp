@@ -3,7 +3,8 @@
 // output pixel q = oh * width + ow reads input q + r * width + s for tap (r, s): a row of outputs runs
 // on into the next without a gap. The width - OW values between rows are computed and dropped.
 //
-// A stride splits the image into stride x stride phases, each flat; a tap then lies in one phase.
+// A stride splits the image into stride x stride phases, each flat; a tap then lies in one phase. Phases
+// that no tap reaches are left out.
 #include "ops/conv2d_few.h"
 
 #include <algorithm>
@@ -18,8 +19,8 @@ namespace {
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 struct FlatImage {
-  int64_t height, width;       // of one phase
-  int64_t phase_rows, phase_cols;  // the stride
+  int64_t height, width;           // of one phase
+  int64_t phase_rows, phase_cols;  // how many there are along each axis
   int64_t phase() const { return height * width; }
   int64_t channel() const { return phase() * phase_rows * phase_cols; }
 };
@@ -30,15 +31,23 @@ void flatten_channel(float* out, const float* x, const Conv2dShape& s, const Fla
   for (int64_t a = 0; a < flat.phase_rows; ++a)
     for (int64_t b = 0; b < flat.phase_cols; ++b)
       for (int64_t i = 0; i < flat.height; ++i, out += flat.width) {
-        const int64_t ih = i * flat.phase_rows + a - p.pads[0];
-        std::fill_n(out, flat.width, 0.0f);
-        if (ih < 0 || ih >= s.IH) continue;
-        // Columns j with 0 <= j * phase_cols + b - left < IW
+        const int64_t ih = i * p.stride[0] + a - p.pads[0];
+        if (ih < 0 || ih >= s.IH) {
+          std::fill_n(out, flat.width, 0.0f);
+          continue;
+        }
+        // Columns first <= j < last have 0 <= j * stride + b - left < IW.
         const int64_t shift = b - p.pads[2];
-        const int64_t first = shift >= 0 ? 0 : ceil_div(-shift, flat.phase_cols);
-        const int64_t last = std::min(flat.width, ceil_div(s.IW - shift, flat.phase_cols));
+        const int64_t first = std::min(flat.width, shift >= 0 ? 0 : ceil_div(-shift, p.stride[1]));
+        const int64_t last =
+            std::clamp(shift < s.IW ? ceil_div(s.IW - shift, p.stride[1]) : 0, first, flat.width);
         const float* in = x + ih * s.IW + shift;
-        for (int64_t j = first; j < last; ++j) out[j] = in[j * flat.phase_cols];
+        std::fill(out, out + first, 0.0f);
+        if (p.stride[1] == 1)
+          std::copy(in + first, in + last, out + first);
+        else
+          for (int64_t j = first; j < last; ++j) out[j] = in[j * p.stride[1]];
+        std::fill(out + last, out + flat.width, 0.0f);
       }
 }
 
@@ -51,12 +60,14 @@ Array conv2d_forward_few(const Array& x, const Array& w, const float* bias, cons
   const Conv2dParams& p = s.params;
   const int64_t taps = s.KH * s.KW;
   const FlatImage flat{s.OH + (s.KH - 1) * p.dilation[0] / p.stride[0],
-                       s.OW + (s.KW - 1) * p.dilation[1] / p.stride[1], p.stride[0], p.stride[1]};
+                       s.OW + (s.KW - 1) * p.dilation[1] / p.stride[1],
+                       std::min(p.stride[0], (s.KH - 1) * p.dilation[0] + 1),
+                       std::min(p.stride[1], (s.KW - 1) * p.dilation[1] + 1)};
   Scratch<int64_t> tap_offset(taps);
   for (int64_t r = 0; r < s.KH; ++r)
     for (int64_t t = 0; t < s.KW; ++t) {
       const int64_t row = r * p.dilation[0], col = t * p.dilation[1];
-      const int64_t phase = row % p.stride[0] * p.stride[1] + col % p.stride[1];
+      const int64_t phase = row % p.stride[0] * flat.phase_cols + col % p.stride[1];
       tap_offset.data()[r * s.KW + t] =
           phase * flat.phase() + row / p.stride[0] * flat.width + col / p.stride[1];
     }

@@ -33,16 +33,22 @@ Cut choose_cut(const Correlation& job, int64_t blocks) {
   Cut cut{job.rows, job.cols, job.C, job.K, 1};
   const int64_t min_C = std::min(job.C, std::max<int64_t>(8, ceil_div(kMinSteps, taps)));
   const int64_t min_rows = std::min<int64_t>(job.rows, 4);
+  // A band smaller than the reach of the taps would copy more halo than it uses.
+  const int64_t floor_rows = std::min(job.rows, ceil_div(reach_row, job.x_row_step) + 1);
+  const int64_t floor_cols = std::min(job.cols, ceil_div(reach_col, job.x_col_step) + 1);
   if (cut.cols > 64) cut.cols = ceil_div(cut.cols, ceil_div(cut.cols, 56));
   // Fewer rows first, then fewer channels, then narrower bands.
   while (cut.C * window(cut.rows, cut.cols) > kWindowVectors && cut.rows > min_rows)
     cut.rows = std::max(min_rows, cut.rows / 2);
   while (cut.C * window(cut.rows, cut.cols) > kWindowVectors && cut.C > min_C)
     cut.C = std::max(min_C, ceil_div(cut.C, 2));
-  while (cut.C * window(cut.rows, cut.cols) > kWindowVectors && cut.cols > 16)
-    cut.cols = ceil_div(cut.cols, 2);
-  while (cut.C * window(cut.rows, cut.cols) > kWindowVectors && cut.rows > 1)
-    cut.rows = ceil_div(cut.rows, 2);
+  while (cut.C * window(cut.rows, cut.cols) > kWindowVectors &&
+         cut.cols > std::max<int64_t>(16, floor_cols))
+    cut.cols = std::max(floor_cols, ceil_div(cut.cols, 2));
+  while (cut.C * window(cut.rows, cut.cols) > kWindowVectors && cut.rows > floor_rows)
+    cut.rows = std::max(floor_rows, ceil_div(cut.rows, 2));
+  cut.rows = std::max(cut.rows, floor_rows);
+  cut.cols = std::max(cut.cols, floor_cols);
   cut.rows = ceil_div(job.rows, ceil_div(job.rows, cut.rows));
   cut.C = ceil_div(job.C, ceil_div(job.C, cut.C));
 
@@ -54,9 +60,9 @@ Cut choose_cut(const Correlation& job, int64_t blocks) {
            ceil_div(job.cols, cut.cols) * ceil_div(job.K, cut.K);
   };
   while (tasks() < 8 && cut.groups > 1) cut.groups = ceil_div(cut.groups, 2);
-  while (tasks() < 8 && cut.rows > 8) cut.rows = ceil_div(cut.rows, 2);
+  while (tasks() < 8 && cut.rows > std::max<int64_t>(8, floor_rows)) cut.rows = ceil_div(cut.rows, 2);
   while (tasks() < 8 && cut.K >= 32) cut.K = ceil_div(cut.K, 2);
-  while (tasks() < 8 && cut.rows > 2) cut.rows = ceil_div(cut.rows, 2);
+  while (tasks() < 8 && cut.rows > std::max<int64_t>(2, floor_rows)) cut.rows = ceil_div(cut.rows, 2);
   return cut;
 }
 

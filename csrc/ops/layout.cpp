@@ -98,8 +98,8 @@ Array as_layout(const Array& x, Layout layout) {
   return layout == Layout::lanes ? to_lanes(x) : to_plain(x);
 }
 
-Array gather_lanes(const void* x, DType dtype, const Shape& shape, const int64_t* indices, int64_t n,
-                   float scale, float shift) {
+Array gather_lanes(const void* x, DType dtype, const Shape& shape, const int64_t* indices,
+                   int64_t n, float scale, float shift) {
   if (dtype != DType::uint8 && dtype != DType::float32)
     throw DTypeError(message("[gather_lanes] expected uint8 or float32, got ", name_of(dtype)));
   if (shape.ndim() < 1) throw ShapeError("[gather_lanes] expected (count, ...), got a shape of ()");

@@ -7,15 +7,15 @@
 
 namespace fastconv {
 
-// The same array in the other layout; itself, sharing storage, when it is there already. Empty lanes
-// become 0.
+// The same array in the other layout; itself, sharing storage, when it is there already. Empty
+// lanes become 0.
 Array to_lanes(const Array& x);
 Array to_plain(const Array& x);
 Array as_layout(const Array& x, Layout layout);
 
 // Samples indices[0 .. n) of a row-major array (count, ...) of uint8 or float32, as
 // x * scale + shift in lanes, shape (n, ...). std::out_of_range naming the first bad index.
-Array gather_lanes(const void* x, DType dtype, const Shape& shape, const int64_t* indices, int64_t n,
-                   float scale, float shift);
+Array gather_lanes(const void* x, DType dtype, const Shape& shape, const int64_t* indices,
+                   int64_t n, float scale, float shift);
 
 }  // namespace fastconv

@@ -17,8 +17,8 @@ double fma_peak(double seconds) {
   using Clock = std::chrono::steady_clock;
   const auto kernel = cpu::kernels().fma_loop;
   const auto start = Clock::now();
-  const auto end = start + std::chrono::duration_cast<Clock::duration>(
-                               std::chrono::duration<double>(seconds));
+  const auto end =
+      start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
   std::atomic<int64_t> flops{0};
   parallel_for(get_num_threads(), [&](int64_t) {
     double done = 0.0;

@@ -22,31 +22,50 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser, suite: str | None = None) -> None:
-    """What `fastconv bench` takes. With `suite` given there is no choice of it (the scripts in bench/)."""
+    """What `fastconv bench` takes; the scripts in bench/ give the suite themselves."""
     if suite is None:
-        parser.add_argument("suite", nargs="?", choices=(*SUITES, "all"), default="all", help="what to measure")
+        parser.add_argument(
+            "suite", nargs="?", choices=(*SUITES, "all"), default="all", help="what to measure"
+        )
     else:
         parser.set_defaults(suite=suite)
     parser.add_argument("--filter", metavar="REGEX", help="rows whose CASE@BATCH:WORK matches")
-    parser.add_argument("--quick", action="store_true", help="short bursts, one peer, nothing compiled")
-    parser.add_argument("--threads", type=int, metavar="N", help="for everyone; default: as fastconv chooses")
-    parser.add_argument("--isa", choices=("scalar", "avx2", "avx512"), help="for fastconv; default: the best")
     parser.add_argument(
-        "--peers", metavar="NAMES", help=f"of {','.join(NAMES)}, or none; default: all that are installed"
+        "--quick", action="store_true", help="short bursts, one peer, nothing compiled"
     )
     parser.add_argument(
-        "--peer-python", metavar="NAME=PATH", action="append", default=[], help="run a peer in that interpreter"
+        "--threads", type=int, metavar="N", help="for everyone; default: as fastconv chooses"
     )
-    parser.add_argument("--rounds", type=int, metavar="N", help="bursts a contestant (default 5; quick 3)")
     parser.add_argument(
-        "--seconds", type=float, metavar="S", help="timed seconds a contestant and row (default 0.3; quick 0.1)"
+        "--isa", choices=("scalar", "avx2", "avx512"), help="for fastconv; default: the best"
+    )
+    parser.add_argument(
+        "--peers",
+        metavar="NAMES",
+        help=f"of {','.join(NAMES)}, or none; default: all that are installed",
+    )
+    parser.add_argument(
+        "--peer-python",
+        metavar="NAME=PATH",
+        action="append",
+        default=[],
+        help="run a peer in that interpreter",
+    )
+    parser.add_argument(
+        "--rounds", type=int, metavar="N", help="bursts a contestant (default 5; quick 3)"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        metavar="S",
+        help="timed seconds a contestant and row (default 0.3; quick 0.1)",
     )
     parser.add_argument("--json", metavar="FILE", help="write everything measured there as well")
     parser.add_argument("--list", action="store_true", help="print the rows that would be measured")
 
 
 def run(args: argparse.Namespace) -> int:
-    """The exit status: 0, 1 after a wrong answer or a failure of fastconv, 2 for a wrong argument."""
+    """The exit status: 0, 1 after a wrong answer or failure of fastconv, 2 for bad arguments."""
     from .runner import run as run_  # not for the workers
 
     return run_(args)

@@ -9,10 +9,12 @@ from .cases import Array, Task, error
 from .remote import Remote, RemoteError
 from .timing import Times
 
-OUTPACED = 3.0  # times slower than the fastest rival after two rounds: cannot be the best, is let go
+OUTPACED = (
+    3.0  # times slower than the fastest rival after two rounds: cannot be the best, is let go
+)
 
 
-class WrongAnswer(ArithmeticError):
+class WrongAnswerError(ArithmeticError):
     """Two contestants differ by more than rounding explains."""
 
 
@@ -43,12 +45,12 @@ class Race:
         self._answer: dict[str, Array] = {}
 
     def enter(self, remote: Remote, quick: bool) -> None:
-        """All configurations that `remote` offers. One that fails is noted; a wrong answer raises."""
+        """All that `remote` offers. The first entry must come about; a wrong answer raises."""
         for configuration in remote.configurations(self.task, quick):
             try:
                 handle, answer = remote.prepare(self.task, configuration)
             except RemoteError as failure:
-                if not remote.alive:
+                if not remote.alive or not self.entries:
                     raise
                 reason = str(failure).strip().splitlines()[:1]
                 self.failures.append(
@@ -65,13 +67,13 @@ class Race:
     def _check(self, entry: Entry, answer: dict[str, Array]) -> None:
         entry.error, allowed = error(self.task, self._answer, answer)
         if not entry.error <= allowed:
-            raise WrongAnswer(
+            raise WrongAnswerError(
                 f"[bench] {self.task.id}: {self.entries[0].name} and {entry.name} differ by "
                 f"{entry.error:.1e} of the answer's size, rounding explains {allowed:.1e}"
             )
 
     def run(self, rounds: int, seconds: float) -> None:
-        """`rounds` bursts each, in turn and back again; `seconds` is what each burst lasts at least."""
+        """`rounds` bursts each, in turn and back again, each of at least `seconds`."""
         order = list(self.entries)
         for turn in range(rounds):
             if turn == 2:

@@ -1,12 +1,14 @@
-"""The other end of worker.py: starts contestants in processes of their own, and asks them in turn."""
+"""The other end of worker.py: starts contestants in their own processes, and asks them in turn."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ import numpy as np
 
 from .cases import Array, Task
 
-# Loads this package by its place, under another name: the interpreter need not have fastconv, and one
-# that has another fastconv (compare.py) still runs this measuring code.
+# Loads this package by its place, under another name: the interpreter need not have fastconv, and
+# one that has another fastconv (compare.py) still runs this measuring code.
 _BOOTSTRAP = """
-import importlib, importlib.util, sys
+import importlib.util, sys
+sys.path[:] = [entry for entry in sys.path if entry]  # not the current folder
 place = sys.argv[1]
 spec = importlib.util.spec_from_file_location(
     "fastconv_benchmark", place + "/__init__.py", submodule_search_locations=[place])
@@ -48,20 +51,23 @@ class Remote:
     ) -> None:
         self.label = label or peer
         self.python = python
-        self._log = tempfile.TemporaryFile()
-        limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  (until close)
+        threads_of_blas = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        settings = dict.fromkeys(threads_of_blas, str(threads))
+        if python == sys.executable:  # finds what this process finds
+            settings["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         self._process = subprocess.Popen(
             [python, "-c", _BOOTSTRAP, str(Path(__file__).parent)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env={**os.environ, **limits, **(environment or {})},
+            env={**os.environ, **settings, **(environment or {})},
         )
         self._send({"do": "start", "peer": peer, "threads": threads})
         self.libraries: dict[str, str] = {}
 
     def started(self) -> dict[str, str]:
-        """Waits until its library is imported; the versions. RemoteError of kind ImportError when absent."""
+        """Waits until its library is imported; the versions, or RemoteError where there is none."""
         self.libraries = self._receive()["libraries"]
         return self.libraries
 
@@ -75,7 +81,7 @@ class Remote:
         return reply["handle"], {part: self._read(shape) for part, shape in reply["arrays"]}
 
     def burst(self, handle: int, seconds: float) -> tuple[list[float], bool]:
-        """Seconds each timed call took, and whether the worker's threads came to rest afterwards."""
+        """Seconds each timed call took, and whether the worker's threads came to rest after."""
         reply = self._ask(do="burst", handle=handle, seconds=seconds)
         return reply["times"], reply["idle"]
 
@@ -95,10 +101,8 @@ class Remote:
     def close(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
-            try:
+            with suppress(BrokenPipeError):  # it died with a request unread
                 pipe.close()
-            except BrokenPipeError:  # it died with a request unread
-                pass
         try:
             self._process.wait(timeout=3)
         except subprocess.TimeoutExpired:
@@ -131,15 +135,11 @@ class Remote:
 
     def _read(self, shape: list[int]) -> Array:
         assert self._process.stdout is not None
-        array = np.empty(shape, np.float32)
-        view = memoryview(array.reshape(-1)).cast("B")
-        done = 0
-        while done < len(view):
-            count = self._process.stdout.readinto(view[done:])  # type: ignore[attr-defined]
-            if not count:
-                raise self._death()
-            done += count
-        return array
+        size = 4 * math.prod(shape)
+        data = self._process.stdout.read(size)  # all of it, or less at the end of the stream
+        if len(data) < size:
+            raise self._death()
+        return np.frombuffer(data, np.float32).reshape(shape)
 
     def _death(self) -> RemoteError:
         status = self._process.wait()

@@ -43,30 +43,45 @@ class Report:
         self._header = header
         self._suite = ""
         self._table: Table
-        self.races: list[tuple[Race, float]] = []  # with the peak, FLOP/s, measured just before
+        self._peaks: list[float] = []
+        self.races: list[Race] = []
         self.errors: list[str] = []
-
-    def head(self) -> None:
-        width = max(map(len, self._header))
-        for key, value in self._header.items():
+        width = max(map(len, header))
+        for key, value in header.items():
             print(f"{key.ljust(width)}  {value}")
-        if float(self._header.get("load", 0)) > 0.5:
-            print("this machine is busy with something else: absolute figures and small ratios will be off")
+        if float(header.get("load", 0)) > 0.5:
+            print("this machine is busy with something else: do not trust these figures")
 
-    def add(self, race: Race, peak: float) -> None:
+    @property
+    def peak(self) -> float:
+        """FLOP/s: the highest reading so far, since whatever disturbs one makes it lower."""
+        return max(self._peaks)
+
+    def read_peak(self, flops: float) -> None:
+        self._peaks.append(flops)
+
+    def add(self, race: Race) -> None:
         if race.task.suite != self._suite:
             self._start(race.task.suite)
-        self.races.append((race, peak))
+        self.races.append(race)
         ours, best = race.entries[0], race.best()
         cells = [f"{race.task.subject.name}@{race.task.batch}"]
         if race.task.suite == "layers":
             cells.append(race.task.work)
         cells += [milliseconds(ours.times.median), milliseconds(ours.times.minimum)]
-        cells += [rate(speed(race.task, ours)), f"{100 * race.task.flop / ours.times.median / peak:.0f} %"]
+        cells += [
+            rate(speed(race.task, ours)),
+            f"{100 * race.task.flop / ours.times.median / self.peak:.0f} %",
+        ]
         for rival in self._rivals:
             entry = race.best(rival)
             cells.append(rate(speed(race.task, entry)) if entry else "-")
-        cells += [best.name, times(ratio(best.times, ours.times))] if best else ["-", "-"]
+        if best:
+            least = min(entry.times.minimum for entry in race.entries[1:])
+            cells += [best.name, times(ratio(best.times, ours.times))]
+            cells += [times(least / ours.times.minimum)]
+        else:
+            cells += ["-", "-", "-"]
         print(self._table.row(cells), flush=True)
 
     def fail(self, text: str) -> None:
@@ -76,27 +91,31 @@ class Report:
 
     def _start(self, suite: str) -> None:
         title, unit = TITLES[suite]
-        columns = [("case", 16)] + ([("pass", 15)] if suite == "layers" else [])
+        columns = [("case", 17)] + ([("pass", 15)] if suite == "layers" else [])
         columns += [("ms", -6), ("min", -6), (unit, -8), ("of peak", -7)]
-        columns += [(rival, -7) for rival in self._rivals] + [("best peer", 24), ("ratio", -6)]
+        columns += [(rival, -7) for rival in self._rivals] + [
+            ("best peer", 25),
+            ("ratio", -6),
+            ("of min", -6),
+        ]
         self._suite, self._table = suite, Table(columns)
         print(f"\n## {title}; peers in {unit}\n")
         print(self._table.head(), flush=True)
 
     def summary(self) -> None:
         print()
-        for suite, (title, _) in TITLES.items():
-            races = [race for race, _ in self.races if race.task.suite == suite]
+        for suite in TITLES:
+            races = [race for race in self.races if race.task.suite == suite]
             for rival in (None, *(self._rivals if len(self._rivals) > 1 else [])):
                 line = _summary_line(races, rival)
                 if line:
-                    print(f"{title.partition(':')[0].partition(',')[0]} against {rival or 'the best peer'}: {line}")
-        peaks = [peak / 1e9 for _, peak in self.races]
-        if peaks:
-            print(f"peak, read before every row: {min(peaks):.0f} to {max(peaks):.0f} GFLOP/s")
-        for note in dict.fromkeys(note for race, _ in self.races for note in race.failures):
+                    print(f"{suite} against {rival or 'the best peer'}: {line}")
+        if self._peaks:
+            low, high = min(self._peaks) / 1e9, max(self._peaks) / 1e9
+            print(f"peak, read before every row: {low:.0f} to {high:.0f} GFLOP/s")
+        for note in dict.fromkeys(note for race in self.races for note in race.failures):
             print(f"could not take part: {note}")
-        restless = {e.remote.label for race, _ in self.races for e in race.entries if e.restless}
+        restless = {e.remote.label for race in self.races for e in race.entries if e.restless}
         if restless:
             print(f"threads that kept spinning after their turn: {', '.join(sorted(restless))}")
         for text in self.errors:
@@ -105,7 +124,8 @@ class Report:
     def json(self) -> dict[str, Any]:
         return {
             "header": self._header,
-            "rows": [_row_json(race, peak) for race, peak in self.races],
+            "peak_flops": self._peaks,
+            "rows": [_row_json(race) for race in self.races],
             "errors": self.errors,
         }
 
@@ -127,15 +147,16 @@ def _summary_line(races: list[Race], rival: str | None) -> str:
     lowest = min(ratios, key=lambda task: ratios[task])
     text = f"geometric mean {times(mean)}, lowest {times(ratios[lowest])} ({lowest.id})"
     under = [f"{t.id} {times(r)}" for t, r in ratios.items() if r < FLOOR and t.batch >= 16]
-    return text + (f"; under {times(FLOOR)} at batch 16 and more: {', '.join(under)}" if under else "")
+    return text + (
+        f"; under {times(FLOOR)} at batch 16 and more: {', '.join(under)}" if under else ""
+    )
 
 
-def _row_json(race: Race, peak: float) -> dict[str, Any]:
+def _row_json(race: Race) -> dict[str, Any]:
     ours = race.entries[0]
     return {
         "task": race.task.id,
         "flop": race.task.flop,
-        "peak_flops": peak,
         "failures": race.failures,
         "contestants": [
             {

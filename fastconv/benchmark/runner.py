@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .cases import SUITES, Task, choose
 from .peers import NAMES, OURS
-from .race import Race, WrongAnswer
+from .race import Race, WrongAnswerError
 from .remote import Remote, RemoteError
 from .report import Report, machine
 
@@ -40,15 +40,16 @@ def run(args: argparse.Namespace) -> int:
         except RemoteError as failure:
             print(f"[bench] fastconv does not start: {failure.kind}: {failure}", file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            return 130
         report = Report([peer.label for peer in peers], header)
-        report.head()
         try:
             for task in tasks:
                 _measure(args, task, ours, peers, report)
                 if not ours.alive:
                     break
         except KeyboardInterrupt:
-            report.fail("interrupted: the rows above are all there are")
+            report.errors.append("interrupted: the rows above are all there are")
         report.summary()
         if args.json:
             Path(args.json).write_text(json.dumps(report.json(), indent=1) + "\n")
@@ -99,9 +100,9 @@ def _start(
     args: argparse.Namespace, names: list[str] | None, pythons: dict[str, str], stack: ExitStack
 ) -> tuple[Remote, list[Remote], dict[str, str]]:
     """fastconv, the peers that are installed, and the header of the report."""
-    from fastconv import get_num_threads
+    from .. import _core
 
-    threads = args.threads or get_num_threads()
+    threads = args.threads or _core.get_num_threads()
 
     def start(peer: str) -> Remote:
         environment = {"FASTCONV_ISA": args.isa} if peer == OURS and args.isa else {}
@@ -114,7 +115,8 @@ def _start(
     asked = ["torch", "numpy"] if hurry else list(NAMES) if names is None else names
     ours, *remotes = [start(peer) for peer in (OURS, *asked)]  # all at once: imports take seconds
     libraries = ours.started()
-    peers, said = [], {}
+    peers: list[Remote] = []
+    said: dict[str, str] = {}
     for remote in remotes:
         if hurry and peers:
             break
@@ -124,15 +126,14 @@ def _start(
         except RemoteError as failure:
             said[remote.label] = f"not there: {failure} (in {remote.python})"
     description = ours.describe()
-    ours.peak(PEAK_SECONDS)  # brings the clock up
     header = {
         "fastconv": f"{libraries['fastconv']}, {description.pop('isa')}, {threads} threads",
+        "folder": description.pop("folder"),
         "build": ", ".join(f"{key} {value}" for key, value in description.items()),
         **machine(),
         "python": platform.python_version(),
-        "peak": f"{ours.peak(4 * PEAK_SECONDS) / 1e9:.1f} GFLOP/s, float32 FMA on {threads} threads",
         **{name: said.get(name, "not asked") for name in NAMES},
-        "timing": f"{_rounds(args)} rounds of {_seconds(args) * 1e3:.0f} ms bursts in turn, medians",
+        "timing": f"medians of {_rounds(args)} rounds of {_seconds(args) * 1e3:.0f} ms bursts",
     }
     return ours, peers, header
 
@@ -161,11 +162,11 @@ def _measure(
                 race.failures.append(f"{peer.label}: {failure}")
                 peers.remove(peer)
         _progress(f"{task.id}: timing")
-        peak = ours.peak(PEAK_SECONDS)
+        report.read_peak(ours.peak(PEAK_SECONDS))
         race.run(_rounds(args), _seconds(args))
         _progress("")
-        report.add(race, peak)
-    except WrongAnswer as wrong:
+        report.add(race)
+    except WrongAnswerError as wrong:
         _progress("")
         report.fail(str(wrong))
     except RemoteError as failure:

@@ -22,14 +22,15 @@ class Table:
 
     def head(self) -> str:
         rule = [
-            "-" * width if left else "-" * (width - 1) + ":" for left, width in zip(self._left, self._widths)
+            "-" * width if left else "-" * (width - 1) + ":"
+            for left, width in zip(self._left, self._widths, strict=True)
         ]
         return self.row(self._titles) + "\n" + self.row(rule)
 
     def row(self, cells: Sequence[str]) -> str:
         padded = [
             cell.ljust(width) if left else cell.rjust(width)
-            for cell, left, width in zip(cells, self._left, self._widths)
+            for cell, left, width in zip(cells, self._left, self._widths, strict=True)
         ]
         return "| " + " | ".join(padded) + " |"
 
@@ -41,7 +42,15 @@ def milliseconds(seconds: float) -> str:
     ('0.051', '12.3', '2500')
     """
     ms = seconds * 1e3
-    return f"{ms:.3f}" if ms < 1 else f"{ms:.2f}" if ms < 10 else f"{ms:.1f}" if ms < 100 else f"{ms:.0f}"
+    return (
+        f"{ms:.3f}"
+        if ms < 1
+        else f"{ms:.2f}"
+        if ms < 10
+        else f"{ms:.1f}"
+        if ms < 100
+        else f"{ms:.0f}"
+    )
 
 
 def rate(value: float) -> str:

@@ -1,8 +1,9 @@
 """How time is measured: short bursts in turn, and what is made of them.
 
-A burst is one untimed call (caches and sleeping threads are as the others left them) and then timed
-calls until the burst is long enough. Contestants take turns, burst by burst, so that a slow minute
-of the machine is everybody's slow minute; ratios are formed within a round and their median is quoted.
+A burst is one untimed call (caches and sleeping threads are as the others left them) and then
+timed calls until the burst is long enough. Contestants take turns, burst by burst, so that a slow
+minute of the machine is everybody's slow minute; ratios are formed within a round, and their median
+is quoted.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def burst(run: Callable[[], object], seconds: float) -> list[float]:
 
 
 def wait_until_idle(limit: float = 0.1) -> bool:
-    """Sleep until this process's threads have stopped spinning; False when they have not by `limit`.
+    """Sleep until this process's threads have stopped spinning; False when they never do.
 
     Thread pools spin for a while after their last task. Whoever runs next must not pay for it.
     """
@@ -65,8 +66,8 @@ class Times:
 
 
 def ratio(theirs: Times, ours: Times) -> float:
-    """Their time over ours, the median over the rounds both took part in: above 1, ours is faster."""
-    return statistics.median(t / o for t, o in zip(theirs.medians, ours.medians))
+    """Their time over ours, the median over the rounds both ran: above 1, ours is faster."""
+    return statistics.median(t / o for t, o in zip(theirs.medians, ours.medians, strict=False))
 
 
 def clearly_slower(new: Times, old: Times) -> bool:

@@ -1,15 +1,15 @@
 """The process that one contestant lives in: answers one request a line, and is still in between.
 
-    {"do": "start", "peer": "torch", "threads": 2}            {"libraries": {"torch": "2.13.0"}}
-    {"do": "configurations", "task": ID, "quick": false}      {"configurations": ["nchw", ...]}
-    {"do": "prepare", "task": ID, "configuration": "nchw"}    {"handle": 0, "arrays": [[part, shape], ...]}
-                                                              and then the arrays, float32, as bytes
-    {"do": "burst", "handle": 0, "seconds": 0.05}             {"times": [...], "idle": true}
-    {"do": "release"}                                         {}
-    {"do": "describe"}, {"do": "peak", "seconds": 0.1}        of fastconv only
+    {"do": "start", "peer": "torch", "threads": 2}          {"libraries": {"torch": "2.13.0"}}
+    {"do": "configurations", "task": ID, "quick": false}    {"configurations": ["nchw", ...]}
+    {"do": "prepare", "task": ID, "configuration": "nchw"}  {"handle": 0, "arrays": [[part, shape]]}
+                                                            and the arrays, float32, as bytes
+    {"do": "burst", "handle": 0, "seconds": 0.05}           {"times": [...], "idle": true}
+    {"do": "release"}                                       {}
+    {"do": "describe"}, {"do": "peak", "seconds": 0.1}      of fastconv only
 
-A request that fails is answered with {"error": text, "kind": exception}. The end of the input ends the
-process. Started by remote.py, which gives this package to interpreters that need not have fastconv.
+A request that fails is answered with {"error": text, "kind": exception}. The end of the input ends
+the process. remote.py starts it, also in interpreters that have no fastconv.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import gc
 import json
 import os
 import sys
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -72,7 +73,7 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
             reply = {"error": str(error), "kind": type(error).__name__}
         replies.write(json.dumps(reply).encode() + b"\n")
         for array in arrays:
-            replies.write(memoryview(array).cast("B"))
+            replies.write(array.tobytes())
         replies.flush()
 
 
@@ -80,7 +81,5 @@ def main() -> None:
     # What libraries print must not get between the replies: it goes where errors go.
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    try:
+    with suppress(KeyboardInterrupt, BrokenPipeError):
         serve(sys.stdin.buffer, replies)
-    except (KeyboardInterrupt, BrokenPipeError):
-        pass

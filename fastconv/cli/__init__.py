@@ -1,7 +1,7 @@
 """The fastconv command: train, evaluate, predict, bench, info.
 
-Exit status: 0 the job is done, 1 it failed (one line on stderr says why), 2 wrong usage, 130 Ctrl-C.
-Each command imports what it needs when it runs.
+Exit status: 0 the job is done, 1 it failed (one line on stderr says why), 2 wrong usage, 130
+Ctrl-C. Each command imports what it needs when it runs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except MemoryError as error:
         return _fail(f"out of memory {error}".strip())
-    except (OSError, ValueError, RuntimeError, TypeError, ImportError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
         return _fail(str(error) or type(error).__name__)
 
 
@@ -58,7 +58,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser(arguments: list[str]) -> argparse.ArgumentParser:
-    parser = _Parser(prog="fastconv", description="Convolutional networks at the speed of the machine.")
+    parser = _Parser(
+        prog="fastconv", description="Convolutional networks at the speed of the machine."
+    )
     parser.add_argument("--version", action="version", version=f"fastconv {_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -67,13 +69,21 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     train.add_argument("--data", metavar="DIR", help=DATA_HELP)
     train.add_argument("--epochs", type=_positive, metavar="N", help="passes over the training set")
     train.add_argument("--batch-size", type=_positive, metavar="N", help="images a step")
-    train.add_argument("--optimizer", choices=OPTIMIZERS, metavar="NAME", help=", ".join(OPTIMIZERS))
-    train.add_argument("--lr", type=_positive_float, metavar="RATE", help="learning rate (at its peak)")
-    train.add_argument("--seed", type=_seed, metavar="N", help="same seed, same result (default: 0)")
+    train.add_argument(
+        "--optimizer", choices=OPTIMIZERS, metavar="NAME", help=", ".join(OPTIMIZERS)
+    )
+    train.add_argument(
+        "--lr", type=_positive_float, metavar="RATE", help="learning rate (at its peak)"
+    )
+    train.add_argument(
+        "--seed", type=_seed, metavar="N", help="same seed, same result (default: 0)"
+    )
     train.add_argument(
         "--until", type=_percent, metavar="PERCENT", help="stop at this accuracy on the test set"
     )
-    train.add_argument("--save", metavar="FILE", help="default: MODEL.safetensors in the current folder")
+    train.add_argument(
+        "--save", metavar="FILE", help="default: MODEL.safetensors in the current folder"
+    )
     train.add_argument("--resume", metavar="FILE", help="go on with an interrupted run")
     _add_machine(train)
     train.set_defaults(run=_lazy("train", "train"))
@@ -89,7 +99,9 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     _add_model(predict)
     _add_weights(predict)
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="any image file of one digit")
-    predict.add_argument("--top", type=_positive, default=3, metavar="K", help="classes shown (default: 3)")
+    predict.add_argument(
+        "--top", type=_positive, default=3, metavar="K", help="classes shown (default: 3)"
+    )
     _add_machine(predict)
     predict.set_defaults(run=_lazy("infer", "predict"))
 
@@ -120,12 +132,16 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", metavar="FILE", help="default: MODEL.safetensors in the current folder")
+    parser.add_argument(
+        "--weights", metavar="FILE", help="default: MODEL.safetensors in the current folder"
+    )
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
-    parser.add_argument("--threads", type=_positive, metavar="N", help="default: as many as this process may use")
+    parser.add_argument(
+        "--threads", type=_positive, metavar="N", help="default: as many as this process may use"
+    )
 
 
 def _version() -> str:
@@ -137,7 +153,9 @@ def _version() -> str:
 # ------------------------------------------------------------------------- values of arguments
 
 
-def _number(text: str, convert: Callable[[str], Any], valid: Callable[[Any], bool], expected: str) -> Any:
+def _number(
+    text: str, convert: Callable[[str], Any], valid: Callable[[Any], bool], expected: str
+) -> Any:
     try:
         value = convert(text)
     except ValueError:
@@ -160,4 +178,6 @@ def _positive_float(text: str) -> float:
 
 
 def _percent(text: str) -> float:
-    return float(_number(text.removesuffix("%"), float, lambda v: 0 < v <= 100, "a percentage up to 100"))
+    return float(
+        _number(text.removesuffix("%"), float, lambda v: 0 < v <= 100, "a percentage up to 100")
+    )

@@ -32,20 +32,26 @@ def read_digit(path: str) -> tuple[NDArray[np.uint8], str]:
     try:
         with Image.open(path) as image:
             if image.width * image.height > _MAX_PIXELS:
-                raise ValueError(f"{path}: {image.width} x {image.height} pixels are too many for one digit")
+                raise ValueError(
+                    f"{path}: {image.width} x {image.height} pixels are too many for one digit"
+                )
             upright = ImageOps.exif_transpose(image)
             return to_mnist(_grey(upright), path)
     except UnidentifiedImageError:
         raise OSError(f"{path}: not an image that Pillow can read") from None
-    except (SyntaxError, EOFError, Image.DecompressionBombError) as error:  # Pillow's, for damaged files
+    except (
+        SyntaxError,
+        EOFError,
+        Image.DecompressionBombError,
+    ) as error:  # Pillow's, for damaged files
         raise OSError(f"{path}: damaged image ({error})") from None
 
 
 def to_mnist(grey: NDArray[np.float32], name: str = "image") -> tuple[NDArray[np.uint8], str]:
     """A grey image (H, W) from 0 (black) to 1 (white) as MNIST prepared its digits.
 
-    Dark ink on a light ground (told by the border) is inverted. A 28x28 image is then taken as it is;
-    of any other, the ink is cut out, scaled to fit 20x20, and centred by its mass.
+    Dark ink on a light ground (told by the border) is inverted. A 28x28 image is then taken as it
+    is; of any other, the ink is cut out, scaled to fit 20x20, and centred by its mass.
     """
     done = []
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
@@ -59,7 +65,10 @@ def to_mnist(grey: NDArray[np.float32], name: str = "image") -> tuple[NDArray[np
         return np.rint(grey * 255).astype(np.uint8), ", ".join(done)
 
     ink = (grey - low) / (high - low)
-    rows, columns = np.flatnonzero((ink > _INK).any(axis=1)), np.flatnonzero((ink > _INK).any(axis=0))
+    rows, columns = (
+        np.flatnonzero((ink > _INK).any(axis=1)),
+        np.flatnonzero((ink > _INK).any(axis=0)),
+    )
     box = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     scale = _INK_SIDE / max(box.shape)
     small = _resize(box, max(1, round(box.shape[0] * scale)), max(1, round(box.shape[1] * scale)))
@@ -77,11 +86,13 @@ def to_mnist(grey: NDArray[np.float32], name: str = "image") -> tuple[NDArray[np
 
 
 def _grey(image: Image.Image) -> NDArray[np.float32]:
-    """Luminance from 0 to 1, transparent parts on white; 16-bit and float images by their own range."""
+    """Luminance from 0 to 1, transparent parts on white; 16-bit and float by their own range."""
+    values: NDArray[np.float32]
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image, dtype=np.float32)
-        top = 65535.0 if values.max() > 1 else 1.0
-        return values.clip(0, top) / np.float32(top)
+        top = np.float32(65535 if values.max() > 1 else 1)
+        values = values.clip(0, top) / top
+        return values
     if image.mode in ("LA", "RGBA", "PA", "La", "RGBa") or "transparency" in image.info:
         from PIL import Image
 
@@ -89,7 +100,9 @@ def _grey(image: Image.Image) -> NDArray[np.float32]:
         ground = Image.new("RGBA", colours.size, "white")
         ground.alpha_composite(colours)
         image = ground
-    return np.asarray(image.convert("L"), dtype=np.float32) / np.float32(255)
+    values = np.asarray(image.convert("L"), dtype=np.float32)
+    values /= 255
+    return values
 
 
 def _resize(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

@@ -4,30 +4,19 @@ from __future__ import annotations
 
 import argparse
 import platform
-import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from .. import _core
+from ..runtime import show_config
 
 __all__ = ["info"]
 
 
 def info(args: argparse.Namespace) -> int:
-    active, available = _core.isa(), _core.available_isas()
-    devices = _core.cuda_devices() if _core.cuda_available() else []
-    rows = {
-        "fastconv": _core.__version__,
-        "instruction set": f"{active} (this machine can run: {', '.join(available)})",
-        "threads": f"{_core.get_num_threads()} (this process may use {_core.default_num_threads()})",
-        "CUDA devices": ", ".join(devices) or "none",
-        "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
-    }
-    rows |= {f"build: {name}": value for name, value in _core.build_config().items()}
+    """Prints it; returns the exit status."""
+    show_config()
+    print(f"\nPython {platform.python_version()} on {platform.platform()}")
     for package in ("numpy", "safetensors", "pooch", "tqdm", "pillow", "matplotlib"):
-        rows[package] = _version(package)
-    width = max(map(len, rows))
-    for name, value in rows.items():
-        sys.stdout.write(f"{name:<{width}}  {value}\n")
+        print(f"{package:<12}{_version(package)}")
     return 0
 
 

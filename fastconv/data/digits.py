@@ -44,8 +44,8 @@ def _split(count: int, seed: int, part: int) -> Split:
     return images, labels
 
 
-K = dict(slur=0.0, jit=0.04, jitsd=0.4, taper=0.3, bend=0.04, power=0.09, amp=0.03, freq=4.0, wsd=0.22, wmu=0.97, smu=0.15,
-         ssd=0.25, turn=0.12, pen=0.072, pensd=0.32, press=0.15, ratio=2.1, sharp=1.2, noise=0.05, gap=0.5, fill=0.0, trim=0.0)
+K = dict(jit=0.045, jitsd=0.3, taper=0.3, bend=0.04, power=0.09, amp=0.03, freq=4.0, wsd=0.22, wmu=0.97, smu=0.15,
+         ssd=0.25, turn=0.12, pen=0.072, pensd=0.36, press=0.15, ratio=2.0, sharp=1.2, noise=0.05, gap=0.35, fill=0.0, trim=0.0)
 
 
 def _draw(labels, rng):
@@ -74,9 +74,7 @@ def _write(labels, rng):
         a = np.abs(_normal(rng, K["trim"], n, 1))
         b = np.abs(_normal(rng, K["trim"], n, 1))
         joined = joined & (at >= a) & (at <= 1 - b)
-    slur = np.float32(K["slur"]) * rng.random((n, 1, 1), np.float32) ** 2
-    sharp = book.basis[way] @ control
-    return sharp + slur * (book.slurred[way] @ control - sharp), joined
+    return book.basis[way] @ control, joined
 
 
 def _deform(points, rng):
@@ -119,7 +117,7 @@ def _ink(points, joined, rng):
     low = np.where(dry[..., None], 9, points).min(1)
     high = np.where(dry[..., None], -9, points).max(1)
     scale = BOX / ((high - low).max(1, keepdims=True) + 2 * pen)
-    radius = np.maximum(pen * scale, 0.6)
+    radius = np.maximum(pen * scale, 0.65)
     points = (points - (low + high)[:, None] / 2) * scale[:, None] + np.float32(13.5)
     mass = mass * scale
     pressure = 1 + np.float32(K["press"]) * np.sin(np.linspace(0, 6.3, POINTS, dtype=np.float32) * rng.random((n, 1), np.float32) + 6.3 * rng.random((n, 1), np.float32))

@@ -1,7 +1,8 @@
 """Reads IDX, the file format of MNIST: http://yann.lecun.com/exdb/mnist/ (its last section).
 
     bytes 0-1   zero
-    byte  2     element type: 0x08 uint8, 0x09 int8, 0x0B int16, 0x0C int32, 0x0D float32, 0x0E float64
+    byte  2     element type: 0x08 uint8, 0x09 int8, 0x0B int16, 0x0C int32, 0x0D float32,
+                0x0E float64
     byte  3     number of dimensions
     then        one big-endian uint32 a dimension, then the elements, big-endian, row by row
 
@@ -91,13 +92,15 @@ def _read_elements(
     elif expected > packed * _MAX_INFLATION:
         raise CorruptFileError(f"{says}: more than {packed:,} compressed bytes can hold")
     elif expected % 2**32 != trailer:
-        raise CorruptFileError(f"{says}, but the gzip trailer says {trailer:,}: cut short or damaged")
+        raise CorruptFileError(
+            f"{says}, but the gzip trailer says {trailer:,}: cut short or damaged"
+        )
 
     try:
         array = np.empty(shape, dtype)
     except ValueError as error:  # a zero among sizes whose product NumPy cannot index
         raise CorruptFileError(f"{says}: {error}") from None
-    buffer = memoryview(array.reshape(-1).view(np.uint8))
+    buffer = memoryview(array.reshape(-1).view(np.uint8).data)
     filled = 0
     while filled < len(buffer):
         got = file.readinto(buffer[filled:])  # type: ignore[union-attr]
@@ -110,7 +113,9 @@ def _read_elements(
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
-def _read_header(file: IO[bytes] | gzip.GzipFile, name: str) -> tuple[np.dtype[Any], list[int], int]:
+def _read_header(
+    file: IO[bytes] | gzip.GzipFile, name: str
+) -> tuple[np.dtype[Any], list[int], int]:
     magic = file.read(4)
     if magic.lstrip()[:1] == b"<":
         raise CorruptFileError(f"[idx] {name}: is a web page, not data (a failed download?)")
@@ -122,7 +127,9 @@ def _read_header(file: IO[bytes] | gzip.GzipFile, name: str) -> tuple[np.dtype[A
     code, ndim = magic[2], magic[3]
     if code not in _DTYPES:
         known = ", ".join(f"0x{known:02X}" for known in _DTYPES)
-        raise CorruptFileError(f"[idx] {name}: unknown element type 0x{code:02X}, expected one of {known}")
+        raise CorruptFileError(
+            f"[idx] {name}: unknown element type 0x{code:02X}, expected one of {known}"
+        )
     if not 1 <= ndim <= _MAX_DIMS:
         raise CorruptFileError(f"[idx] {name}: {ndim} dimensions, expected 1 to {_MAX_DIMS}")
     sizes = file.read(4 * ndim)

@@ -1,8 +1,8 @@
 """Arrays in memory to batches for the network.
 
 A batch is gathered from the data set straight into lane blocks, bytes to floats on the way, by the
-compiled core: there is no per-image Python, and for plain data no copy of a batch in between. With a
-random transform the next batches are prepared in a background thread while the network works.
+compiled core: there is no per-image Python, and for plain data no copy of a batch in between. With
+a random transform the next batches are prepared in a background thread while the network works.
 """
 
 from __future__ import annotations
@@ -81,16 +81,21 @@ class Loader:
         self.y = np.zeros(len(self.x), np.int64) if y is None else np.asarray(y)
         if self.y.ndim == 0 or len(self.y) != len(self.x):
             raise ValueError(
-                f"[Loader] x has {len(self.x):,} samples, y has shape {self.y.shape}: one target a sample"
+                f"[Loader] x has {len(self.x):,} samples, y has shape {self.y.shape}: "
+                "one target a sample is needed"
             )
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)):
             raise TypeError(f"[Loader] batch_size must be an integer, got {batch_size!r}")
         if batch_size < 1:
             raise ValueError(f"[Loader] batch_size must be 1 or more, got {batch_size}")
         self.batch_size, self.shuffle, self.drop_last = int(batch_size), bool(shuffle), drop_last
-        self.scale = float(scale) if scale is not None else (1 / 255 if self.x.dtype == np.uint8 else 1.0)
+        self.scale = (
+            float(scale) if scale is not None else (1 / 255 if self.x.dtype == np.uint8 else 1.0)
+        )
         self.shift = float(shift)
-        self.transform = transform if callable(transform) or transform is None else Compose(transform)
+        self.transform = (
+            transform if callable(transform) or transform is None else Compose(transform)
+        )
 
     @property
     def samples(self) -> int:
@@ -114,7 +119,9 @@ class Loader:
         """The first samples, in order and without transform."""
         return self._gather(self.x, np.arange(min(count, len(self.x))))
 
-    def _batches(self, order: NDArray[np.int64], rng: np.random.Generator | None) -> Iterator[Batch]:
+    def _batches(
+        self, order: NDArray[np.int64], rng: np.random.Generator | None
+    ) -> Iterator[Batch]:
         for begin in range(0, self.samples, self.batch_size):
             indices = order[begin : begin + self.batch_size]
             if self.transform is None or rng is None:

@@ -23,12 +23,12 @@ Images = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
 Split = tuple[Images, Labels]
 
-# name: SHA-256 of the file as its authors published it
+# The files, without .gz, in the order in which they are loaded, and the SHA-256 of each .gz file.
 FILES = {
-    "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    "train-images-idx3-ubyte": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -41,12 +41,12 @@ READ_SECONDS = 20.0  # the longest silence within a download
 def mnist(path: str | os.PathLike[str] | None = None, download: bool = True) -> tuple[Split, Split]:
     """Loads MNIST, downloading it once when it is nowhere on this machine.
 
-    Looked for in `path`, `$FASTCONV_DATA/mnist`, the user's cache; then fetched into the cache from its
-    mirrors, each file checked by SHA-256.
+    Looked for in `path`, `$FASTCONV_DATA/mnist`, the user's cache; then fetched into the cache from
+    its mirrors, each file checked by SHA-256.
 
     Args:
-        path: A folder with the four IDX files, gzip-compressed or plain, or with a `mnist` folder in it.
-            When given, no other place is tried. Any data set in MNIST's format will do.
+        path: A folder with the four IDX files, gzip-compressed or plain, or with a `mnist` folder
+            in it. When given, no other place is tried. Any data set in MNIST's format will do.
         download: False: never touch the network.
 
     Returns:
@@ -114,14 +114,15 @@ def _check(images: NDArray[Any], labels: NDArray[Any], where: str) -> None:
             f"[mnist] {where}: labels are {labels.shape} {labels.dtype}, expected (N,) uint8"
         )
     if len(images) != len(labels):
-        raise CorruptFileError(f"[mnist] {where}: {len(images):,} images but {len(labels):,} labels")
+        raise CorruptFileError(
+            f"[mnist] {where}: {len(images):,} images but {len(labels):,} labels"
+        )
 
 
 def _file(folder: Path, name: str) -> Path | None:
-    """`name` in the folder, compressed or not, also as train-images.idx3-ubyte (some copies are)."""
-    plain = name.removesuffix(".gz")
-    dotted = plain.replace("-idx", ".idx")
-    return next((folder / n for n in (name, plain, dotted) if (folder / n).is_file()), None)
+    """`name` in the folder, compressed or not; some copies have it as train-images.idx3-ubyte."""
+    names = (f"{name}.gz", name, name.replace("-idx", ".idx"))
+    return next((folder / n for n in names if (folder / n).is_file()), None)
 
 
 def _missing(folder: Path) -> list[str]:
@@ -143,23 +144,25 @@ def _download(folder: Path, names: list[str]) -> None:
     mirrors = _reachable(MIRRORS, failures)
     for name in names:
         for mirror in list(mirrors):
-            reason = _fetch(mirror + name, name, folder)
+            url = f"{mirror}{name}.gz"
+            reason = _fetch(url, FILES[name], folder)
             if reason is None:
                 break
-            failures.append(f"{mirror}{name}: {reason}")
+            failures.append(f"{url}: {reason}")
             mirrors.remove(mirror)  # last choice for the files that follow
             mirrors.append(mirror)
         else:
             raise DownloadError(
                 "[mnist] could not be downloaded:\n  "
                 + "\n  ".join(failures)
-                + f"\nPut {', '.join(FILES)} from any copy of MNIST into {folder}, or name their folder "
-                "(data.mnist(path), --data DIR, or $FASTCONV_DATA with a mnist folder in it)."
+                + f"\nPut {', '.join(f'{name}.gz' for name in FILES)} from any copy of MNIST into "
+                f"{folder}, or name their folder: data.mnist(path), --data DIR, or $FASTCONV_DATA "
+                "with a mnist folder in it."
             )
 
 
-def _fetch(url: str, name: str, folder: Path) -> str | None:
-    """One file from one mirror; None, or why not. A file that fails its hash is never left behind."""
+def _fetch(url: str, sha256: str, folder: Path) -> str | None:
+    """One file from one mirror; None, or why not. What fails its hash is never left behind."""
     import logging
 
     import pooch
@@ -170,14 +173,17 @@ def _fetch(url: str, name: str, folder: Path) -> str | None:
     try:
         pooch.retrieve(
             url,
-            known_hash="sha256:" + FILES[name],
-            fname=name,
+            known_hash=f"sha256:{sha256}",
+            fname=url.rpartition("/")[2],
             path=folder,
             downloader=pooch.HTTPDownloader(
                 progressbar=_progress_bar(), timeout=(CONNECT_SECONDS, READ_SECONDS)
             ),
         )
-    except (OSError, ValueError) as error:  # requests' exceptions are OSErrors; a wrong hash, ValueError
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # requests' exceptions are OSErrors; ValueError: the hash
         return _reason(error)
     finally:
         logger.setLevel(level)
@@ -205,9 +211,9 @@ def _reason(error: Exception) -> str:
 def _reachable(mirrors: tuple[str, ...], failures: list[str]) -> list[str]:
     """The mirrors that answer; those that do not are noted in `failures`.
 
-    A name server that never answers can hold a thread for half a minute, whatever the timeout of the
-    connection, so each mirror is tried in a thread of its own that is not waited for. Behind a proxy
-    nothing can be said from here.
+    A name server that never answers can hold a thread for half a minute, whatever the timeout of
+    the connection, so each mirror is tried in a thread of its own that is not waited for. Behind a
+    proxy nothing can be said from here.
     """
     if getproxies().get("https"):
         return list(mirrors)
@@ -226,5 +232,9 @@ def _reachable(mirrors: tuple[str, ...], failures: list[str]) -> list[str]:
     for thread in threads:
         thread.join(CONNECT_SECONDS)
     silent = f"no answer within {CONNECT_SECONDS:g} s"
-    failures += [f"{mirror}: {outcome.get(mirror, silent)}" for mirror in mirrors if outcome.get(mirror, silent)]
+    failures += [
+        f"{mirror}: {outcome.get(mirror, silent)}"
+        for mirror in mirrors
+        if outcome.get(mirror, silent)
+    ]
     return [mirror for mirror in mirrors if outcome.get(mirror) == ""]

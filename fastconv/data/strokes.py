@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-POINTS = 64  # pen positions along a path: about one a pixel on the longest, the 8
+POINTS = 72  # pen positions along a path: about one a pixel on the longest, the 8
 
 # digit: (how often it is written this way, path). The shares of a digit need not add up to 1.
 SKELETONS: dict[int, list[tuple[float, str]]] = {
@@ -35,6 +35,10 @@ SKELETONS: dict[int, list[tuple[float, str]]] = {
         (1, "70,12 44,2 22,24 16,58 30,92 58,98 80,72 80,36 62,14 40,10 64,18 88,6"),
         # a curl inside the top
         (1, "40,30 52,22 56,6 36,2 16,28 14,64 34,96 62,94 82,66 82,32 66,10 44,8"),
+        # the end turns deep into the bowl
+        (1.5, "62,12 32,8 14,38 18,74 40,98 70,92 86,62 80,28 60,12 40,22 28,40"),
+        # lying
+        (1, "58,20 24,22 6,48 20,76 56,82 90,66 96,38 76,20 48,22"),
     ],
     1: [
         # a bar
@@ -44,7 +48,7 @@ SKELETONS: dict[int, list[tuple[float, str]]] = {
         # a long flag
         (0.5, "22,36 40,20 56,0* 54,50 52,100"),
         # a flag and a foot
-        (1, "28,22 52,0* 52,50 52,100 | 22,100 50,99 80,100"),
+        (0.7, "28,22 52,0* 52,50 52,100 | 22,100 50,99 80,100"),
     ],
     2: [
         # a corner at the base
@@ -64,11 +68,17 @@ SKELETONS: dict[int, list[tuple[float, str]]] = {
         # a hooked start and a falling base
         (2, "30,36 14,22 32,2 60,2 78,22 70,50 44,74 14,90* 40,86 64,92 92,100"),
         # a straight neck on a short foot
-        (1, "26,22 44,2 60,14 56,44 46,70 34,94* 56,96 80,94"),
+        (1.5, "26,22 44,2 60,14 56,44 46,70 34,94* 56,96 80,94"),
         # a tight turn into a falling tail
         (2, "12,20 34,4 60,4 72,20 60,44 36,72 16,90 36,86 62,92 92,98"),
         # a small loop on a long foot
         (1, "28,20 42,2 58,12 54,44 40,78 22,92 16,80 40,78 70,84 100,82"),
+        # a loop as big as the arch
+        (2, "16,20 40,2 66,8 74,30 68,60 50,88 24,98 10,84 24,62 52,62 74,76 92,92"),
+        # a slanted loop, the tail leaves high
+        (2, "20,16 46,0 70,12 70,40 52,74 26,96 8,84 24,64 60,68 98,76"),
+        # a flat turn, a rising tail
+        (1.5, "16,18 44,2 68,16 60,46 38,70 8,92* 46,80 98,74"),
     ],
     3: [
         # two bowls and a cusp
@@ -85,6 +95,8 @@ SKELETONS: dict[int, list[tuple[float, str]]] = {
         (2, "30,8 50,0 66,10 64,28 40,40* 70,46 90,66 76,92 40,100 4,88"),
         # no cusp, a wave at the waist
         (2, "22,10 50,0 72,12 60,34 46,46 62,56 72,74 56,96 24,100"),
+        # a narrow waist over a bowl that does not turn back
+        (1.5, "20,12 48,0 70,10 62,30 42,42* 60,48 66,68 58,88 40,100"),
     ],
     4: [
         # open, a crossing stem
@@ -116,7 +128,7 @@ SKELETONS: dict[int, list[tuple[float, str]]] = {
         # leaning, a hat and a body in one
         (1, "94,0 66,6 42,12* 34,30 26,48* 52,46 66,66 50,92 8,100"),
         # a full belly that curls up
-        (1, "36,4 30,26 22,48* 50,38 76,52 80,76 58,98 30,96 14,80 | 36,4 60,4 86,2"),
+        (1.5, "36,4 30,26 22,48* 50,38 76,52 80,76 58,98 30,96 12,76 | 36,4 60,4 86,2"),
         # a short neck over a wide belly
         (1, "78,2 52,4 30,8* 26,22 24,36* 52,28 76,44 78,72 54,98 14,94"),
         # a long neck over a small belly
@@ -131,10 +143,10 @@ SKELETONS: dict[int, list[tuple[float, str]]] = {
         (2, "34,0 26,30 20,60 22,88 44,100 70,90 76,70 56,58 34,68 24,84"),
         # a big bowl that ends inside
         (2, "46,0 24,28 14,60 24,92 54,100 82,84 84,58 62,44 40,56 34,78 46,90"),
-        # a bowl as tall as the tail
-        (0.4, "34,0 14,36 14,74 38,100 70,92 84,60 70,32 48,38 36,64 42,88"),
         # a wide, low bowl
         (1, "40,0 20,34 10,66 22,94 54,100 86,90 92,68 66,56 40,68 26,86"),
+        # the bowl turns in at the right
+        (1, "24,0 12,40 12,80 40,98 76,90 88,64 66,46 46,60 44,84 64,94"),
     ],
     7: [
         # plain
@@ -153,6 +165,10 @@ SKELETONS: dict[int, list[tuple[float, str]]] = {
         (2, "10,16 34,4 66,4 80,18 68,50 50,100"),
         # a drop, a round corner
         (1, "14,34 14,10* 44,6 76,8 70,40 60,70 56,100"),
+        # a drop and a rising bar
+        (1, "18,28 20,10* 50,10 84,2* 60,50 42,100 | 14,64 48,56 90,42"),
+        # a tall drop, a rising top
+        (1, "6,36 22,12* 46,14 90,0* 62,50 38,100"),
     ],
     8: [
         # down like an s, and back up
@@ -167,6 +183,10 @@ SKELETONS: dict[int, list[tuple[float, str]]] = {
         (2, "80,16 52,0 20,10 18,36 46,50 64,70 58,94 38,100 28,84 40,62 66,46 84,26 70,6"),
         # open at the top
         (1, "60,4 34,4 22,22 40,42 66,58 76,80 58,98 32,96 22,76 42,56 68,40 80,18"),
+        # an s that stops at the waist
+        (0.7, "76,8 50,2 28,18 40,42 66,60 72,82 50,98 26,88 30,66 56,46"),
+        # a big ring on a small one
+        (1, "52,54 24,36 24,12 50,0 74,14 70,38 52,54 40,74 38,94 50,100 60,90 56,70 44,50"),
     ],
     9: [
         # a straight stem
@@ -185,6 +205,12 @@ SKELETONS: dict[int, list[tuple[float, str]]] = {
         (2, "82,4 48,8 22,30 20,48 44,50 68,30 82,4* 68,54 52,100"),
         # a bowl with a flat top
         (1, "78,8 48,8 20,10 16,34 40,48 66,40 78,8* 76,54 72,100"),
+        # a stem that leans back
+        (1, "68,8 42,2 20,22 18,46 40,48 64,24* 72,56 86,100"),
+        # a bowl open at the top
+        (1, "40,2 20,14 16,38 38,48 62,36 76,6* 70,54 64,100"),
+        # a flat, wide bowl
+        (1, "84,12 50,2 14,14 10,34 40,42 72,28 84,10* 66,56 50,100"),
     ],
 }
 
@@ -194,7 +220,6 @@ class Paths(NamedTuple):
 
     control: Floats  # (V, C, 2)
     basis: Floats  # (V, POINTS, C)
-    slurred: Floats
     joined: NDArray[np.bool_]  # (V, POINTS - 1): ink between one position and the next
     first: NDArray[np.intp]  # (10,): the first way of each digit
     share: Floats  # (10, most ways): cumulative shares, 1 from a digit's last way on
@@ -208,18 +233,16 @@ def paths() -> Paths:
     most = max(len(control) for control, _, _ in drawn)
     control = np.zeros((len(ways), most, 2), np.float32)
     basis = np.zeros((len(ways), POINTS, most), np.float32)
-    slurred = np.zeros((len(ways), POINTS, most), np.float32)
     for way, (xy, matrix, _) in enumerate(drawn):
         control[way, : len(xy)] = xy
         basis[way, :, : len(xy)] = matrix
-        slurred[way, :, : len(xy)] = _slur(matrix, drawn[way][2])
     counts = [len(SKELETONS[digit]) for digit in range(10)]
     share = np.ones((10, max(counts)), np.float32)
     for digit, count in enumerate(counts):
         weights = np.array([weight for weight, _ in SKELETONS[digit]])
         share[digit, : count - 1] = (np.cumsum(weights) / weights.sum())[:-1]
     joined = np.stack([pen_down for _, _, pen_down in drawn])
-    return Paths(control, basis, slurred, joined, np.cumsum([0, *counts[:-1]]), share)
+    return Paths(control, basis, joined, np.cumsum([0, *counts[:-1]]), share)
 
 
 def _draw(path: str) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
@@ -280,12 +303,3 @@ def _curve(control: NDArray[np.float64], along: NDArray[np.float64]) -> NDArray[
         + t**2 * (3 - 2 * t) * value[span + 1]
         - t**2 * (1 - t) * h * tangent[span + 1]
     )
-
-
-def _slur(basis, joined):
-    for _ in range(6):
-        step = np.diff(basis, axis=0) * joined[:, None]
-        basis = basis.copy()
-        basis[:-1] += step / 3
-        basis[1:] -= step / 3
-    return basis

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 __all__ = ["Compose", "RandomRotation", "RandomShift", "Transform"]
 
-Transform: TypeAlias = Callable[[NDArray[Any], np.random.Generator], NDArray[Any]]
+# A string: numpy.random loads slowly, and only on use.
+Transform: TypeAlias = "Callable[[NDArray[Any], np.random.Generator], NDArray[Any]]"
 
 
 class Compose:
@@ -103,5 +104,5 @@ class RandomRotation:
         down, right = down[:, None], right[:, None]
         upper = tap(0) + right * (tap(1) - tap(0))
         lower = tap(W + 2) + right * (tap(W + 3) - tap(W + 2))
-        turned = (upper + down * (lower - upper)).reshape(images.shape)
-        return np.rint(turned).astype(images.dtype) if images.dtype == np.uint8 else turned
+        turned: NDArray[Any] = (upper + down * (lower - upper)).reshape(images.shape)
+        return np.rint(turned).astype(np.uint8) if images.dtype == np.uint8 else turned

@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     Operand = Tensor | NDArray[Any]
     Sizes = int | Sequence[int]
 
-__all__ = ["LANES", "empty_batch", "numpy_too", "operand", "pad_pair", "pads_of", "pair", "shape_error"]
+__all__ = [
+    "LANES",
+    "empty_batch",
+    "numpy_too",
+    "operand",
+    "pad_pair",
+    "pads_of",
+    "pair",
+    "shape_error",
+]
 
 LANES = 16  # samples in a lane block; batches from this size always run in lanes
 
@@ -56,7 +65,7 @@ def numpy_too(function: Callable[Concatenate[Tensor, P], Tensor]) -> Function[P]
             return result
         return tuple(t.numpy() for t in result) if isinstance(result, tuple) else result.numpy()
 
-    return wrapper  # type: ignore[return-value]
+    return wrapper
 
 
 def operand(value: object, op: str, name: str) -> Tensor:
@@ -91,7 +100,9 @@ def pair(value: Sizes, what: str, least: int = 1) -> Pair:
         try:
             first, second = value
         except (TypeError, ValueError):
-            raise ValueError(f"{what} must be an integer or a pair of integers, got {value!r}") from None
+            raise ValueError(
+                f"{what} must be an integer or a pair of integers, got {value!r}"
+            ) from None
     if not (_whole(first, least) and _whole(second, least)):
         raise ValueError(f"{what} must be integers of at least {least}, got {value!r}")
     first, second = int(first), int(second)
@@ -104,7 +115,9 @@ def pad_pair(padding: str | Sizes, what: str) -> str | Pair:
     """Padding as users say it: "same", "valid", or an integer or two, as two."""
     if isinstance(padding, str):
         if padding not in ("same", "valid"):
-            raise ValueError(f'{what} must be "same", "valid", an integer or a pair, got {padding!r}')
+            raise ValueError(
+                f'{what} must be "same", "valid", an integer or a pair, got {padding!r}'
+            )
         return padding
     return pair(padding, what, 0)
 
@@ -114,7 +127,7 @@ def pads_of(
 ) -> Pads:
     """(top, bottom, left, right) for images of `size` (..., H, W) and kernels (..., KH, KW).
 
-    "same" follows TensorFlow: an output of ceil(size / stride), the odd pixel at the bottom and right.
+    "same" follows TensorFlow: an output of ceil(size / stride), the odd pixel at bottom and right.
     """
     if not isinstance(padding, str):
         return (padding[0], padding[0], padding[1], padding[1])
@@ -129,10 +142,8 @@ def pads_of(
     return (pads[0], pads[1], pads[2], pads[3])
 
 
-def empty_batch(
-    function: Callable[[Tensor], Tensor], x: Tensor, *others: Tensor | None
-) -> Tensor:
-    """What `function` gives for a batch x of N = 0: no values, and zero gradients for every operand.
+def empty_batch(function: Callable[[Tensor], Tensor], x: Tensor, *others: Tensor | None) -> Tensor:
+    """What `function` gives for a batch x of N = 0: no values, zero gradients for every operand.
 
     The shape comes from one sample of zeros, so that every check is made as for any other batch.
     """

@@ -42,7 +42,7 @@ def _conv2d(
     groups: int,
     relu: bool,
 ) -> Tensor:
-    """conv2d, then ReLU if asked for, of checked arguments. Layers call it: every microsecond counts."""
+    """conv2d, then ReLU if asked for. Arguments are in their final form: layers call it."""
     x_array, w_array = x._array, w._array
     shape = x_array.shape
     if len(shape) != 4 or shape[0] == 0:
@@ -259,8 +259,8 @@ def _conv_transpose2d(
     x_array, w_array = x._array, w._array
     shape, w_shape = x_array.shape, w_array.shape
     if len(shape) == 3:
-        y = again(x.unsqueeze(0))
-        return y.reshape(y.shape[1:])
+        batch = again(x.unsqueeze(0))
+        return batch.reshape(batch.shape[1:])
     if len(shape) != 4:
         raise shape_error("conv_transpose2d", "(N, C, H, W) or (C, H, W)", shape)
     if shape[1] != w_shape[0]:
@@ -382,9 +382,7 @@ def conv2d_backward(
         )
     step, spread = pair(stride, f"[{op}] stride"), pair(dilation, f"[{op}] dilation")
     pads = pads_of(pad_pair(padding, f"[{op}] padding"), gx.shape, gw.shape, step, spread)
-    y_shape = _core.conv2d_output_shape(
-        gx.shape, gw.shape, step, pads, spread, _groups(groups, op)
-    )
+    y_shape = _core.conv2d_output_shape(gx.shape, gw.shape, step, pads, spread, _groups(groups, op))
     if gy.shape != y_shape:
         raise _core.ShapeError(f"[{op}] dy must have the output's shape {y_shape}, got {gy.shape}")
     if gy.shape[0] == 0:

@@ -1,7 +1,7 @@
 """The networks of F. Chollet, "Deep Learning with Python" (2nd edition, 2021), chapters 2 and 8.
 
-They start from Keras's initial values, as their results depend on it: Glorot-uniform weights and zero
-biases. The book's final softmax is left to the loss and to `predict`: models here end in logits.
+They start from Keras's initial values, as their results depend on it: Glorot-uniform weights and
+zero biases. The book's final softmax is left to the loss and to `predict`: models end in logits.
 """
 
 from ..nn import Conv2d, Flatten, Linear, MaxPool2d, Module, ReLU, Sequential, init

@@ -14,8 +14,8 @@ __all__ = ["lenet1", "lenet5"]
 def lenet1(num_classes: int = 10, in_channels: int = 1) -> Sequential:
     """LeNet-1 as in the 1989 paper: tanh and average pooling; 3,246 parameters.
 
-    Every map of the second convolution sees all four maps of the first (the paper connects some), and
-    pooling has no coefficients of its own.
+    Every map of the second convolution sees all four maps of the first (the paper connects some),
+    and pooling has no coefficients of its own.
 
     ======================  ==============  ==========
     layer                   output          parameters

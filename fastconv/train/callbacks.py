@@ -3,7 +3,7 @@
 A callback is any object with some of these methods, or a plain function, which is called as
 `on_epoch_end`:
 
-    on_train_begin(run)                 run: the `Run` in progress: model, optimizer, history, stop(), ...
+    on_train_begin(run)                 run: the `Run` in progress: model, optimizer, stop(), ...
     on_epoch_begin(epoch)               epochs count from 0
     on_batch_end(step, logs)            steps count from 0 over all epochs; logs: means so far
     on_epoch_end(epoch, logs)           logs: loss, accuracy, val_loss, val_accuracy
@@ -17,7 +17,9 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from .run import Run
@@ -72,7 +74,9 @@ class CallbackList:
 
     def epoch_end(self, epoch: int, logs: Logs) -> None:
         for callback in self._callbacks:
-            getattr(callback, "on_epoch_end", callback)(epoch, logs)
+            method = getattr(callback, "on_epoch_end", callback)
+            if callable(method):
+                method(epoch, logs)
 
     def train_end(self) -> None:
         self._call("on_train_end")
@@ -101,7 +105,7 @@ class _Watcher(Callback):
     def improved(self, logs: Logs) -> bool:
         if self.monitor not in logs:
             raise ValueError(
-                f"[callbacks] {type(self).__name__} watches {self.monitor!r}, but this run has only "
+                f"[callbacks] {type(self).__name__} watches {self.monitor!r}, this run has only "
                 f"{', '.join(logs)}; val_... needs validation_data"
             )
         value = logs[self.monitor]
@@ -109,6 +113,13 @@ class _Watcher(Callback):
         if better:
             self.best = value
         return better
+
+    def state_dict(self) -> dict[str, Any]:
+        """For checkpoints."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
 
 
 class EarlyStopping(_Watcher):
@@ -135,12 +146,15 @@ class EarlyStopping(_Watcher):
         self._waited = 0
         self._weights: dict[str, Any] | None = None
 
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "_waited": self._waited}
+
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         if self.improved(logs):
             self._waited = 0
             if self._restore:
                 state = self.run.model.state_dict()
-                self._weights = {name: array.copy() for name, array in state.items()}
+                self._weights = {name: np.array(tensor) for name, tensor in state.items()}
             return
         self._waited += 1
         if self._waited > self.patience:
@@ -155,8 +169,8 @@ class ModelCheckpoint(_Watcher):
     The file is always complete: a new one replaces it in one move.
 
     Args:
-        path: A .safetensors file; `{epoch}` (from 1) and the names in the logs may stand in it, as in
-            "lenet5-{epoch:02d}-{val_accuracy:.4f}.safetensors".
+        path: A .safetensors file; `{epoch}` (from 1) and the names in the logs may stand in it, as
+            in "lenet5-{epoch:02d}-{val_accuracy:.4f}.safetensors".
         save_best_only: Save only when `monitor` improved.
         everything: Also the optimiser, the random numbers and the epoch, to resume from exactly.
         on_error: "raise", or "warn" to train on when the disk refuses.
@@ -202,11 +216,12 @@ class CSVLogger(Callback):
 
     def __init__(self, path: str | os.PathLike[str], append: bool = False) -> None:
         self.path, self._append = path, append
-        self._file: TextIO | None = None
+        self._file: IO[str] | None = None
 
     def on_train_begin(self, run: Run) -> None:
         super().on_train_begin(run)
-        self._file = open(self.path, "a" if self._append else "w", newline="", encoding="utf-8")
+        mode = "a" if self._append else "w"
+        self._file = open(self.path, mode, newline="", encoding="utf-8")  # noqa: SIM115
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         assert self._file is not None
@@ -266,3 +281,11 @@ class StepScheduler(Callback):
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         if self._every == "epoch":
             self.schedule.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """For checkpoints."""
+        state: dict[str, Any] = self.schedule.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.schedule.load_state_dict(state)

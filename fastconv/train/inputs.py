@@ -19,7 +19,7 @@ def check_lengths(op: str, x: NDArray[Any], y: NDArray[Any]) -> None:
 
 
 def class_labels(op: str, y: NDArray[Any], ignore: int | None = None) -> NDArray[np.int64]:
-    """Class labels (N,) or (N, 1) of any integer type; everything else is refused with its reason."""
+    """Class labels (N,) or (N, 1) of any integer type; all else is refused with its reason."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim == 2:
@@ -31,8 +31,8 @@ def class_labels(op: str, y: NDArray[Any], ignore: int | None = None) -> NDArray
         raise ValueError(f"[{op}] labels must be integers (N,), got y {y.shape}")
     if y.dtype.kind not in "iu":
         raise ValueError(
-            f"[{op}] labels must be integers, got {y.dtype}: {_first_offender(y)}; use y.astype(int) "
-            "if they are whole numbers"
+            f"[{op}] labels must be integers, got {y.dtype}: {_first_offender(y)}; use "
+            "y.astype(int) if they are whole numbers"
         )
     labels = y.astype(np.int64)
     negative = (labels < 0) & (labels != ignore)
@@ -42,7 +42,9 @@ def class_labels(op: str, y: NDArray[Any], ignore: int | None = None) -> NDArray
     return labels
 
 
-def check_labels(op: str, labels: NDArray[np.int64], classes: int, ignore: int | None = None) -> None:
+def check_labels(
+    op: str, labels: NDArray[np.int64], classes: int, ignore: int | None = None
+) -> None:
     """Every label must be one of the network's outputs."""
     beyond = (labels >= classes) & (labels != ignore)
     if beyond.any():
@@ -62,8 +64,8 @@ def float_targets(op: str, y: NDArray[Any], outputs: tuple[int, ...]) -> NDArray
         targets = targets[:, None]
     if targets.shape[1:] != outputs:
         raise ValueError(
-            f"[{op}] targets must have the shape of the outputs, (N, {', '.join(map(str, outputs))}): y "
-            f"{y.shape}"
+            f"[{op}] targets must have the shape of the outputs, "
+            f"(N, {', '.join(map(str, outputs))}): y {y.shape}"
         )
     finite = np.isfinite(targets).reshape(len(targets), -1).all(axis=1)
     if not finite.all():
@@ -80,7 +82,9 @@ def split_off(
         raise ValueError(f"[fit] validation_split must be between 0 and 1, got {share}")
     cut = int(len(x) * (1 - share))
     if cut == 0 or cut == len(x):
-        raise ValueError(f"[fit] validation_split={share} of {len(x)} samples leaves one side empty")
+        raise ValueError(
+            f"[fit] validation_split={share} of {len(x)} samples leaves one side empty"
+        )
     return (x[:cut], y[:cut]), (x[cut:], y[cut:])
 
 

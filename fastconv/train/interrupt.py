@@ -13,8 +13,8 @@ __all__ = ["DeferredInterrupt"]
 class DeferredInterrupt:
     """While open, SIGINT only sets a flag; `check()` raises KeyboardInterrupt at a safe point.
 
-    So the weights and the optimiser are always those of a whole number of steps. A second Ctrl-C does
-    not wait. Nothing changes outside the main thread, or where SIGINT is handled by somebody else.
+    So the weights and the optimiser are always those of a whole number of steps. A second Ctrl-C
+    does not wait. Nothing changes outside the main thread, or where somebody else handles SIGINT.
     """
 
     def __init__(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from .. import nn
@@ -9,38 +11,44 @@ from ..errors import ShapeError
 from ..grad_mode import no_grad
 from ..tensor import Tensor
 
-__all__ = ["Network", "takes_signals"]
+__all__ = ["Network", "modes_kept", "takes_signals"]
 
 
 class Network:
     """A model whose outputs are logits, whether or not it ends in softmax (or sigmoid).
 
-    As a context manager it makes the final layer of type `head` pass its input through, if the model
-    ends in one, so that the loss sees logits and can be computed in its stable form; the numbers are the
-    same. The model is as it was when the block ends.
+    As a context manager it makes the final layer of type `head` pass its input through, if the
+    model ends in one, so that the loss sees logits and can be computed in its stable form; the
+    numbers are the same. The model is as it was when the block ends.
 
     Args:
         model: The user's network.
         head: `nn.Softmax`, `nn.Sigmoid`, or None.
         sample: A small batch, to see what comes out.
-        op: The method at work, for messages.
     """
 
-    def __init__(self, model: nn.Module, head: type[nn.Module] | None, sample: Tensor, op: str) -> None:
+    def __init__(self, model: nn.Module, head: type[nn.Module] | None, sample: Tensor) -> None:
         self.model = model
+        self._sample = sample
         self._head: nn.Module | None = None
-        heads = [m for m in model.modules() if isinstance(m, head)] if head is not None else []
-        outputs = self._try(sample, op)
-        for candidate in heads:
+        for candidate in [m for m in model.modules() if head is not None and isinstance(m, head)]:
             passed: list[Tensor] = []
             candidate.forward = _passing(passed)  # type: ignore[method-assign]
             try:
                 # Only what comes out last, untouched, is the head; softmax inside a network stays.
-                if any(self._try(sample, op) is x for x in passed):
+                outputs = self._run_sample()
+                if any(outputs is x for x in passed):
                     self._head = candidate
             finally:
                 del candidate.forward
-        self.output_shape = outputs.shape[1:]
+
+    def output_shape(self) -> tuple[int, ...]:
+        """Of one sample; a trial run that finds shapes that do not fit before anything is done."""
+        try:
+            return self._run_sample().shape[1:]
+        except ShapeError as error:
+            error.args = (f"{error}{_channels_last_hint(self._sample)}",)
+            raise
 
     def __call__(self, x: Tensor) -> Tensor:
         outputs: Tensor = self.model(x)
@@ -55,20 +63,24 @@ class Network:
         if self._head is not None:
             del self._head.forward
 
-    def _try(self, sample: Tensor, op: str) -> Tensor:
-        modes = [(module, module.training) for module in self.model.modules()]
-        self.model.eval()
-        try:
-            with no_grad():
-                outputs = self.model(sample)
-        except ShapeError as error:
-            raise ShapeError(f"{error}{_channels_last_hint(sample)}") from None
-        finally:
-            for module, training in modes:
-                module.training = training
+    def _run_sample(self) -> Tensor:
+        with modes_kept(self.model), no_grad():
+            self.model.eval()
+            outputs = self.model(self._sample)
         if not isinstance(outputs, Tensor):
-            raise TypeError(f"[{op}] the model must return one Tensor, got {type(outputs).__name__}")
+            raise TypeError(f"the model must return one Tensor, got {type(outputs).__name__}")
         return outputs
+
+
+@contextmanager
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Leaves every module in training or evaluation mode as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def takes_signals(model: nn.Module) -> bool:

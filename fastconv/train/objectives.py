@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 from .. import _core, nn, optim
 from .. import functional as F
+from ..convert import from_numpy
 from ..tensor import Tensor, wrap
 from .inputs import check_labels, class_labels, float_targets
 
 __all__ = ["Metric", "Objective", "make_metrics", "make_objective", "make_optimizer"]
 
-Metric = Callable[[Tensor, NDArray[Any]], float]  # outputs and targets of a batch -> sum over samples
+Metric = Callable[
+    [Tensor, NDArray[Any]], float
+]  # outputs and targets of a batch -> sum over samples
 
 
 class Objective:
@@ -31,14 +34,16 @@ class Objective:
         self._loss = loss
         self._sums = getattr(loss, "reduction", "mean") == "sum"
         if getattr(loss, "reduction", "mean") == "none":
-            raise ValueError('[compile] a loss needs reduction="mean" or "sum" to train on, got "none"')
+            raise ValueError(
+                '[compile] a loss needs reduction="mean" or "sum" to train on, got "none"'
+            )
 
     def targets(self, op: str, y: NDArray[Any], outputs: tuple[int, ...]) -> NDArray[Any]:
         """y checked and in the type the loss takes; `outputs`: the shape of one sample's output."""
         return y.astype(np.int64) if y.dtype.kind in "biu" else y.astype(np.float32, copy=False)
 
     def loss(self, outputs: Tensor, targets: NDArray[Any]) -> Tensor:
-        return self._loss(outputs, targets if targets.dtype == np.int64 else as_target(targets))
+        return self._loss(outputs, wrap(from_numpy(targets)))
 
     def mean(self, loss: float, samples: int) -> float:
         """The loss a sample, from the loss of a batch."""
@@ -84,26 +89,22 @@ class CrossEntropy(Objective):
             return labels
         if y.ndim != 2:
             raise ValueError(
-                f"[{op}] categorical_crossentropy needs one row of {outputs[0]} probabilities a sample, "
+                f"[{op}] categorical_crossentropy needs {outputs[0]} probabilities a sample, "
                 f'got y {y.shape}; for integer labels use loss="sparse_categorical_crossentropy"'
             )
         rows = float_targets(op, y, outputs)
         wrong = (rows < 0).any(axis=1) | (np.abs(rows.sum(axis=1) - 1) > 1e-3)
         if wrong.any():
             first = int(np.argmax(wrong))
-            raise ValueError(f"[{op}] rows of y must be probabilities adding up to 1: y[{first}] is {y[first]}")
+            raise ValueError(
+                f"[{op}] rows of y must be probabilities adding up to 1: y[{first}] is {y[first]}"
+            )
         one_hot = bool((np.count_nonzero(rows, axis=1) == 1).all())
         return rows.argmax(axis=1) if one_hot else rows
 
-    def loss(self, outputs: Tensor, targets: NDArray[Any]) -> Tensor:
-        if targets.dtype == np.int64:
-            return self._loss(outputs, targets)
-        likelihood = F.log_softmax(outputs, dim=1) * as_target(targets)
-        return likelihood.sum() * (-1.0 / len(targets))
-
     def correct(self, outputs: Tensor, targets: NDArray[Any]) -> float:
         labels = targets if targets.dtype == np.int64 else targets.argmax(axis=1)
-        return _core.count_correct(outputs._array, _core.array(labels, copy=False))
+        return _core.count_correct(outputs._array, from_numpy(labels))
 
     def activate(self, outputs: Tensor) -> Tensor:
         return F.softmax(outputs, dim=1)
@@ -157,7 +158,8 @@ def make_objective(loss: Any) -> Objective:
             "mse": MeanSquaredError,
             "mean_squared_error": MeanSquaredError,
         }
-        return _by_name("loss", loss, named)()
+        objective: Objective = _by_name("loss", loss, named)()
+        return objective
     if isinstance(loss, nn.CrossEntropyLoss):
         return CrossEntropy(loss)
     if isinstance(loss, (nn.BCEWithLogitsLoss, nn.BCELoss)):
@@ -166,7 +168,9 @@ def make_objective(loss: Any) -> Objective:
         return MeanSquaredError(loss)
     if callable(loss):
         return Objective(loss)
-    raise TypeError(f"[compile] loss must be a name, an nn loss or a callable, got {type(loss).__name__}")
+    raise TypeError(
+        f"[compile] loss must be a name, an nn loss or a callable, got {type(loss).__name__}"
+    )
 
 
 def make_metrics(metrics: Sequence[Any], objective: Objective) -> dict[str, Metric]:
@@ -185,7 +189,9 @@ def make_metrics(metrics: Sequence[Any], objective: Objective) -> dict[str, Metr
         elif callable(metric):
             made[getattr(metric, "__name__", type(metric).__name__)] = _of_arrays(metric)
         else:
-            raise TypeError(f"[compile] a metric must be a name or a callable, got {type(metric).__name__}")
+            raise TypeError(
+                f"[compile] a metric must be a name or a callable, got {type(metric).__name__}"
+            )
     return made
 
 
@@ -194,26 +200,25 @@ def make_optimizer(optimizer: Any, model: nn.Module) -> optim.Optimizer:
     if isinstance(optimizer, str):
         named: dict[str, Callable[[Any], optim.Optimizer]] = {
             "sgd": lambda p: optim.SGD(p, lr=0.01),
-            "rmsprop": lambda p: optim.RMSprop(p, lr=1e-3, alpha=0.9, eps=1e-7, eps_inside_sqrt=True),
+            "rmsprop": lambda p: optim.RMSprop(
+                p, lr=1e-3, alpha=0.9, eps=1e-7, eps_inside_sqrt=True
+            ),
             "adam": lambda p: optim.Adam(p, lr=1e-3, eps=1e-7),
             "adamw": lambda p: optim.AdamW(p, lr=1e-3, eps=1e-7, weight_decay=0.004),
             "adagrad": lambda p: optim.Adagrad(p, lr=1e-3, initial_accumulator_value=0.1, eps=1e-7),
         }
-        return _by_name("optimizer", optimizer.lower(), named)(model.parameters())
-    if isinstance(optimizer, type) and issubclass(optimizer, optim.Optimizer):
-        return optimizer(model.parameters())
+        optimizer = _by_name("optimizer", optimizer.lower(), named)(model.parameters())
+    elif isinstance(optimizer, type) and issubclass(optimizer, optim.Optimizer):
+        optimizer = optimizer(model.parameters())  # type: ignore[call-arg]
     if isinstance(optimizer, optim.Optimizer):
         known = {id(p) for p in model.parameters()}
         if not any(id(p) in known for group in optimizer.param_groups for p in group["params"]):
             raise ValueError("[compile] this optimizer holds no parameter of this model")
         return optimizer
     raise TypeError(
-        f"[compile] optimizer must be a name or one of fastconv.optim, got {type(optimizer).__name__}"
+        "[compile] optimizer must be a name or one of fastconv.optim, got "
+        f"{type(optimizer).__name__}"
     )
-
-
-def as_target(targets: NDArray[Any]) -> Tensor:
-    return wrap(_core.array(targets, copy=False))
 
 
 def _by_name(what: str, name: str, named: dict[str, Any]) -> Any:

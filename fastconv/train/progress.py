@@ -1,8 +1,8 @@
 """What `fit` shows while it works: one line an epoch.
 
-On a terminal (or in a notebook) the running epoch is a bar that updates in place, and turns into its
-line when the epoch ends. Anywhere else (a file, a pipe, TERM=dumb) only whole lines are written, with
-no control characters: one an epoch, and one every half minute within a long epoch.
+On a terminal (or in a notebook) the running epoch is a bar that updates in place, and turns into
+its line when the epoch ends. Anywhere else (a file, a pipe, TERM=dumb) only whole lines are
+written, with no control characters: one an epoch, and one every half minute in a long epoch.
 """
 
 from __future__ import annotations
@@ -11,10 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TextIO
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
+from typing import Any, TextIO
 
 __all__ = ["Progress", "format_duration", "format_logs"]
 
@@ -47,7 +44,7 @@ class Progress:
         self._enabled = bool(verbose) and self._stream is not None
         self._with_bar = self._enabled and verbose == 1 and _can_redraw(self._stream)
         self._epochs, self._samples, self._unit = epochs, samples, unit
-        self._bar: tqdm[Any] | None = None
+        self._bar: Any = None  # a tqdm
         self._epoch = done_epochs
         self._seen = 0  # samples trained on in this run, over all epochs
         self._busy = 0.0  # seconds spent on them
@@ -55,9 +52,9 @@ class Progress:
 
     def epoch_begin(self, epoch: int) -> None:
         self._epoch, self._done = epoch, 0
-        self._epoch_begin = self._last = time.perf_counter()
         if self._with_bar:
             self._bar = _make_bar(self._samples, f"Epoch {epoch + 1}/{self._epochs}", self._stream)
+        self._epoch_begin = self._last = time.perf_counter()
 
     def batch_end(self, samples: int, logs: Mapping[str, float]) -> None:
         """`samples` more are done; `logs` are the means so far in this epoch."""
@@ -70,14 +67,14 @@ class Progress:
         self._last = now
         text = f"{format_logs(logs)} - {self._speed(now)} - {self._time_left(now)}"
         if self._bar is not None:
-            self._bar.text = text  # type: ignore[attr-defined]
+            self._bar.text = text
             self._guarded(self._bar.update, self._done - self._bar.n)
         else:
             share = 100 * self._done // self._samples
             self._line(f"Epoch {self._epoch + 1}/{self._epochs} ({share}%) - {text}")
 
     def training_end(self) -> None:
-        """The epoch's training steps are done; what follows (validation) does not count as speed."""
+        """The epoch's steps are done; what follows (validation) does not count as speed."""
         now = time.perf_counter()
         self._speed_text = self._speed(now)
         self._seen += self._done
@@ -89,10 +86,13 @@ class Progress:
         left = self._epochs - self._epoch - 1
         # A finished epoch is the best estimate of another, validation included.
         ahead = left * (now - self._epoch_begin)
-        ending = f"{format_duration(ahead)} left" if left else f"{format_duration(now - self._begin)} in all"
-        self._line(
-            f"Epoch {self._epoch + 1}/{self._epochs} - {format_logs(logs)} - {self._speed_text} - {ending}"
+        ending = (
+            f"{format_duration(ahead)} left"
+            if left
+            else f"{format_duration(now - self._begin)} in all"
         )
+        done = f"Epoch {self._epoch + 1}/{self._epochs} - {format_logs(logs)}"
+        self._line(f"{done} - {self._speed_text} - {ending}")
 
     def close(self) -> None:
         """Leaves the terminal clean, also in the middle of an epoch."""
@@ -116,7 +116,7 @@ class Progress:
             self._guarded(lambda: print(text, file=self._stream, flush=True))
 
     def _guarded(self, write: Any, *args: Any) -> None:
-        """A reader that went away (closed pipe, closed stream) ends the report, not the training."""
+        """A reader that went away (a closed pipe or stream) ends the report, not the training."""
         try:
             write(*args)
         except (OSError, ValueError):
@@ -148,7 +148,11 @@ def format_duration(seconds: float) -> str:
     if whole < 60:
         return f"{whole} s"
     minutes, rest = divmod(whole, 60)
-    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+    return (
+        f"{minutes}:{rest:02d}"
+        if minutes < 60
+        else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+    )
 
 
 def _can_redraw(stream: TextIO) -> bool:
@@ -160,10 +164,10 @@ def _can_redraw(stream: TextIO) -> bool:
         return False
 
 
-def _make_bar(total: int, title: str, stream: TextIO) -> tqdm[Any]:
+def _make_bar(total: int, title: str, stream: TextIO) -> Any:
     from tqdm import tqdm
 
-    class Bar(tqdm):  # type: ignore[type-arg]
+    class Bar(tqdm):  # type: ignore[misc]
         monitor_interval = 0  # no watching thread: batch_end alone redraws
         text = ""
 

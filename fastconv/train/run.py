@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +17,11 @@ from ..grad_mode import no_grad
 from .callbacks import CallbackList
 from .inputs import check_lengths, split_off
 from .interrupt import DeferredInterrupt
-from .network import Network, takes_signals
+from .network import Network, modes_kept, takes_signals
 from .objectives import Metric, Objective, make_metrics, make_objective, make_optimizer
 from .progress import Progress, format_logs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ..data.transforms import Transform
     from ..nn import Module
     from ..optim import Optimizer
@@ -46,7 +43,7 @@ class Compiled:
 
 @dataclass
 class History:
-    """What `fit` returns: `history["loss"]`, `["accuracy"]`, `["val_loss"]`, ...: one value an epoch."""
+    """What `fit` returns: `history["loss"]`, `["accuracy"]`, `["val_loss"]`: one value an epoch."""
 
     history: dict[str, list[float]] = field(default_factory=dict)
     epoch: list[int] = field(default_factory=list)  # counting from 0
@@ -65,6 +62,8 @@ class Run:
     compiled: Compiled
     epochs: int
     history: History
+    steps_per_epoch: int
+    callbacks: Sequence[Any] = ()
     epoch: int = 0  # the epoch under way, from 0
     step: int = 0  # optimiser steps taken, over all epochs
     stopping: bool = False
@@ -97,13 +96,34 @@ class _Means:
         return {prefix + name: total / self._samples for name, total in self._sums.items()}
 
 
-def compile(  # noqa: A001  (Keras's name)
+def compile(
     model: Module,
     optimizer: Any = "rmsprop",
     loss: Any = "sparse_categorical_crossentropy",
     metrics: Sequence[Any] | None = None,
 ) -> None:
-    """See `nn.Module.compile`."""
+    """Chooses how `fit` will train a model.
+
+    Args:
+        model: Any Module.
+        optimizer: "rmsprop", "sgd", "adam", "adamw" or "adagrad" with Keras's defaults; or one of
+            `fastconv.optim`, made of this model's parameters; or its class.
+        loss: "sparse_categorical_crossentropy" (integer labels), "categorical_crossentropy"
+            (one-hot rows), "binary_crossentropy", "mse"; an `nn` loss; or any function
+            `loss(outputs, targets)`. The cross-entropies take logits; a final `nn.Softmax` (or
+            `nn.Sigmoid`) is recognised and passed over, with the same result.
+        metrics: Of "accuracy", "mae", "mse", and functions of NumPy arrays
+            `metric(outputs, targets)` that return the mean over a batch.
+
+    Raises:
+        ValueError: An unknown name.
+        TypeError: Something that is none of these.
+
+    Example:
+        >>> from fastconv import models
+        >>> model = models.keras_mlp()
+        >>> model.compile("rmsprop", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    """
     objective = make_objective(loss)
     model._compiled = Compiled(
         make_optimizer(optimizer, model), objective, make_metrics(metrics or (), objective)
@@ -138,20 +158,27 @@ def fit(
         check_lengths("fit", x, y)
         (x, y), validation_data = split_off(x, y, validation_split)
     loader = _loader(model, "fit", x, y, batch_size, shuffle, transform)
-    network = Network(model, compiled.objective.head, loader.sample(), "fit")
+    network = Network(model, compiled.objective.head, loader.sample())
     loader = _with_targets(loader, "fit", compiled, network)
     validation = None
     if validation_data is not None:
-        pair = (validation_data, None) if isinstance(validation_data, Loader) else validation_data
-        validation = _loader(model, "fit: validation_data", *pair, max(batch_size, EVALUATION_BATCH))
-        validation = _with_targets(validation, "fit: validation_data", compiled, network)
+        op, batch = "fit: validation_data", max(batch_size, EVALUATION_BATCH)
+        if isinstance(validation_data, Loader):
+            validation = validation_data
+        else:
+            validation = _loader(model, op, *validation_data, batch_size=batch)
+        validation = _with_targets(validation, op, compiled, network)
 
-    run = Run(model, compiled, epochs, History(), initial_epoch, initial_epoch * len(loader))
+    callbacks = list(callbacks or ())
+    steps = len(loader)
+    run = Run(
+        model, compiled, epochs, History(), steps, callbacks, initial_epoch, initial_epoch * steps
+    )
     model.history = run.history
     unit = "images" if loader.x.ndim == 4 else "samples"
     progress = Progress(verbose, epochs, loader.samples, initial_epoch, unit)
-    watchers = CallbackList(callbacks or ())
-    with _modes_kept(model), network, DeferredInterrupt() as interrupt:
+    watchers = CallbackList(callbacks)
+    with modes_kept(model), network, DeferredInterrupt() as interrupt:
         try:
             watchers.train_begin(run)
             for run.epoch in range(initial_epoch, epochs):
@@ -206,13 +233,13 @@ def _train_epoch(
 
 def evaluate(
     model: Module, x: Any, y: Any = None, batch_size: int = EVALUATION_BATCH, verbose: int = 0
-) -> float | tuple[float, ...]:
+) -> Any:
     """See `nn.Module.evaluate`."""
     compiled = _compiled(model, "evaluate")
     loader = _loader(model, "evaluate", x, y, batch_size)
-    network = Network(model, compiled.objective.head, loader.sample(), "evaluate")
+    network = Network(model, compiled.objective.head, loader.sample())
     loader = _with_targets(loader, "evaluate", compiled, network)
-    with _modes_kept(model), network:
+    with modes_kept(model), network:
         logs = _evaluate(network, compiled, loader).logs()
     if verbose:
         print(format_logs(logs))
@@ -220,14 +247,16 @@ def evaluate(
     return values[0] if len(values) == 1 else values
 
 
-def predict(model: Module, x: Any, batch_size: int = EVALUATION_BATCH, verbose: int = 0) -> NDArray[np.float32]:
+def predict(
+    model: Module, x: Any, batch_size: int = EVALUATION_BATCH, verbose: int = 0
+) -> NDArray[np.float32]:
     """See `nn.Module.predict`."""
     compiled: Compiled | None = getattr(model, "_compiled", None)
     objective = compiled.objective if compiled is not None else None
     loader = _loader(model, "predict", x, None, batch_size)
-    network = Network(model, objective.head if objective else None, loader.sample(), "predict")
+    network = Network(model, objective.head if objective else None, loader.sample())
     parts = []
-    with _modes_kept(model), network, no_grad():
+    with modes_kept(model), network, no_grad():
         model.eval()
         for images, _ in loader:
             outputs = network(images)
@@ -272,25 +301,16 @@ def _loader(
         raise ValueError(f"[{op}] y is missing: one target a sample")
     if y is not None:
         check_lengths(op, np.asarray(x), np.asarray(y))
-    return Loader(x, y, batch_size, shuffle, transform=transform, channel_axis=not takes_signals(model))
+    return Loader(
+        x, y, batch_size, shuffle, transform=transform, channel_axis=not takes_signals(model)
+    )
 
 
 def _with_targets(loader: Loader, op: str, compiled: Compiled, network: Network) -> Loader:
     """The same loader with its targets checked and in the type the loss takes."""
     checked = copy.copy(loader)
-    checked.y = compiled.objective.targets(op, loader.y, network.output_shape)
+    checked.y = compiled.objective.targets(op, loader.y, network.output_shape())
     return checked
-
-
-@contextmanager
-def _modes_kept(model: Module) -> Iterator[None]:
-    """Leaves every module in training or evaluation mode as it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _why_diverged(run: Run, loss: float, loader: Loader) -> str:
@@ -303,4 +323,3 @@ def _why_diverged(run: Run, loss: float, loader: Loader) -> str:
         if not np.isfinite(parameter.numpy()).all():
             return f"{where}: {name} is no longer finite; lower the learning rate (now {rate:g})"
     return f"{where}: the outputs overflowed; lower the learning rate (now {rate:g})"
-

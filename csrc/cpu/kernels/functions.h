@@ -22,4 +22,60 @@ void dot_sweep(const DotSweep& sweep);
 // peak.cpp
 double fma_loop(int64_t rounds);
 
+// elementwise.cpp
+void unary(Unary f, float* y, const float* x, int64_t n, float p, float q);
+void binary(Binary f, float* y, const float* a, const float* b, int64_t n, float p);
+void dropout(float* y, const float* x, int64_t n, const Dropout& dropout, uint32_t first);
+double sum(const float* x, int64_t n, int lanes);
+double sum_squares(const float* x, int64_t n, int lanes);
+
+// pool.cpp
+void max_pool(float* y, uint16_t* argmax, const float* x, int64_t planes, const PoolShape& shape,
+              bool relu);
+void max_pool_backward(float* dx, const float* dy, const uint16_t* argmax, const float* y,
+                       int64_t planes, const Resample& windows);
+void max_pool_backward_2x2(float* dx, const float* dy, const uint16_t* argmax, const float* y,
+                           int64_t planes, const Resample& windows);
+
+// resample.cpp
+void resample(float* y, const float* x, int64_t planes, const Resample& map, float* scratch);
+
+// norm.cpp
+void channel_sums(double* sums, const float* x, int64_t outer, int64_t channels, int64_t inner,
+                  int64_t stride);
+void channel_moments(Moments* moments, const float* x, int64_t outer, int64_t channels,
+                     int64_t inner, int64_t stride, int lanes);
+void channel_dots(double* sums, const float* dy, const float* x, const float* mean, int64_t outer,
+                  int64_t channels, int64_t inner, int64_t stride);
+void channel_affine(float* y, const float* x, int64_t first, int64_t planes, int64_t C,
+                    int64_t inner, const float* mean, const float* scale, const float* shift);
+void batch_norm_backward_input(float* dx, const float* dy, const float* x, int64_t first,
+                               int64_t planes, int64_t C, int64_t inner, const float* mean,
+                               const float* scale, const float* dy_mean, const float* slope,
+                               int lanes);
+void local_response_norm(float* y, const float* x, int64_t n, const LocalResponseNorm& norm);
+void local_response_norm_backward(float* dx, const float* dy, const float* x, int64_t n,
+                                  const LocalResponseNorm& norm, float* scratch);
+
+// loss.cpp
+void softmax(float* y, const float* x, int64_t n, int64_t C, int64_t stride);
+void log_softmax(float* y, const float* x, int64_t n, int64_t C, int64_t stride);
+void softmax_backward(float* dx, const float* dy, const float* y, int64_t n, int64_t C,
+                      int64_t stride);
+void log_softmax_backward(float* dx, const float* dy, const float* y, int64_t n, int64_t C,
+                          int64_t stride);
+void argmax(float* best, const float* x, int64_t n, int64_t C, int64_t stride);
+void cross_entropy(float* loss, float* dx, const float* x, const float* labels, int64_t n,
+                   const CrossEntropy& params);
+double pointwise_loss(PointwiseLoss kind, float* loss, float* dx, const float* x, const float* t,
+                      int64_t n, float scale, int lanes);
+
+// optim.cpp
+void sgd(float* p, const float* g, float* momentum, int64_t n, const SgdRule& rule);
+void rmsprop(float* p, const float* g, float* square_avg, float* grad_avg, float* momentum,
+             int64_t n, const RmspropRule& rule);
+void adam(float* p, const float* g, float* exp_avg, float* exp_avg_sq, float* max_exp_avg_sq,
+          int64_t n, const AdamRule& rule);
+void adagrad(float* p, const float* g, float* state_sum, int64_t n, const AdagradRule& rule);
+
 }  // namespace fastconv::cpu::FASTCONV_ISA

@@ -1,113 +1,72 @@
-// Rows of samples <-> lane blocks: a transpose of 16 rows, four features at a time.
-//
-//   four rows  r: [ row r | row r+4 | row r+8 | row r+12 ]   four features of each, r = 0..3
-//   four lanes c: [ feature c of samples 0-3 | 4-7 | 8-11 | 12-15 ]
-//
-// With the rows loaded like that each 4x4 transpose stays inside a 128-bit quarter, where shuffles
-// are cheapest, and the rest is done by the load (or store) units.
+// Rows of samples <-> lane blocks: transposes of kWidth rows by kWidth features in registers. Rows
+// are read and written in whole vectors: with a power of two between them all sixteen fall into one
+// set of the cache, and a line touched in pieces would be fetched once for each.
 #include "cpu/kernels/functions.h"
 
 namespace fastconv::cpu::FASTCONV_ISA {
 namespace {
 
-constexpr int kQuad = 4;  // features, or samples, in a 128-bit quarter
-
-// Sixteen rows by four features; also sixteen samples of four features.
-struct Quads {
-  V v[kQuad][kParts];
-};
+// transpose(v): v[i][j] becomes v[j][i], kWidth vectors of kWidth floats. Its own inverse.
+#if defined(FASTCONV_ISA_AVX512) || defined(FASTCONV_ISA_AVX2)
 
 #if defined(FASTCONV_ISA_AVX512)
-
-FASTCONV_INLINE Quads load_rows(const float* const* row, int64_t f) {
-  Quads q;
-  for (int r = 0; r < kQuad; ++r) {
-    __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(row[r] + f));
-    v = _mm512_insertf32x4(v, _mm_loadu_ps(row[r + 4] + f), 1);
-    v = _mm512_insertf32x4(v, _mm_loadu_ps(row[r + 8] + f), 2);
-    q.v[r][0].v = _mm512_insertf32x4(v, _mm_loadu_ps(row[r + 12] + f), 3);
-  }
-  return q;
-}
-
-FASTCONV_INLINE void store_rows(float* x, int64_t stride, const Quads& q) {
-  for (int r = 0; r < kQuad; ++r) {
-    const __m512 v = q.v[r][0].v;
-    _mm_storeu_ps(x + r * stride, _mm512_castps512_ps128(v));
-    _mm_storeu_ps(x + (r + 4) * stride, _mm512_extractf32x4_ps(v, 1));
-    _mm_storeu_ps(x + (r + 8) * stride, _mm512_extractf32x4_ps(v, 2));
-    _mm_storeu_ps(x + (r + 12) * stride, _mm512_extractf32x4_ps(v, 3));
-  }
-}
-
 FASTCONV_INLINE V interleave_low(V a, V b) { return {_mm512_unpacklo_ps(a.v, b.v)}; }
 FASTCONV_INLINE V interleave_high(V a, V b) { return {_mm512_unpackhi_ps(a.v, b.v)}; }
 FASTCONV_INLINE V low_pairs(V a, V b) { return {_mm512_shuffle_ps(a.v, b.v, 0x44)}; }
 FASTCONV_INLINE V high_pairs(V a, V b) { return {_mm512_shuffle_ps(a.v, b.v, 0xEE)}; }
-
-#elif defined(FASTCONV_ISA_AVX2)
-
-FASTCONV_INLINE Quads load_rows(const float* const* row, int64_t f) {
-  Quads q;
-  for (int r = 0; r < kQuad; ++r)
-    for (int part = 0; part < kParts; ++part) {
-      const __m256 v = _mm256_castps128_ps256(_mm_loadu_ps(row[r + 8 * part] + f));
-      q.v[r][part].v = _mm256_insertf128_ps(v, _mm_loadu_ps(row[r + 8 * part + 4] + f), 1);
-    }
-  return q;
-}
-
-FASTCONV_INLINE void store_rows(float* x, int64_t stride, const Quads& q) {
-  for (int r = 0; r < kQuad; ++r)
-    for (int part = 0; part < kParts; ++part) {
-      const __m256 v = q.v[r][part].v;
-      _mm_storeu_ps(x + (r + 8 * part) * stride, _mm256_castps256_ps128(v));
-      _mm_storeu_ps(x + (r + 8 * part + 4) * stride, _mm256_extractf128_ps(v, 1));
-    }
-}
-
+#else
 FASTCONV_INLINE V interleave_low(V a, V b) { return {_mm256_unpacklo_ps(a.v, b.v)}; }
 FASTCONV_INLINE V interleave_high(V a, V b) { return {_mm256_unpackhi_ps(a.v, b.v)}; }
 FASTCONV_INLINE V low_pairs(V a, V b) { return {_mm256_shuffle_ps(a.v, b.v, 0x44)}; }
 FASTCONV_INLINE V high_pairs(V a, V b) { return {_mm256_shuffle_ps(a.v, b.v, 0xEE)}; }
+#endif
+
+// The 4x4 matrix in each 128-bit quarter of four vectors.
+FASTCONV_INLINE void transpose_in_quarters(V& a, V& b, V& c, V& d) {
+  const V ab01 = interleave_low(a, b), ab23 = interleave_high(a, b);  // a0 b0 a1 b1, a2 b2 a3 b3
+  const V cd01 = interleave_low(c, d), cd23 = interleave_high(c, d);
+  a = low_pairs(ab01, cd01);  // a0 b0 c0 d0
+  b = high_pairs(ab01, cd01);
+  c = low_pairs(ab23, cd23);
+  d = high_pairs(ab23, cd23);
+}
+
+// The matrix whose elements are quarters: v[first + 4 * i] holds row i.
+#if defined(FASTCONV_ISA_AVX512)
+FASTCONV_INLINE void transpose_quarters(V (&v)[kWidth], int first) {
+  const __m512 a = v[first].v, b = v[first + 4].v, c = v[first + 8].v, d = v[first + 12].v;
+  const __m512 ab01 = _mm512_shuffle_f32x4(a, b, 0x44), ab23 = _mm512_shuffle_f32x4(a, b, 0xEE);
+  const __m512 cd01 = _mm512_shuffle_f32x4(c, d, 0x44), cd23 = _mm512_shuffle_f32x4(c, d, 0xEE);
+  v[first].v = _mm512_shuffle_f32x4(ab01, cd01, 0x88);  // a0 b0 c0 d0
+  v[first + 4].v = _mm512_shuffle_f32x4(ab01, cd01, 0xDD);
+  v[first + 8].v = _mm512_shuffle_f32x4(ab23, cd23, 0x88);
+  v[first + 12].v = _mm512_shuffle_f32x4(ab23, cd23, 0xDD);
+}
+#else
+FASTCONV_INLINE void transpose_quarters(V (&v)[kWidth], int first) {
+  const __m256 a = v[first].v, b = v[first + 4].v;
+  v[first].v = _mm256_permute2f128_ps(a, b, 0x20);  // a0 b0
+  v[first + 4].v = _mm256_permute2f128_ps(a, b, 0x31);
+}
+#endif
+
+FASTCONV_INLINE void transpose(V (&v)[kWidth]) {
+#pragma GCC unroll 4
+  for (int i = 0; i < kWidth; i += 4) transpose_in_quarters(v[i], v[i + 1], v[i + 2], v[i + 3]);
+#pragma GCC unroll 4
+  for (int first = 0; first < 4; ++first) transpose_quarters(v, first);
+}
 
 #else
 
-FASTCONV_INLINE Quads load_rows(const float* const* row, int64_t f) {
-  Quads q;
-  for (int r = 0; r < kQuad; ++r)
-    for (int part = 0; part < kParts; ++part) q.v[r][part] = load(row[r + kQuad * part] + f);
-  return q;
+FASTCONV_INLINE void transpose(V (&v)[kWidth]) {
+  V t[kWidth];
+  for (int i = 0; i < kWidth; ++i)
+    for (int j = 0; j < kWidth; ++j) t[j].v[i] = v[i].v[j];
+  for (int i = 0; i < kWidth; ++i) v[i] = t[i];
 }
-
-FASTCONV_INLINE void store_rows(float* x, int64_t stride, const Quads& q) {
-  for (int r = 0; r < kQuad; ++r)
-    for (int part = 0; part < kParts; ++part)
-      store(x + (r + kQuad * part) * stride, q.v[r][part]);
-}
-
-FASTCONV_INLINE V interleave_low(V a, V b) { return {{a.v[0], b.v[0], a.v[1], b.v[1]}}; }
-FASTCONV_INLINE V interleave_high(V a, V b) { return {{a.v[2], b.v[2], a.v[3], b.v[3]}}; }
-FASTCONV_INLINE V low_pairs(V a, V b) { return {{a.v[0], a.v[1], b.v[0], b.v[1]}}; }
-FASTCONV_INLINE V high_pairs(V a, V b) { return {{a.v[2], a.v[3], b.v[2], b.v[3]}}; }
 
 #endif
-
-// Each quarter is a 4x4 matrix with a row in each of the four vectors; transposes all of them. Its
-// own inverse.
-FASTCONV_INLINE Quads transpose(const Quads& q) {
-  Quads t;
-  for (int part = 0; part < kParts; ++part) {
-    const V a = q.v[0][part], b = q.v[1][part], c = q.v[2][part], d = q.v[3][part];
-    const V ab01 = interleave_low(a, b), ab23 = interleave_high(a, b);  // a0 b0 a1 b1; a2 b2 a3 b3
-    const V cd01 = interleave_low(c, d), cd23 = interleave_high(c, d);
-    t.v[0][part] = low_pairs(ab01, cd01);  // a0 b0 c0 d0
-    t.v[1][part] = high_pairs(ab01, cd01);
-    t.v[2][part] = low_pairs(ab23, cd23);
-    t.v[3][part] = high_pairs(ab23, cd23);
-  }
-  return t;
-}
 
 // Lanes below `samples` keep their value, the others become 0.
 FASTCONV_INLINE V keep_samples(V a, int part, int samples) {
@@ -120,20 +79,23 @@ FASTCONV_INLINE V keep_samples(V a, int part, int samples) {
 template <class Finish>
 FASTCONV_INLINE void rows_to_lanes(float* y, const float* const* row, int64_t features, int samples,
                                    const Finish& finish) {
+  V v[kWidth];
   int64_t f = 0;
-  for (; f + kQuad <= features; f += kQuad) {
-    const Quads q = transpose(load_rows(row, f));
-    for (int c = 0; c < kQuad; ++c)
-      for (int part = 0; part < kParts; ++part)
-        store(y + (f + c) * kBlock + part * kWidth,
-              keep_samples(finish(q.v[c][part]), part, samples));
-  }
-  for (; f < features; ++f) {
-    float lanes[kBlock];
-    for (int i = 0; i < kBlock; ++i) lanes[i] = row[i][f];
-    for (int part = 0; part < kParts; ++part)
-      store(y + f * kBlock + part * kWidth,
-            keep_samples(finish(load(lanes + part * kWidth)), part, samples));
+  for (; f + kWidth <= features; f += kWidth)
+    for (int part = 0; part < kParts; ++part) {
+#pragma GCC unroll 16
+      for (int i = 0; i < kWidth; ++i) v[i] = load(row[part * kWidth + i] + f);
+      transpose(v);
+#pragma GCC unroll 16
+      for (int j = 0; j < kWidth; ++j)
+        store(y + (f + j) * kBlock + part * kWidth, keep_samples(finish(v[j]), part, samples));
+    }
+  const int rest = static_cast<int>(features - f);
+  for (int part = 0; rest > 0 && part < kParts; ++part) {
+    for (int i = 0; i < kWidth; ++i) v[i] = load_partial(row[part * kWidth + i] + f, rest);
+    transpose(v);
+    for (int j = 0; j < rest; ++j)
+      store(y + (f + j) * kBlock + part * kWidth, keep_samples(finish(v[j]), part, samples));
   }
 }
 
@@ -204,16 +166,26 @@ void bytes_to_lanes(float* y, const uint8_t* const* x, int64_t features, int sam
 }
 
 void to_plain(float* x, const float* y, int64_t features, int64_t stride, int samples) {
+  V v[kWidth];
   int64_t f = 0;
-  for (; samples == kBlock && f + kQuad <= features; f += kQuad) {
-    Quads q;
-    for (int c = 0; c < kQuad; ++c)
-      for (int part = 0; part < kParts; ++part)
-        q.v[c][part] = load(y + (f + c) * kBlock + part * kWidth);
-    store_rows(x + f, stride, transpose(q));
+  for (; samples == kBlock && f + kWidth <= features; f += kWidth)
+    for (int part = 0; part < kParts; ++part) {
+#pragma GCC unroll 16
+      for (int j = 0; j < kWidth; ++j) v[j] = load(y + (f + j) * kBlock + part * kWidth);
+      transpose(v);
+#pragma GCC unroll 16
+      for (int i = 0; i < kWidth; ++i) store(x + (part * kWidth + i) * stride + f, v[i]);
+    }
+  for (; f < features; f += kWidth) {
+    const int rest = features - f < kWidth ? static_cast<int>(features - f) : kWidth;
+    for (int part = 0; part * kWidth < samples; ++part) {
+      for (int j = 0; j < kWidth; ++j)
+        v[j] = j < rest ? load(y + (f + j) * kBlock + part * kWidth) : zero();
+      transpose(v);
+      for (int i = 0; i < kWidth && part * kWidth + i < samples; ++i)
+        store_partial(x + (part * kWidth + i) * stride + f, v[i], rest);
+    }
   }
-  for (; f < features; ++f)
-    for (int i = 0; i < samples; ++i) x[i * stride + f] = y[f * kBlock + i];
 }
 
 }  // namespace fastconv::cpu::FASTCONV_ISA

@@ -26,6 +26,39 @@ constexpr Kernels make_table() {
   t.dot_sweep = dot_sweep;
   // peak.cpp
   t.fma_loop = fma_loop;
+  // elementwise.cpp
+  t.unary = unary;
+  t.binary = binary;
+  t.dropout = dropout;
+  t.sum = sum;
+  t.sum_squares = sum_squares;
+  // pool.cpp
+  t.max_pool = max_pool;
+  t.max_pool_backward = max_pool_backward;
+  t.max_pool_backward_2x2 = max_pool_backward_2x2;
+  // resample.cpp
+  t.resample = resample;
+  // norm.cpp
+  t.channel_sums = channel_sums;
+  t.channel_moments = channel_moments;
+  t.channel_dots = channel_dots;
+  t.channel_affine = channel_affine;
+  t.batch_norm_backward_input = batch_norm_backward_input;
+  t.local_response_norm = local_response_norm;
+  t.local_response_norm_backward = local_response_norm_backward;
+  // loss.cpp
+  t.softmax = softmax;
+  t.log_softmax = log_softmax;
+  t.softmax_backward = softmax_backward;
+  t.log_softmax_backward = log_softmax_backward;
+  t.argmax = argmax;
+  t.cross_entropy = cross_entropy;
+  t.pointwise_loss = pointwise_loss;
+  // optim.cpp
+  t.sgd = sgd;
+  t.rmsprop = rmsprop;
+  t.adam = adam;
+  t.adagrad = adagrad;
   return t;
 }
 

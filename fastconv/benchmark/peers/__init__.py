@@ -1,12 +1,12 @@
-"""The contestants. Each is one file with the same small interface, and runs in a process of its own.
+"""The contestants: one file each, the same small interface, each in a process of its own.
 
     NAME                                   what tables call it
-    start(threads) -> {library: version}   imports the library, sets its threads; ImportError if missing
+    start(threads) -> {library: version}   imports it, sets its threads; ImportError when missing
     configurations(task, quick) -> [...]   the ways it can do the task, [] when it cannot
     prepare(task, configuration) -> Work   data resident, compiled; nothing is timed here
 
-A file here imports its library inside start(), and from this package only cases.py and this one: the
-interpreter it runs in need not have fastconv.
+A file here imports its library inside start(), and of fastconv only this package: the interpreter
+it runs in need not have the rest.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Work:
     """A task made ready. `answer` is called once, before the first `run`.
 
     answer: float32 arrays to compare: {"y": ...} for a layer (NCHW or OIHW), {"logits": ...} for
-    inference, {"losses": STEPS losses, "path": all parameters' change, PyTorch's order and layouts}
-    for training. run: does the work `units` times, to the end (nothing left running).
+    inference, cases.training_answer() for training. run: does the work `units` times, to the end
+    (nothing left running).
     """
 
     run: Callable[[], object]

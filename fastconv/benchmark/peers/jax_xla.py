@@ -9,7 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from ..cases import HYPER, RESIDENT, STEPS, Array, Conv, Network, Task, conv_operands, images, parameters
+from ..cases import (
+    HYPER,
+    RESIDENT,
+    STEPS,
+    Array,
+    Conv,
+    Network,
+    Task,
+    conv_operands,
+    images,
+    parameters,
+    training_answer,
+)
 from . import Work
 from .layouts import from_torch, to_torch
 
@@ -38,7 +50,11 @@ def prepare(task: Task, configuration: str) -> Work:
     nhwc = "nhwc" in configuration
     if isinstance(task.subject, Conv):
         return _layer(task, task.subject, nhwc)
-    return _training(task, task.subject, nhwc) if task.work == "train" else _inference(task, task.subject, nhwc)
+    return (
+        _training(task, task.subject, nhwc)
+        if task.work == "train"
+        else _inference(task, task.subject, nhwc)
+    )
 
 
 def _image(x: Array, nhwc: bool) -> Any:
@@ -76,7 +92,9 @@ def _layer(task: Task, conv: Conv, nhwc: bool) -> Work:
         return jax.vjp(lambda w: forward(x, w), w)[1](dy)[0]
 
     compiled = jax.jit(
-        {"forward": forward, "backward_input": backward_input, "backward_weight": backward_weight}[task.work]
+        {"forward": forward, "backward_input": backward_input, "backward_weight": backward_weight}[
+            task.work
+        ]
     )
     first, second = conv_operands(task)
     left = _image(first, nhwc)
@@ -88,7 +106,11 @@ def _layer(task: Task, conv: Conv, nhwc: bool) -> Work:
     def answer() -> dict[str, Array]:
         y = np.asarray(run())
         if nhwc:
-            y = y.transpose(3, 2, 0, 1) if task.work == "backward_weight" else y.transpose(0, 3, 1, 2)
+            y = (
+                y.transpose(3, 2, 0, 1)
+                if task.work == "backward_weight"
+                else y.transpose(0, 3, 1, 2)
+            )
         return {"y": np.ascontiguousarray(y)}
 
     return Work(run, answer)
@@ -144,19 +166,29 @@ def _training(task: Task, network: Network, nhwc: bool) -> Work:
     def step(values: list[Any], state: list[Any], x: Any, labels: Any) -> Any:
         loss, grads = jax.value_and_grad(cross_entropy)(values, x, labels)
         if network.optimizer == "sgd":
-            state = [hyper["momentum"] * v + g for v, g in zip(state, grads)]
+            state = [hyper["momentum"] * v + g for v, g in zip(state, grads, strict=True)]
             moves = state
         else:
-            state = [hyper["alpha"] * v + (1 - hyper["alpha"]) * g * g for v, g in zip(state, grads)]
-            moves = [g / (jax.numpy.sqrt(v) + hyper["eps"]) for v, g in zip(state, grads)]
-        return [value - hyper["lr"] * move for value, move in zip(values, moves)], state, loss
+            state = [
+                hyper["alpha"] * v + (1 - hyper["alpha"]) * g * g
+                for v, g in zip(state, grads, strict=True)
+            ]
+            moves = [
+                g / (jax.numpy.sqrt(v) + hyper["eps"]) for v, g in zip(state, grads, strict=True)
+            ]
+        return (
+            [value - hyper["lr"] * move for value, move in zip(values, moves, strict=True)],
+            state,
+            loss,
+        )
 
     compiled = jax.jit(step, donate_argnums=(0, 1))
     values = _on_device(from_torch(network, parameters(network), nhwc))
     state = [jax.numpy.zeros_like(value) for value in values]
     x, labels = images(network, task.batch * RESIDENT)
     xs = [_image(part, nhwc) for part in np.split(x, RESIDENT)]
-    data = list(zip(xs, _on_device(np.split(labels.astype(np.int32), RESIDENT))))
+    ys = _on_device(np.split(labels.astype(np.int32), RESIDENT))
+    data = list(zip(xs, ys, strict=True))
 
     def answer() -> dict[str, Array]:
         nonlocal values, state
@@ -165,8 +197,7 @@ def _training(task: Task, network: Network, nhwc: bool) -> Work:
             values, state, loss = compiled(values, state, *data[i])
             losses.append(float(loss))
         ends = to_torch(network, [np.asarray(value) for value in values], nhwc)
-        path = [np.ravel(end - start) for end, start in zip(ends, parameters(network))]
-        return {"losses": np.array(losses, np.float32), "path": np.concatenate(path)}
+        return training_answer(network, losses, ends)
 
     endless = cycle(data)
 

@@ -1,4 +1,4 @@
-"""Keras on TensorFlow: fit() with and without XLA; single layers through TensorFlow's own operations."""
+"""Keras on TensorFlow: fit() with and without XLA; single layers by TensorFlow's operations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from ..cases import HYPER, RESIDENT, STEPS, Array, Conv, Network, Task, conv_operands, images, parameters
+from ..cases import (
+    HYPER,
+    RESIDENT,
+    STEPS,
+    Array,
+    Conv,
+    Network,
+    Task,
+    conv_operands,
+    images,
+    parameters,
+    training_answer,
+)
 from . import Work
 from .layouts import from_torch, to_torch
 
@@ -32,7 +44,9 @@ def configurations(task: Task, quick: bool) -> list[str]:
     if isinstance(task.subject, Conv):
         grouped = task.subject.groups > 1
         depthwise = task.subject.groups == task.subject.IC == task.subject.OC
-        return [] if grouped and not depthwise else ["function"]  # its CPU kernels know no other groups
+        return (
+            [] if grouped and not depthwise else ["function"]
+        )  # its CPU kernels know no other groups
     if task.work == "infer":
         return ["function"] if quick else ["function", "function xla"]
     return ["fit"] if quick else ["fit", "fit xla"]
@@ -42,7 +56,11 @@ def prepare(task: Task, configuration: str) -> Work:
     if isinstance(task.subject, Conv):
         return _layer(task, task.subject)
     xla = "xla" in configuration
-    return _training(task, task.subject, xla) if task.work == "train" else _inference(task, task.subject, xla)
+    return (
+        _training(task, task.subject, xla)
+        if task.work == "train"
+        else _inference(task, task.subject, xla)
+    )
 
 
 def _image(x: Array) -> Any:
@@ -58,7 +76,10 @@ def _layer(task: Task, conv: Conv) -> Work:
     w_shape = (KH, KW, OC, 1) if depthwise else (KH, KW, ICg, OC)
     if depthwise:
         forward = ops.DepthwiseConv2dNative
-        by_input, by_weight = ops.DepthwiseConv2dNativeBackpropInput, ops.DepthwiseConv2dNativeBackpropFilter
+        by_input, by_weight = (
+            ops.DepthwiseConv2dNativeBackpropInput,
+            ops.DepthwiseConv2dNativeBackpropFilter,
+        )
     else:
         forward, by_input, by_weight = ops.Conv2D, ops.Conv2DBackpropInput, ops.Conv2DBackpropFilter
     how = {
@@ -107,12 +128,16 @@ def _model(network: Network) -> Any:
         if layer.kind == "conv":
             _, OC, K, padding = layer.sizes
             if padding not in (0, (K - 1) // 2):
-                raise ValueError(f"[keras] padding {padding} of a {K}x{K} layer is neither valid nor same")
+                raise ValueError(
+                    f"[keras] padding {padding} of a {K}x{K} layer is neither valid nor same"
+                )
             layers.append(make.Conv2D(OC, K, padding="same" if padding else "valid"))
         elif layer.kind == "linear":
             layers.append(make.Dense(layer.sizes[1]))
         else:
-            layers.append({"relu": make.ReLU, "pool": make.MaxPool2D, "flatten": make.Flatten}[layer.kind]())
+            layers.append(
+                {"relu": make.ReLU, "pool": make.MaxPool2D, "flatten": make.Flatten}[layer.kind]()
+            )
     model = keras.Sequential(layers)
     model.set_weights(from_torch(network, parameters(network), nhwc=True))
     return model
@@ -150,7 +175,6 @@ def _training(task: Task, network: Network, xla: bool) -> Work:
             model.reset_metrics()  # or each answer is the mean over the batches so far
             losses.append(float(model.train_on_batch(x[part], labels[part])))
         ends = to_torch(network, model.get_weights(), nhwc=True)
-        path = [np.ravel(end - start) for end, start in zip(ends, parameters(network))]
-        return {"losses": np.array(losses, np.float32), "path": np.concatenate(path)}
+        return training_answer(network, losses, ends)
 
     return Work(lambda: model.fit(data, epochs=1, verbose=0), answer, RESIDENT)

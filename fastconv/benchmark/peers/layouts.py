@@ -1,7 +1,7 @@
 """PyTorch's parameter layouts to those of JAX and Keras, and back.
 
-Convolution weights (O, I, H, W) become (H, W, I, O) when images are NHWC; dense weights (O, I) become
-(I, O). The dense layer behind a flatten sees its inputs in another order when images are NHWC.
+Dense weights (O, I) become (I, O). When images are NHWC, convolution weights (O, I, H, W) become
+(H, W, I, O), and dense weights behind a flatten see their inputs in another order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..cases import Array, Network
 def from_torch(network: Network, values: list[Array], nhwc: bool) -> list[Array]:
     """All parameters, in their order, out of PyTorch's layouts."""
     result = []
-    for value, image in zip(values, _images_read(network)):
+    for value, image in zip(values, _images_read(network), strict=True):
         if nhwc and value.ndim == 4:
             value = value.transpose(2, 3, 1, 0)
         elif value.ndim == 2:
@@ -30,7 +30,7 @@ def from_torch(network: Network, values: list[Array], nhwc: bool) -> list[Array]
 def to_torch(network: Network, values: list[Array], nhwc: bool) -> list[Array]:
     """The inverse of from_torch."""
     result = []
-    for value, image in zip(values, _images_read(network)):
+    for value, image in zip(values, _images_read(network), strict=True):
         if nhwc and value.ndim == 4:
             value = value.transpose(3, 2, 0, 1)
         elif value.ndim == 2:
@@ -47,7 +47,7 @@ def _images_read(network: Network) -> list[tuple[int, ...]]:
     result: list[tuple[int, ...]] = []
     shape: tuple[int, ...] = network.input_shape
     image: tuple[int, ...] = ()
-    for layer, output in zip(network.layers, network.shapes):
+    for layer, output in zip(network.layers, network.shapes, strict=True):
         if layer.kind == "flatten":
             image = shape
         for parameter in layer.parameter_shapes:

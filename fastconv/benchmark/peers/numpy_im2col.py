@@ -8,7 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from ..cases import HYPER, RESIDENT, STEPS, Array, Conv, Network, Task, conv_operands, images, parameters
+from ..cases import (
+    HYPER,
+    RESIDENT,
+    STEPS,
+    Array,
+    Conv,
+    Network,
+    Task,
+    conv_operands,
+    images,
+    parameters,
+    training_answer,
+)
 from . import Work
 
 NAME = "numpy"
@@ -17,7 +29,7 @@ COLUMN_FLOATS = 1 << 24  # unfolded at a time: 64 MiB, however large the batch
 
 
 def start(threads: int) -> dict[str, str]:
-    # Its BLAS has read OMP_NUM_THREADS and OPENBLAS_NUM_THREADS, which the process was started with.
+    # Its BLAS took the number from the environment, see remote.py.
     return {"numpy": np.__version__}
 
 
@@ -38,7 +50,9 @@ def _columns(x: Array, conv: Conv) -> Array:
     x = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
     windows = np.lib.stride_tricks.sliding_window_view(x, (conv.K, conv.K), axis=(2, 3))
     windows = windows[:, :, :: conv.stride, :: conv.stride]
-    return windows.transpose(0, 1, 4, 5, 2, 3).reshape(len(x), conv.groups, -1, conv.OH * conv.OW)
+    shape = (len(x), conv.groups, conv.IC // conv.groups * conv.K**2, conv.OH * conv.OW)
+    columns: Array = windows.transpose(0, 1, 4, 5, 2, 3).reshape(shape)
+    return columns
 
 
 def _fold(columns: Array, conv: Conv) -> Array:
@@ -75,7 +89,9 @@ def conv_backward_input(dy: Array, w: Array, conv: Conv) -> Array:
 
 
 def conv_backward_weight(dy: Array, x: Array, conv: Conv) -> Array:
-    dw = np.zeros((conv.groups, conv.OC // conv.groups, conv.IC // conv.groups * conv.K**2), np.float32)
+    dw = np.zeros(
+        (conv.groups, conv.OC // conv.groups, conv.IC // conv.groups * conv.K**2), np.float32
+    )
     for part in _parts(conv, len(dy)):
         by_group = dy[part].reshape(-1, conv.groups, conv.OC // conv.groups, conv.OH * conv.OW)
         dw += (by_group @ _columns(x[part], conv).transpose(0, 1, 3, 2)).sum(axis=0)
@@ -112,7 +128,7 @@ class _Chain:
             if layer.kind == "conv":
                 w, b = next(values), next(values)
                 IC, OC, K, padding = layer.sizes
-                conv = Conv("", IC, *x.shape[2:], OC, K, padding=padding)
+                conv = Conv("", IC, x.shape[2], x.shape[3], OC, K, padding=padding)
                 self._kept.append((conv, x, w))
                 x = conv_forward(x, w, conv) + b[:, None, None]
             elif layer.kind == "linear":
@@ -173,7 +189,7 @@ def _training(task: Task, network: Network) -> Work:
     chain, hyper = _Chain(network), HYPER[network.optimizer]
     state = [np.zeros_like(value) for value in chain.values]
     x, labels = images(network, task.batch * RESIDENT)
-    data = list(zip(np.split(x, RESIDENT), np.split(labels, RESIDENT)))
+    data = list(zip(np.split(x, RESIDENT), np.split(labels, RESIDENT), strict=True))
 
     def step(x: Array, labels: Array) -> float:
         logits = chain.forward(x)
@@ -183,7 +199,8 @@ def _training(task: Task, network: Network) -> Work:
         rows = np.arange(len(x))
         loss = -float(np.log(p[rows, labels]).mean())
         p[rows, labels] -= 1
-        for value, v, g in zip(chain.values, state, chain.backward(p / np.float32(len(x)))):
+        grads = chain.backward(p / np.float32(len(x)))
+        for value, v, g in zip(chain.values, state, grads, strict=True):
             if network.optimizer == "sgd":
                 v *= hyper["momentum"]
                 v += g
@@ -196,8 +213,7 @@ def _training(task: Task, network: Network) -> Work:
 
     def answer() -> dict[str, Array]:
         losses = [step(*data[i]) for i in range(STEPS)]
-        path = [np.ravel(end - start) for end, start in zip(chain.values, parameters(network))]
-        return {"losses": np.array(losses, np.float32), "path": np.concatenate(path)}
+        return training_answer(network, losses, chain.values)
 
     endless = cycle(data)
 

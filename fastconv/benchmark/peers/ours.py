@@ -1,12 +1,13 @@
-"""fastconv itself: layers through the compiled core as the network calls them, networks through fastconv.nn.
+"""fastconv itself: layers as fastconv.nn calls them in the compiled core, networks by fastconv.nn.
 
-A layer's images are resident in the layout that it meets inside a network: lanes for training and for
-sixteen samples or more, plain for the forward pass of fewer.
+A layer's images are resident in the layout that it meets inside a network: lanes for training and
+for sixteen samples or more, plain for the forward pass of fewer.
 """
 
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 from ..cases import Array, Conv, Task, conv_operands, images
@@ -21,13 +22,13 @@ def start(threads: int) -> dict[str, str]:
     global fastconv, core
     fastconv = importlib.import_module("fastconv")
     core = importlib.import_module("fastconv._core")
-    fastconv.set_num_threads(threads)
-    return {"fastconv": fastconv.__version__}
+    core.set_num_threads(threads)
+    return {"fastconv": core.__version__}
 
 
 def describe() -> dict[str, str]:
     """What the header of a table says about the build."""
-    return {"isa": core.isa(), **core.build_config()}
+    return {"isa": core.isa(), "folder": str(Path(core.__file__).parent), **core.build_config()}
 
 
 def peak(seconds: float) -> float:
@@ -36,9 +37,9 @@ def peak(seconds: float) -> float:
 
 
 def configurations(task: Task, quick: bool) -> list[str]:
-    return ["lanes" if task.batch >= 16 or task.work.startswith("backward") else "plain"] if isinstance(
-        task.subject, Conv
-    ) else ["nn"]
+    if not isinstance(task.subject, Conv):
+        return ["nn"]
+    return ["plain" if task.batch < 16 and task.work == "forward" else "lanes"]
 
 
 def prepare(task: Task, configuration: str) -> Work:

@@ -1,4 +1,4 @@
-"""PyTorch: both memory formats, eager and compiled, fused optimisers, data resident in its tensors."""
+"""PyTorch: both memory formats, eager and compiled, fused optimisers, resident data."""
 
 from __future__ import annotations
 

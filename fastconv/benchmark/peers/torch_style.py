@@ -1,4 +1,4 @@
-"""Networks through torch.nn's names: one piece of code for PyTorch and for fastconv, which has them too."""
+"""Networks through torch.nn's names: one piece of code for PyTorch and for fastconv."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import cycle
 from typing import Any
 
-import numpy as np
-
-from ..cases import HYPER, RESIDENT, STEPS, Array, Network, images, parameters
+from ..cases import HYPER, RESIDENT, STEPS, Array, Network, images, parameters, training_answer
 from . import Work
 
 STEPS_A_RUN = 4
@@ -21,14 +19,18 @@ def sequential(nn: Any, network: Network) -> Any:
             return nn.Conv2d(IC, OC, K, padding=padding)
         if kind == "linear":
             return nn.Linear(*sizes)
-        return {"relu": nn.ReLU, "flatten": nn.Flatten}[kind]() if kind != "pool" else nn.MaxPool2d(2)
+        return (
+            {"relu": nn.ReLU, "flatten": nn.Flatten}[kind]() if kind != "pool" else nn.MaxPool2d(2)
+        )
 
     return nn.Sequential(*(module(layer.kind, layer.sizes) for layer in network.layers))
 
 
 def load_parameters(model: Any, network: Network, tensor: Callable[[Array], Any]) -> None:
     names = model.state_dict().keys()
-    model.load_state_dict({name: tensor(value) for name, value in zip(names, parameters(network))})
+    model.load_state_dict(
+        {name: tensor(value) for name, value in zip(names, parameters(network), strict=True)}
+    )
 
 
 def optimizer(optim: Any, network: Network, model: Any, **how: Any) -> Any:
@@ -39,7 +41,8 @@ def optimizer(optim: Any, network: Network, model: Any, **how: Any) -> Any:
 def batches(network: Network, N: int, tensor: Callable[[Array], Any]) -> list[tuple[Any, Any]]:
     x, labels = images(network, N * RESIDENT)
     return [
-        (tensor(x[i * N : (i + 1) * N]), tensor(labels[i * N : (i + 1) * N])) for i in range(RESIDENT)
+        (tensor(x[i * N : (i + 1) * N]), tensor(labels[i * N : (i + 1) * N]))
+        for i in range(RESIDENT)
     ]
 
 
@@ -63,8 +66,7 @@ def training(
     def answer() -> dict[str, Array]:
         losses = [step(*data[i]).item() for i in range(STEPS)]
         ends = [parameter.detach().numpy() for parameter in model.parameters()]
-        path = [np.ravel(end - start) for end, start in zip(ends, parameters(network))]
-        return {"losses": np.array(losses, np.float32), "path": np.concatenate(path)}
+        return training_answer(network, losses, ends)
 
     endless = cycle(data)
 

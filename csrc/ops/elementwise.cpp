@@ -1,0 +1,119 @@
+#include "ops/elementwise.h"
+
+#include "cpu/dispatch.h"
+#include "ops/check.h"
+#include "ops/layout.h"
+#include "ops/split.h"
+
+namespace fastconv {
+namespace {
+
+bool may_leave_the_reals(cpu::Unary f) {
+  return f == cpu::Unary::exp || f == cpu::Unary::log || f == cpu::Unary::sqrt;
+}
+
+// Steele, Lea and Flood's SplitMix64: neighbouring seeds give unrelated keys.
+uint64_t split_mix(uint64_t z) {
+  z += 0x9e3779b97f4a7c15u;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  return z ^ (z >> 31);
+}
+
+}  // namespace
+
+Array unary(const char* op, cpu::Unary f, const Array& x, float p, float q) {
+  check_float32(op, "input", x);
+  Array y = Array::empty(x.shape(), DType::float32, x.layout());
+  const cpu::Kernels& kernels = cpu::kernels();
+  parallel_ranges(x.stored(), kGrain, [&](int64_t begin, int64_t end) {
+    kernels.unary(f, y.data() + begin, x.data() + begin, end - begin, p, q);
+  });
+  if (may_leave_the_reals(f)) clear_empty_lanes(y);
+  return y;
+}
+
+Array binary(const char* op, cpu::Binary f, const Array& a, const Array& b_any, float p) {
+  check_float32(op, "the first operand", a);
+  check_float32(op, "the second operand", b_any);
+  check_same_shape(op, "the first operand", a, "the second", b_any);
+  const Array b = as_layout(b_any, a.layout());
+  Array y = Array::empty(a.shape(), DType::float32, a.layout());
+  const cpu::Kernels& kernels = cpu::kernels();
+  parallel_ranges(a.stored(), kGrain, [&](int64_t begin, int64_t end) {
+    kernels.binary(f, y.data() + begin, a.data() + begin, b.data() + begin, end - begin, p);
+  });
+  if (f == cpu::Binary::div) clear_empty_lanes(y);
+  return y;
+}
+
+void add_into(Array& a, const Array& b_any) {
+  check_float32("add_into", "the first operand", a);
+  check_float32("add_into", "the second operand", b_any);
+  check_same_shape("add_into", "the first operand", a, "the second", b_any);
+  const Array b = as_layout(b_any, a.layout());
+  const cpu::Kernels& kernels = cpu::kernels();
+  parallel_ranges(a.stored(), kGrain, [&](int64_t begin, int64_t end) {
+    float* to = a.data() + begin;
+    kernels.binary(cpu::Binary::add, to, to, b.data() + begin, end - begin, 0.0f);
+  });
+}
+
+Array dropout(const Array& x, double p, uint64_t seed) {
+  check_float32("dropout", "input", x);
+  if (!(p >= 0.0 && p <= 1.0))
+    throw std::invalid_argument(message("[dropout] p must be between 0 and 1, got ", p));
+  const uint64_t key = split_mix(seed);
+  cpu::Dropout dropout{};
+  dropout.key[0] = static_cast<uint32_t>(key);
+  dropout.key[1] = static_cast<uint32_t>(key >> 32);
+  dropout.p = static_cast<float>(p);
+  dropout.scale = p < 1.0 ? static_cast<float>(1.0 / (1.0 - p)) : 0.0f;
+
+  Array y = Array::empty(x.shape(), DType::float32, x.layout());
+  if (x.stored() == 0) return y;
+  const cpu::Kernels& kernels = cpu::kernels();
+  if (!x.in_lanes()) {
+    dropout.row_step = kLanes;
+    dropout.lane_step = 1;
+    parallel_ranges(x.stored(), kGrain, [&](int64_t begin, int64_t end) {
+      kernels.dropout(y.data() + begin, x.data() + begin, end - begin, dropout,
+                      static_cast<uint32_t>(begin));
+    });
+    return y;
+  }
+  const int64_t features = x.shape().numel_from(1);
+  dropout.row_step = 1;
+  dropout.lane_step = static_cast<uint32_t>(features);
+  // Rows of sixteen: row r is feature r % features of block r / features.
+  for_shares(x.stored() / kLanes, kLanes, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end;) {
+      const int64_t block = row / features, stop = std::min(end, (block + 1) * features);
+      const int64_t first = block * kLanes * features + row % features;
+      kernels.dropout(y.data() + row * kLanes, x.data() + row * kLanes, (stop - row) * kLanes, dropout,
+                      static_cast<uint32_t>(first));
+      row = stop;
+    }
+  });
+  return y;
+}
+
+Array sum(const Array& x) {
+  check_float32("sum", "input", x);
+  const cpu::Kernels& kernels = cpu::kernels();
+  Array total = Array::empty({});
+  *total.data() = static_cast<float>(sum_ranges(x, [&](int64_t begin, int64_t end, int lanes) {
+    return kernels.sum(x.data() + begin, end - begin, lanes);
+  }));
+  return total;
+}
+
+void clear_empty_lanes(Array& x) {
+  const int64_t lanes = x.lanes_in_last_block();
+  if (!x.in_lanes() || lanes == kLanes || x.stored() == 0) return;
+  const int64_t block = x.stored() / x.blocks();
+  float* last = x.data() + x.stored() - block;
+  for (int64_t i = 0; i < block; i += kLanes) std::fill(last + i + lanes, last + i + kLanes, 0.0f);
+}
+
+}  // namespace fastconv

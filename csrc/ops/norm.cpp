@@ -1,0 +1,332 @@
+#include "ops/norm.h"
+
+#include <cmath>
+
+#include "cpu/dispatch.h"
+#include "ops/check.h"
+#include "ops/elementwise.h"
+#include "ops/layout.h"
+#include "ops/split.h"
+
+namespace fastconv {
+namespace {
+
+void check_channels(const char* op, const char* what, const Array& x) {
+  check_float32(op, what, x);
+  if (x.ndim() < 2)
+    throw ShapeError(message("[", op, "] ", what, " must have at least 2 dimensions (N, C, ...), got ",
+                             x.shape()));
+  for (int axis = 1; axis < x.ndim(); ++axis)
+    if (x.dim(axis) == 0)
+      throw ShapeError(message("[", op, "] ", what, " has size 0 in dimension ", axis, ": ", x.shape()));
+}
+
+// A vector over the channels; fill when it is undefined.
+class PerChannel {
+ public:
+  PerChannel(const char* op, const char* what, const Array& given, int64_t C, float fill) {
+    if (!given.defined()) {
+      values_ = Array::empty({C});
+      std::fill_n(values_.data(), C, fill);
+      return;
+    }
+    check_float32(op, what, given);
+    if (given.shape() != Shape{C})
+      throw ShapeError(message("[", op, "] ", what, " must have shape (", C, ",), one value a channel, got ",
+                               given.shape()));
+    values_ = to_plain(given);
+  }
+  float operator[](int64_t c) const { return values_.data()[c]; }
+  const float* data() const { return values_.data(); }
+
+ private:
+  Array values_;
+};
+
+// Kernels run along the pixels of a channel. Plain arrays with few or none of them, (N, F) above all, are
+// better off in lanes.
+Layout layout_for(const Array& x) {
+  return x.shape().numel_from(2) < kLanes ? Layout::lanes : x.layout();
+}
+
+// sums[k * C + c]: per channel sums made by kernel(to, first outer group, groups, first channel, channels),
+// which writes K numbers a channel; pieces are added in order.
+template <int K, class Kernel>
+void sum_channels(double* sums, const ChannelWise& v, const Kernel& kernel) {
+  const ChannelPieces pieces = channel_pieces(v);
+  Scratch<double> parts(pieces.pieces * v.C * K);
+  double* to = parts.data();
+  for_channel_pieces(v, pieces, [&](int64_t piece, int64_t o, int64_t groups, int64_t c, int64_t channels) {
+    kernel(to + (piece * v.C + c) * K, o, groups, c, channels);
+  });
+  for (int64_t c = 0; c < v.C; ++c)
+    for (int k = 0; k < K; ++k) {
+      double total = 0.0;
+      for (int64_t piece = 0; piece < pieces.pieces; ++piece) total += to[(piece * v.C + c) * K + k];
+      sums[c * K + k] = total;
+    }
+}
+
+// Moments of every channel, pieces joined in order (Chan, Golub, LeVeque 1979).
+void moments_of(cpu::Moments* moments, const Array& x) {
+  const ChannelWise v = channel_wise(x);
+  const ChannelPieces pieces = channel_pieces(v);
+  Scratch<cpu::Moments> parts(pieces.pieces * v.C);
+  cpu::Moments* to = parts.data();
+  const cpu::Kernels& kernels = cpu::kernels();
+  for_channel_pieces(v, pieces, [&](int64_t piece, int64_t o, int64_t groups, int64_t c, int64_t channels) {
+    const int lanes = o + groups == v.outer ? v.lanes : static_cast<int>(kLanes);
+    kernels.channel_moments(to + piece * v.C + c, x.data() + (o * v.C + c) * v.inner, groups, channels,
+                            v.inner, v.C * v.inner, lanes);
+  });
+  for (int64_t c = 0; c < v.C; ++c) {
+    cpu::Moments all = to[c];
+    for (int64_t piece = 1; piece < pieces.pieces; ++piece) {
+      const cpu::Moments& next = to[piece * v.C + c];
+      const double count = all.count + next.count, delta = next.mean - all.mean;
+      all.mean += delta * next.count / count;
+      all.sum_squares += next.sum_squares + delta * delta * all.count * next.count / count;
+      all.count = count;
+    }
+    moments[c] = all;
+  }
+}
+
+void affine(Array& y, const Array& x, const float* mean, const float* scale, const float* shift) {
+  const ChannelWise v = channel_wise(x);
+  const cpu::Kernels& kernels = cpu::kernels();
+  for_shares(v.outer * v.C, v.inner, [&](int64_t begin, int64_t end) {
+    kernels.channel_affine(y.data(), x.data(), begin, end - begin, v.C, v.inner, mean, scale, shift);
+  });
+}
+
+// dbias = sum of dy, dweight = sum of dy * (x - mean) * inv_std; sums keeps both in double.
+void parameter_gradients(BatchNormGradients& g, double* sums, const Array& dy, const Array& x,
+                         const float* mean, const double* inv_std) {
+  const ChannelWise v = channel_wise(x);
+  const cpu::Kernels& kernels = cpu::kernels();
+  if (v.outer > 0)
+    sum_channels<2>(sums, v, [&](double* to, int64_t o, int64_t groups, int64_t c, int64_t channels) {
+      const int64_t at = (o * v.C + c) * v.inner;
+      kernels.channel_dots(to, dy.data() + at, x.data() + at, mean + c, groups, channels, v.inner,
+                           v.C * v.inner);
+    });
+  else
+    std::fill_n(sums, 2 * v.C, 0.0);
+  g.dbias = Array::empty({v.C});
+  g.dweight = Array::empty({v.C});
+  for (int64_t c = 0; c < v.C; ++c) {
+    g.dbias.data()[c] = static_cast<float>(sums[2 * c]);
+    g.dweight.data()[c] = static_cast<float>(sums[2 * c + 1] * inv_std[c]);
+  }
+}
+
+// running += momentum * (batch - running)
+void update_running(Array& running, const char* what, int64_t C, double momentum, const double* batch) {
+  if (!running.defined()) return;
+  const PerChannel checked("batch_norm", what, running, C, 0.0f);
+  if (running.in_lanes())
+    throw std::invalid_argument(message("[batch_norm] ", what, " must be plain to be updated in place"));
+  for (int64_t c = 0; c < C; ++c)
+    running.data()[c] = static_cast<float>((1.0 - momentum) * checked[c] + momentum * batch[c]);
+}
+
+cpu::LocalResponseNorm lrn_params(const char* op, const Array& x, int64_t size, double alpha, double beta,
+                                  double k) {
+  check_channels(op, "input", x);
+  if (size < 1) throw std::invalid_argument(message("[", op, "] size must be at least 1, got ", size));
+  cpu::LocalResponseNorm norm{};
+  norm.C = x.dim(1);
+  norm.size = size;
+  norm.alpha = static_cast<float>(alpha);
+  norm.beta = static_cast<float>(beta);
+  norm.k = static_cast<float>(k);
+  return norm;
+}
+
+// Strips of columns narrow enough that all channels of one stay in L2: body(offset of the strip, columns).
+constexpr int64_t kStrip = 256;
+template <class Body>
+void for_strips(const ChannelWise& v, const Body& body) {
+  const int64_t strips = ceil_quotient(v.inner, kStrip);
+  for_shares(v.outer * strips, v.C * std::min(kStrip, v.inner) * 4, [&](int64_t begin, int64_t end) {
+    for (int64_t strip = begin; strip < end; ++strip) {
+      const int64_t column = strip % strips * kStrip;
+      body(strip / strips * v.C * v.inner + column, std::min(kStrip, v.inner - column));
+    }
+  });
+}
+
+}  // namespace
+
+Array channel_sum(const Array& x_any) {
+  check_channels("channel_sum", "input", x_any);
+  const Array x = as_layout(x_any, layout_for(x_any));
+  const ChannelWise v = channel_wise(x);
+  Array y = Array::zeros({v.C});
+  if (v.outer == 0) return y;
+  const cpu::Kernels& kernels = cpu::kernels();
+  Scratch<double> sums(v.C);
+  sum_channels<1>(sums.data(), v,
+                  [&](double* to, int64_t o, int64_t groups, int64_t c, int64_t channels) {
+                    kernels.channel_sums(to, x.data() + (o * v.C + c) * v.inner, groups, channels, v.inner,
+                                         v.C * v.inner);
+                  });
+  for (int64_t c = 0; c < v.C; ++c) y.data()[c] = static_cast<float>(sums.data()[c]);
+  return y;
+}
+
+BatchNorm batch_norm_train(const Array& x_any, const Array& weight_any, const Array& bias_any,
+                           Array running_mean, Array running_var, double momentum, double eps) {
+  const char* const op = "batch_norm";
+  check_channels(op, "input", x_any);
+  const int64_t C = x_any.dim(1), count = x_any.shape().numel() / C;
+  const PerChannel weight(op, "weight", weight_any, C, 1.0f), bias(op, "bias", bias_any, C, 0.0f);
+  const PerChannel checked_mean(op, "running_mean", running_mean, C, 0.0f);
+  const PerChannel checked_var(op, "running_var", running_var, C, 0.0f);
+  if (count < 2)
+    throw std::invalid_argument(message("[batch_norm] training needs more than one value a channel, the "
+                                        "input ", x_any.shape(), " has ", count,
+                                        "; use a larger batch, or model.eval()"));
+  const Array x = as_layout(x_any, layout_for(x_any));
+
+  Scratch<cpu::Moments> moments(C);
+  moments_of(moments.data(), x);
+  BatchNorm out{Array::empty(x.shape(), DType::float32, x.layout()), Array::empty({C}), Array::empty({C})};
+  Scratch<float> scale(C);
+  Scratch<double> mean(C), unbiased(C);
+  for (int64_t c = 0; c < C; ++c) {
+    const cpu::Moments& m = moments.data()[c];
+    const double inv_std = 1.0 / std::sqrt(m.sum_squares / m.count + eps);
+    mean.data()[c] = m.mean;
+    unbiased.data()[c] = m.sum_squares / (m.count - 1.0);
+    out.mean.data()[c] = static_cast<float>(m.mean);
+    out.inv_std.data()[c] = static_cast<float>(inv_std);
+    scale.data()[c] = static_cast<float>(inv_std * weight[c]);
+  }
+  update_running(running_mean, "running_mean", C, momentum, mean.data());
+  update_running(running_var, "running_var", C, momentum, unbiased.data());
+  affine(out.y, x, out.mean.data(), scale.data(), bias.data());
+  out.y = as_layout(out.y, x_any.layout());
+  return out;
+}
+
+Array batch_norm_eval(const Array& x_any, const Array& weight_any, const Array& bias_any,
+                      const Array& mean_any, const Array& var_any, double eps) {
+  const char* const op = "batch_norm";
+  check_channels(op, "input", x_any);
+  const int64_t C = x_any.dim(1);
+  const PerChannel weight(op, "weight", weight_any, C, 1.0f), bias(op, "bias", bias_any, C, 0.0f);
+  const PerChannel mean(op, "running_mean", mean_any, C, 0.0f), var(op, "running_var", var_any, C, 1.0f);
+  const Array x = as_layout(x_any, layout_for(x_any));
+  Scratch<float> scale(C);
+  for (int64_t c = 0; c < C; ++c)
+    scale.data()[c] = static_cast<float>(weight[c] / std::sqrt(static_cast<double>(var[c]) + eps));
+  Array y = Array::empty(x.shape(), DType::float32, x.layout());
+  affine(y, x, mean.data(), scale.data(), bias.data());
+  return as_layout(y, x_any.layout());
+}
+
+BatchNormGradients batch_norm_train_backward(const Array& dy_any, const Array& x_any,
+                                             const Array& weight_any, const Array& mean_any,
+                                             const Array& inv_std_any) {
+  const char* const op = "batch_norm_backward";
+  check_channels(op, "input", x_any);
+  check_float32(op, "dy", dy_any);
+  check_same_shape(op, "dy", dy_any, "input", x_any);
+  const int64_t C = x_any.dim(1);
+  const PerChannel weight(op, "weight", weight_any, C, 1.0f), mean(op, "mean", mean_any, C, 0.0f);
+  const PerChannel inv_std(op, "inv_std", inv_std_any, C, 1.0f);
+  const Layout layout = layout_for(x_any);
+  const Array x = as_layout(x_any, layout), dy = as_layout(dy_any, layout);
+
+  BatchNormGradients g{Array::empty(x.shape(), DType::float32, layout), {}, {}};
+  Scratch<double> sums(2 * C), inv(C);
+  for (int64_t c = 0; c < C; ++c) inv.data()[c] = inv_std[c];
+  parameter_gradients(g, sums.data(), dy, x, mean.data(), inv.data());
+  // dx = weight * inv_std * (dy - mean of dy - xhat * mean of (dy * xhat)), xhat = (x - mean) * inv_std
+  const double count = static_cast<double>(x.shape().numel() / C);
+  Scratch<float> scale(C), dy_mean(C), slope(C);
+  for (int64_t c = 0; c < C; ++c) {
+    scale.data()[c] = weight[c] * inv_std[c];
+    dy_mean.data()[c] = static_cast<float>(sums.data()[2 * c] / count);
+    slope.data()[c] = static_cast<float>(sums.data()[2 * c + 1] * inv.data()[c] * inv.data()[c] / count);
+  }
+  const ChannelWise v = channel_wise(x);
+  const cpu::Kernels& kernels = cpu::kernels();
+  const auto run = [&](int64_t first, int64_t planes, int lanes) {
+    for_shares(planes, v.inner, [&](int64_t begin, int64_t end) {
+      kernels.batch_norm_backward_input(g.dx.data(), dy.data(), x.data(), first + begin, end - begin, v.C,
+                                        v.inner, mean.data(), scale.data(), dy_mean.data(), slope.data(),
+                                        lanes);
+    });
+  };
+  const int64_t masked = v.lanes == kLanes ? 0 : v.C;  // planes of the last block
+  run(0, v.outer * v.C - masked, static_cast<int>(kLanes));
+  run(v.outer * v.C - masked, masked, v.lanes);
+  g.dx = as_layout(g.dx, dy_any.layout());
+  return g;
+}
+
+BatchNormGradients batch_norm_eval_backward(const Array& dy_any, const Array& x_any,
+                                            const Array& weight_any, const Array& mean_any,
+                                            const Array& var_any, double eps) {
+  const char* const op = "batch_norm_backward";
+  check_channels(op, "input", x_any);
+  check_float32(op, "dy", dy_any);
+  check_same_shape(op, "dy", dy_any, "input", x_any);
+  const int64_t C = x_any.dim(1);
+  const PerChannel weight(op, "weight", weight_any, C, 1.0f), mean(op, "mean", mean_any, C, 0.0f);
+  const PerChannel var(op, "var", var_any, C, 1.0f), zero(op, "zero", {}, C, 0.0f);
+  const Layout layout = layout_for(x_any);
+  const Array x = as_layout(x_any, layout), dy = as_layout(dy_any, layout);
+
+  BatchNormGradients g{Array::empty(x.shape(), DType::float32, layout), {}, {}};
+  Scratch<double> sums(2 * C), inv(C);
+  Scratch<float> scale(C);
+  for (int64_t c = 0; c < C; ++c) {
+    inv.data()[c] = 1.0 / std::sqrt(static_cast<double>(var[c]) + eps);
+    scale.data()[c] = static_cast<float>(weight[c] * inv.data()[c]);
+  }
+  parameter_gradients(g, sums.data(), dy, x, mean.data(), inv.data());
+  affine(g.dx, dy, zero.data(), scale.data(), zero.data());
+  g.dx = as_layout(g.dx, dy_any.layout());
+  return g;
+}
+
+Array local_response_norm(const Array& x_any, int64_t size, double alpha, double beta, double k) {
+  cpu::LocalResponseNorm norm = lrn_params("local_response_norm", x_any, size, alpha, beta, k);
+  const Array x = as_layout(x_any, layout_for(x_any));
+  const ChannelWise v = channel_wise(x);
+  norm.stride = v.inner;
+  Array y = Array::empty(x.shape(), DType::float32, x.layout());
+  const cpu::Kernels& kernels = cpu::kernels();
+  for_strips(v, [&](int64_t at, int64_t columns) {
+    kernels.local_response_norm(y.data() + at, x.data() + at, columns, norm);
+  });
+  clear_empty_lanes(y);  // with k = 0 they are 0 / 0
+  return as_layout(y, x_any.layout());
+}
+
+Array local_response_norm_backward(const Array& dy_any, const Array& x_any, int64_t size, double alpha,
+                                   double beta, double k) {
+  const char* const op = "local_response_norm_backward";
+  cpu::LocalResponseNorm norm = lrn_params(op, x_any, size, alpha, beta, k);
+  check_float32(op, "dy", dy_any);
+  check_same_shape(op, "dy", dy_any, "input", x_any);
+  const Layout layout = layout_for(x_any);
+  const Array x = as_layout(x_any, layout), dy = as_layout(dy_any, layout);
+  const ChannelWise v = channel_wise(x);
+  norm.stride = v.inner;
+  Array dx = Array::empty(x.shape(), DType::float32, layout);
+  const cpu::Kernels& kernels = cpu::kernels();
+  for_strips(v, [&](int64_t at, int64_t columns) {
+    Scratch<float> scratch(v.C * columns);
+    kernels.local_response_norm_backward(dx.data() + at, dy.data() + at, x.data() + at, columns, norm,
+                                         scratch.data());
+  });
+  clear_empty_lanes(dx);
+  return as_layout(dx, dy_any.layout());
+}
+
+}  // namespace fastconv

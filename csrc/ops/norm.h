@@ -1,0 +1,37 @@
+// Sums by channel, batch normalisation, local response normalisation. x is (N, C, ...), plain or in lanes;
+// weight, bias, means and variances are plain (C,). Empty lanes do not count, and dx is zero there.
+#pragma once
+
+#include "core/array.h"
+
+namespace fastconv {
+
+Array channel_sum(const Array& x);  // (N, C, ...) -> (C,): the gradient of a bias
+
+// y = (x - mean) * inv_std * weight + bias, inv_std = 1 / sqrt(variance + eps).
+struct BatchNorm {
+  Array y, mean, inv_std;
+};
+struct BatchNormGradients {
+  Array dx, dweight, dbias;
+};
+
+// Statistics of this batch, the variance biased. weight, bias (1 and 0 when undefined), running_mean and
+// running_var may be undefined; the last two move by momentum * (batch - running), with the unbiased
+// variance.
+BatchNorm batch_norm_train(const Array& x, const Array& weight, const Array& bias, Array running_mean,
+                           Array running_var, double momentum, double eps);
+Array batch_norm_eval(const Array& x, const Array& weight, const Array& bias, const Array& mean,
+                      const Array& var, double eps);
+BatchNormGradients batch_norm_train_backward(const Array& dy, const Array& x, const Array& weight,
+                                             const Array& mean, const Array& inv_std);
+BatchNormGradients batch_norm_eval_backward(const Array& dy, const Array& x, const Array& weight,
+                                            const Array& mean, const Array& var, double eps);
+
+// y = x / (k + alpha / size * sum over neighbouring channels of x^2)^beta, the `size` neighbours of channel
+// c being c - size / 2 to c + (size - 1) / 2.
+Array local_response_norm(const Array& x, int64_t size, double alpha, double beta, double k);
+Array local_response_norm_backward(const Array& dy, const Array& x, int64_t size, double alpha,
+                                   double beta, double k);
+
+}  // namespace fastconv

@@ -1,0 +1,41 @@
+// Linear maps of images that take rows and columns apart: average pooling, nearest and bilinear
+// interpolation, and (transposed) their gradients. An operation says which inputs each output row and
+// column is made from; the rest is one kernel.
+#pragma once
+
+#include <vector>
+
+#include "core/array.h"
+#include "cpu/kernels.h"
+
+namespace fastconv {
+
+// Along one axis: the inputs of each output, with weights.
+class TapTable {
+ public:
+  TapTable() : begin_{0} {}
+  void add_tap(int64_t index, float weight) {
+    index_.push_back(index);
+    weight_.push_back(weight);
+  }
+  void end_output() { begin_.push_back(static_cast<int64_t>(index_.size())); }
+
+  int64_t outputs() const { return static_cast<int64_t>(begin_.size()) - 1; }
+  cpu::Taps taps() const { return {begin_.data(), index_.data(), weight_.data()}; }
+  // The outputs of each of `inputs` inputs, in ascending order, with the same weights: the map
+  // backwards.
+  TapTable transposed(int64_t inputs) const;
+  // Each tap's weight divided by its output's divisor.
+  void divide_by(const std::vector<float>& divisor);
+
+ private:
+  std::vector<int64_t> begin_, index_;
+  std::vector<float> weight_;
+};
+
+// (N, C, IH, IW) -> (N, C, rows.outputs(), cols.outputs()), in the layout of x. Divisors: one an output, or
+// both empty.
+Array resample(const Array& x, const TapTable& rows, const TapTable& cols,
+               const std::vector<float>& row_divisor = {}, const std::vector<float>& col_divisor = {});
+
+}  // namespace fastconv

@@ -1,0 +1,107 @@
+// How work on whole arrays is cut into tasks: by the shape alone, so that sums have the same bits for
+// any number of threads.
+#pragma once
+
+#include <algorithm>
+
+#include "core/arena.h"
+#include "core/array.h"
+#include "core/thread_pool.h"
+
+namespace fastconv {
+
+// Floats a task should work on: some ten microseconds from L2, many times what handing it out costs.
+constexpr int64_t kGrain = 32768;
+
+inline int64_t ceil_quotient(int64_t a, int64_t b) { return a / b + (a % b != 0); }
+
+// body(begin, end) over [0, n), where each item is `floats` of work. Shares are equal, but for the last.
+template <class Body>
+void for_shares(int64_t n, int64_t floats, const Body& body) {
+  if (n == 0) return;
+  const int64_t most = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, floats));
+  const int64_t share = ceil_quotient(n, ceil_quotient(n, most));
+  parallel_for(ceil_quotient(n, share),
+               [&](int64_t task) { body(task * share, std::min(n, (task + 1) * share)); });
+}
+
+// The storage of x as ranges of whole sixteens (but for the end of a plain array):
+// body(range, begin, end, lanes), where `lanes` of every sixteen floats count. Returns the number of
+// ranges.
+template <class Body>
+int64_t for_ranges(const Array& x, const Body& body) {
+  const int64_t lanes = x.in_lanes() ? x.lanes_in_last_block() : kLanes;
+  const int64_t whole = lanes == kLanes ? x.stored() : x.stored() - x.stored() / x.blocks();
+  const int64_t share_count = ceil_quotient(whole, kGrain), rest = x.stored() - whole;
+  const int64_t rest_count = ceil_quotient(rest, kGrain), ranges = share_count + rest_count;
+  const auto share = [](int64_t n, int64_t count) {
+    return count == 0 ? 0 : ceil_quotient(ceil_quotient(n, count), kLanes) * kLanes;
+  };
+  const int64_t whole_share = share(whole, share_count), rest_share = share(rest, rest_count);
+  parallel_for(ranges, [&](int64_t range) {
+    if (range < share_count) {
+      const int64_t begin = range * whole_share;
+      if (begin < whole) body(range, begin, std::min(whole, begin + whole_share), static_cast<int>(kLanes));
+    } else {
+      const int64_t begin = whole + (range - share_count) * rest_share;
+      if (begin < x.stored())
+        body(range, begin, std::min(x.stored(), begin + rest_share), static_cast<int>(lanes));
+    }
+  });
+  return ranges;
+}
+
+// The sum over ranges of x of part(begin, end, lanes), added up in order.
+template <class Part>
+double sum_ranges(const Array& x, const Part& part) {
+  if (x.stored() == 0) return 0.0;
+  const int64_t most = x.stored() / kGrain + 2;  // ranges of the whole blocks and of the last one
+  Scratch<double> parts(most);
+  std::fill_n(parts.data(), most, 0.0);
+  double* to = parts.data();
+  const int64_t ranges =
+      for_ranges(x, [&](int64_t range, int64_t begin, int64_t end, int lanes) {
+        to[range] = part(begin, end, lanes);
+      });
+  double total = 0.0;
+  for (int64_t range = 0; range < ranges; ++range) total += to[range];
+  return total;
+}
+
+// An array (N, C, ...) as (outer, C, inner), inner contiguous. In the last of the outer groups `lanes` of
+// every sixteen floats count.
+struct ChannelWise {
+  int64_t outer, C, inner;
+  int lanes;
+};
+
+inline ChannelWise channel_wise(const Array& x) {
+  const int64_t pixels = x.shape().numel_from(2);
+  if (!x.in_lanes()) return {x.dim(0), x.dim(1), pixels, static_cast<int>(kLanes)};
+  return {x.blocks(), x.dim(1), pixels * kLanes, static_cast<int>(x.lanes_in_last_block())};
+}
+
+// Sums over the batch by channel are made in pieces: `pieces` ranges of the outer groups by ranges of
+// channels.
+struct ChannelPieces {
+  int64_t outer_share, channel_share, pieces, groups;
+};
+
+inline ChannelPieces channel_pieces(const ChannelWise& x) {
+  const int64_t outer_share = std::clamp<int64_t>(kGrain / x.inner, 1, x.outer);
+  const int64_t channel_share = std::clamp<int64_t>(kGrain / (outer_share * x.inner), 1, x.C);
+  return {outer_share, channel_share, ceil_quotient(x.outer, outer_share),
+          ceil_quotient(x.C, channel_share)};
+}
+
+// body(piece, first outer group, groups, first channel, channels)
+template <class Body>
+void for_channel_pieces(const ChannelWise& x, const ChannelPieces& p, const Body& body) {
+  parallel_for(p.pieces * p.groups, [&](int64_t task) {
+    const int64_t piece = task / p.groups;
+    const int64_t o = piece * p.outer_share, c = task % p.groups * p.channel_share;
+    body(piece, o, std::min(p.outer_share, x.outer - o), c, std::min(p.channel_share, x.C - c));
+  });
+}
+
+}  // namespace fastconv

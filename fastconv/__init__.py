@@ -1,0 +1,78 @@
+"""fastconv: convolutional networks at the speed of the machine, small enough to read.
+
+    import fastconv as fc
+    from fastconv import functional as F, nn, optim, data, models
+
+`nn`, `optim` and `functional` have PyTorch's names and meaning; every `nn.Module` also has Keras's
+`compile`, `fit`, `evaluate`, `predict` and `summary`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+try:
+    from ._core import __version__
+except ModuleNotFoundError:  # Python found this folder in the repository, not the installed package
+    from ._source_tree import use_installed_package
+
+    use_installed_package()
+    from ._core import __version__
+
+from .creation import from_dlpack, ones, rand, randn, zeros
+from .errors import CorruptFileError, DownloadError, ShapeError, TrainingDiverged
+from .grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from .io import load, save
+from .random import manual_seed
+from .runtime import get_num_threads, isa, set_num_threads, show_config
+from .tensor import Tensor
+
+if TYPE_CHECKING:
+    from . import benchmark, cli, data, functional, models, nn, optim, train
+
+__all__ = [
+    "CorruptFileError",
+    "DownloadError",
+    "ShapeError",
+    "Tensor",
+    "TrainingDiverged",
+    "__version__",
+    "benchmark",
+    "cli",
+    "data",
+    "enable_grad",
+    "from_dlpack",
+    "functional",
+    "get_num_threads",
+    "is_grad_enabled",
+    "isa",
+    "load",
+    "manual_seed",
+    "models",
+    "nn",
+    "no_grad",
+    "ones",
+    "optim",
+    "rand",
+    "randn",
+    "save",
+    "set_grad_enabled",
+    "set_num_threads",
+    "show_config",
+    "train",
+    "zeros",
+]
+
+# Imported at first use, so that `import fastconv` costs little more than NumPy.
+_LAZY = frozenset(("benchmark", "cli", "data", "functional", "models", "nn", "optim", "train"))
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

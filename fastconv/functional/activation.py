@@ -1,0 +1,141 @@
+"""Elementwise nonlinearities, and softmax."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import _core
+from ..grad_mode import grad_mode
+from ..tensor import Tensor, record, unary, wrap
+from ._arguments import numpy_too
+
+if TYPE_CHECKING:
+    from .._core import Array
+
+__all__ = ["leaky_relu", "log_softmax", "relu", "relu6", "sigmoid", "softmax", "tanh"]
+
+
+def _relu(x: Tensor) -> Tensor:
+    y = _core.relu(x._array)
+    if not (grad_mode.enabled and x.requires_grad):
+        return wrap(y)
+    return record(y, (x,), lambda dy: (_core.relu_backward(dy, y),))
+
+
+@numpy_too
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """max(x, 0); NaN stays NaN. `torch.nn.functional.relu`.
+
+    Args:
+        input: float32, any shape.
+        inplace: accepted for compatibility; the result is always returned.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastconv import functional as F
+        >>> F.relu(np.array([-1, 0, 2], np.float32))
+        array([0., 0., 2.], dtype=float32)
+    """
+    return _relu(input)
+
+
+@numpy_too
+def relu6(input: Tensor, inplace: bool = False) -> Tensor:
+    """min(max(x, 0), 6); `torch.nn.functional.relu6`, of MobileNet.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastconv import functional as F
+        >>> F.relu6(np.array([-1, 2, 8], np.float32))
+        array([0., 2., 6.], dtype=float32)
+    """
+    y = _core.relu6(input._array)
+    return unary(input, y, lambda dy: _core.relu6_backward(dy, y))
+
+
+@numpy_too
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    """x where positive, negative_slope * x elsewhere; `torch.nn.functional.leaky_relu`.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastconv import functional as F
+        >>> F.leaky_relu(np.array([-4, 2], np.float32), 0.25)
+        array([-1.,  2.], dtype=float32)
+    """
+    x = input._array
+    y = _core.leaky_relu(x, negative_slope)
+    return unary(input, y, lambda dy: _core.leaky_relu_backward(dy, x, negative_slope))
+
+
+@numpy_too
+def sigmoid(input: Tensor) -> Tensor:
+    """1 / (1 + exp(-x)), without overflow; `torch.nn.functional.sigmoid`.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastconv import functional as F
+        >>> F.sigmoid(np.array([-1000, 0, 1000], np.float32))
+        array([0. , 0.5, 1. ], dtype=float32)
+    """
+    y = _core.sigmoid(input._array)
+    return unary(input, y, lambda dy: _core.sigmoid_backward(dy, y))
+
+
+@numpy_too
+def tanh(input: Tensor) -> Tensor:
+    """The hyperbolic tangent; `torch.nn.functional.tanh`.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastconv import functional as F
+        >>> F.tanh(np.array([-1000, 0, 1000], np.float32))
+        array([-1.,  0.,  1.], dtype=float32)
+    """
+    y = _core.tanh(input._array)
+    return unary(input, y, lambda dy: _core.tanh_backward(dy, y))
+
+
+def _softmax_operand(x: Tensor, dim: int | None, op: str) -> tuple[Array, int]:
+    """The array and the axis. Along the batch there is no softmax in lanes."""
+    ndim = x.ndim
+    if dim is None:  # PyTorch's choice: the classes of (C,), (N, C), (C, H, W), (N, C, H, W)
+        dim = 0 if ndim in (0, 1, 3) else 1
+    if not -ndim <= dim < ndim:
+        raise IndexError(f"[{op}] dim {dim} is out of range for {ndim} dimensions")
+    axis = dim % ndim
+    return (x._array.to_plain() if axis == 0 else x._array), axis
+
+
+@numpy_too
+def softmax(input: Tensor, dim: int | None = None) -> Tensor:
+    """exp(x) / sum of exp(x) along `dim`, computed without overflow; `torch.nn.functional.softmax`.
+
+    Args:
+        input: float32, any shape.
+        dim: the axis that sums to 1; by default that of the classes: 1, or 0 without a batch.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastconv import functional as F
+        >>> F.softmax(np.array([[1000, 1000]], np.float32), dim=1)
+        array([[0.5, 0.5]], dtype=float32)
+    """
+    x, axis = _softmax_operand(input, dim, "softmax")
+    y = _core.softmax(x, axis)
+    return unary(input, y, lambda dy: _core.softmax_backward(dy, y, axis))
+
+
+@numpy_too
+def log_softmax(input: Tensor, dim: int | None = None) -> Tensor:
+    """x - log of the sum of exp(x) along `dim`, stable; `torch.nn.functional.log_softmax`.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastconv import functional as F
+        >>> F.log_softmax(np.array([[0, 1000]], np.float32), dim=1)
+        array([[-1000.,     0.]], dtype=float32)
+    """
+    x, axis = _softmax_operand(input, dim, "log_softmax")
+    y = _core.log_softmax(x, axis)
+    return unary(input, y, lambda dy: _core.log_softmax_backward(dy, y, axis))

@@ -1,0 +1,190 @@
+"""Batch normalisation, local response normalisation, dropout."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import _core, random
+from ..grad_mode import grad_mode
+from ..tensor import Tensor, needs_grad, record, unary, wrap
+from ._arguments import LANES, empty_batch, numpy_too, operand, shape_error
+
+if TYPE_CHECKING:
+    from .._core import Array
+    from ._arguments import Operand
+
+__all__ = ["batch_norm", "dropout", "local_response_norm"]
+
+
+@numpy_too
+def batch_norm(
+    input: Tensor,
+    running_mean: Operand | None,
+    running_var: Operand | None,
+    weight: Operand | None = None,
+    bias: Operand | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) * weight + bias for each channel.
+
+    `torch.nn.functional.batch_norm`; Ioffe and Szegedy, "Batch normalization", 2015.
+
+    Args:
+        input: (N, C), (N, C, L) or (N, C, H, W) float32.
+        running_mean, running_var: (C,). In training they are updated in place, by
+            running += momentum * (batch - running), the variance unbiased; otherwise they are used.
+        weight, bias: (C,), or None for 1 and 0.
+        training: use the statistics of this batch.
+
+    Returns:
+        the shape of input.
+
+    Raises:
+        ValueError: in training with one value a channel; otherwise without running statistics.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastconv import functional as F
+        >>> x = np.array([[1], [3]], np.float32)
+        >>> F.batch_norm(x, None, None, training=True, eps=0)
+        array([[-1.],
+               [ 1.]], dtype=float32)
+    """
+    op = "batch_norm"
+    w = None if weight is None else operand(weight, op, "weight")
+    b = None if bias is None else operand(bias, op, "bias")
+    mean = None if running_mean is None else operand(running_mean, op, "running_mean")
+    var = None if running_var is None else operand(running_var, op, "running_var")
+    y = _batch_norm(input, mean, var, w, b, training, momentum, eps)
+    if training:
+        for target, updated in ((running_mean, mean), (running_var, var)):
+            if isinstance(target, np.ndarray) and updated is not None:
+                np.copyto(target, updated.numpy())  # nothing to do where memory is shared
+    return y
+
+
+def _batch_norm(
+    x: Tensor,
+    mean: Tensor | None,
+    var: Tensor | None,
+    w: Tensor | None,
+    b: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """batch_norm of tensors."""
+    shape = x.shape
+    if len(shape) < 2:
+        raise shape_error("batch_norm", "(N, C), (N, C, L) or (N, C, H, W)", shape)
+    if shape[0] == 0:
+        return empty_batch(lambda x: x, x, w, b)
+    need_x = x.requires_grad
+    need_w, need_b = w is not None and w.requires_grad, b is not None and b.requires_grad
+    recorded = grad_mode.enabled and (need_x or need_w or need_b)
+    x_array = x._array
+    if recorded or shape[0] >= LANES:
+        x_array = x_array.to_lanes()
+    w_array = None if w is None else w._array
+    b_array = None if b is None else b._array
+
+    if training:
+        if x.numel() == shape[0] * shape[1] == shape[1]:
+            raise ValueError(
+                f"[batch_norm] training needs more than one value a channel, got input {shape}"
+            )
+        y, batch_mean, inv_std = _core.batch_norm_train(
+            x_array,
+            w_array,
+            b_array,
+            None if mean is None else mean._array,
+            None if var is None else var._array,
+            momentum,
+            eps,
+        )
+    else:
+        if mean is None or var is None:
+            raise ValueError(
+                "[batch_norm] without training=True it needs running_mean, running_var"
+            )
+        batch_mean, batch_var = mean._array, var._array
+        y = _core.batch_norm_eval(x_array, w_array, b_array, batch_mean, batch_var, eps)
+    if not recorded:
+        return wrap(y)
+
+    def backward(dy: Array) -> tuple[Array | None, Array | None, Array | None]:
+        if training:
+            dx, dw, db = _core.batch_norm_train_backward(dy, x_array, w_array, batch_mean, inv_std)
+        else:
+            dx, dw, db = _core.batch_norm_eval_backward(
+                dy, x_array, w_array, batch_mean, batch_var, eps
+            )
+        return dx if need_x else None, dw if need_w else None, db if need_b else None
+
+    return record(y, (x, w, b), backward)
+
+
+@numpy_too
+def local_response_norm(
+    input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Tensor:
+    """x / (k + alpha / size * sum of x^2 over `size` neighbouring channels)^beta.
+
+    `torch.nn.functional.local_response_norm`; Krizhevsky et al., "ImageNet classification with deep
+    convolutional neural networks", 2012.
+
+    Args:
+        input: (N, C, H, W) float32.
+        size: how many channels, centred on each.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastconv import functional as F
+        >>> F.local_response_norm(np.full((1, 1, 1, 1), 3, np.float32), 1, alpha=1, beta=0.5, k=16)
+        array([[[[0.6]]]], dtype=float32)
+    """
+    if input.ndim < 2:
+        raise shape_error("local_response_norm", "(N, C, ...)", input.shape)
+    if size < 1:
+        raise ValueError(f"[local_response_norm] size must be at least 1, got {size}")
+    x = input._array
+    if input.shape[0] >= LANES or needs_grad(input):
+        x = x.to_lanes()
+    y = _core.local_response_norm(x, size, alpha, beta, k)
+    return unary(
+        input, y, lambda dy: _core.local_response_norm_backward(dy, x, size, alpha, beta, k)
+    )
+
+
+@numpy_too
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Zeroes each element with probability p and scales the others by 1 / (1 - p), in training.
+
+    `torch.nn.functional.dropout`; Srivastava et al., "Dropout", 2014. The mask follows from
+    `fc.manual_seed` alone, whatever the number of threads.
+
+    Args:
+        input: float32, any shape.
+        p: the probability, from 0 to 1.
+        training: False returns the input as it is.
+        inplace: accepted for compatibility; the result is always returned.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastconv import functional as F
+        >>> F.dropout(np.array([1, 2], np.float32), training=False)
+        array([1., 2.], dtype=float32)
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"[dropout] p must be from 0 to 1, got {p}")
+    if not training or p == 0:
+        return input
+    if p == 1:
+        return input * 0.0
+    seed = random.draw_seed()
+    y = _core.dropout(input._array, p, seed)
+    return unary(input, y, lambda dy: _core.dropout(dy, p, seed))

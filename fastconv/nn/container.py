@@ -1,0 +1,186 @@
+"""Sequential, which fuses neighbours that have a kernel in common, and ModuleList."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, overload
+
+from ..errors import ShapeError
+from .activation import ReLU
+from .conv import Conv2d
+from .linear import Linear
+from .module import Module, structure
+from .pooling import MaxPool2d
+
+__all__ = ["ModuleList", "Sequential"]
+
+Step = Callable[[Any], Any]
+
+
+class _Numbered(Module):
+    """Modules in a row, named "0", "1", ... (or as given)."""
+
+    def _modules(self) -> list[Module]:
+        return [module for _, module in self._own(Module)]
+
+    def _name(self, index: int) -> str:
+        names = [name for name, _ in self._own(Module)]
+        if not -len(names) <= index < len(names):
+            raise IndexError(f"{type(self).__name__} has {len(names)} modules, index {index}")
+        return names[index]
+
+    def _renumber(self, modules: Iterable[Module]) -> None:
+        modules = list(modules)
+        for name, _ in self._own(Module):
+            del self.__dict__[name]
+        for i, module in enumerate(modules):
+            setattr(self, str(i), module)
+        structure.version += 1
+
+    def __len__(self) -> int:
+        return len(self._own(Module))
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._modules())
+
+    def __setitem__(self, index: int, module: Module) -> None:
+        setattr(self, self._name(index), module)
+
+    def __delitem__(self, index: int | slice) -> None:
+        modules = self._modules()
+        del modules[index]
+        self._renumber(modules)
+
+    def append(self, module: Module) -> Any:
+        """Adds a module at the end."""
+        setattr(self, str(len(self)), module)
+        return self
+
+    def extend(self, modules: Iterable[Module]) -> Any:
+        """Adds modules at the end."""
+        for module in modules:
+            self.append(module)
+        return self
+
+    def insert(self, index: int, module: Module) -> Any:
+        """Adds a module before the one at `index`."""
+        modules = self._modules()
+        modules.insert(index, module)
+        self._renumber(modules)
+        return self
+
+
+class Sequential(_Numbered):
+    """Modules one after another; `torch.nn.Sequential`.
+
+    Args:
+        modules: the modules, or one mapping from names to modules.
+
+    Where no hook can see the difference, Conv2d or Linear with ReLU behind it, and Conv2d, ReLU and
+    MaxPool2d, run as one or two fused operations. The results are the same: ReLU and the maximum
+    commute.
+
+    Example:
+        >>> from fastconv import nn
+        >>> nn.Sequential(nn.Linear(4, 2), nn.ReLU())
+        Sequential(
+          (0): Linear(in_features=4, out_features=2, bias=True)
+          (1): ReLU()
+        )
+    """
+
+    _plan: list[Step] | None = None
+    _plan_version = -1
+
+    def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
+        super().__init__()
+        named: Iterable[tuple[str, Any]] = ((str(i), module) for i, module in enumerate(modules))
+        if len(modules) == 1 and isinstance(modules[0], Mapping):
+            named = modules[0].items()
+        for name, module in named:
+            if not isinstance(module, Module):
+                raise TypeError(f"[Sequential] expected modules, got {type(module).__name__}")
+            self.add_module(name, module)
+
+    def forward(self, x: Any) -> Any:
+        if self._plan is None or self._plan_version != structure.version:
+            self._make_plan()
+        step: Any = None
+        try:
+            for step in self._plan:  # type: ignore[union-attr]
+                x = step(x)
+        except ShapeError as error:
+            module = getattr(step, "__self__", step)
+            self._name_layer(error, module if isinstance(module, Module) else self)
+            raise
+        return x
+
+    def _make_plan(self) -> None:
+        """The calls to make: the forward of each module, or a fused form of several."""
+        modules = self._modules()
+        kinds = [type(m) if _is_simple(m) else None for m in modules]
+        plan: list[Step] = []
+        i = 0
+        while i < len(modules):
+            module, kind = modules[i], kinds[i]
+            if isinstance(module, (Conv2d, Linear)) and kinds[i + 1 : i + 2] == [ReLU]:
+                pool = modules[i + 2] if kinds[i + 2 : i + 3] == [MaxPool2d] else None
+                if kind is Conv2d and isinstance(pool, MaxPool2d) and not pool.return_indices:
+                    plan += [module.forward, pool.forward_relu]
+                    i += 3
+                    continue
+                if kind is Conv2d or kind is Linear:
+                    plan.append(module.forward_relu)
+                    i += 2
+                    continue
+            plan.append(module.forward if _is_called_plainly(module) else module)
+            i += 1
+        self.__dict__["_plan"], self.__dict__["_plan_version"] = plan, structure.version
+
+    @overload
+    def __getitem__(self, index: int) -> Module: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequential: ...
+    def __getitem__(self, index: int | slice) -> Module | Sequential:
+        if isinstance(index, slice):
+            return Sequential(dict(self._own(Module)[index]))
+        module: Module = self.__dict__[self._name(index)]
+        return module
+
+
+class ModuleList(_Numbered):
+    """A list of modules that are found by `parameters()` and the rest; `torch.nn.ModuleList`.
+
+    Args:
+        modules: the modules.
+
+    Example:
+        >>> from fastconv import nn
+        >>> layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
+        >>> len(layers), layers[1].in_features
+        (3, 8)
+    """
+
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
+        super().__init__()
+        self.extend(modules)
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> ModuleList: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return ModuleList(self._modules()[index])
+        return self.__dict__[self._name(index)]
+
+
+def _is_called_plainly(module: Module) -> bool:
+    """Whether calling it is calling its forward: no hooks, no __call__ of its own."""
+    hooked = module._forward_hooks or module._forward_pre_hooks
+    return not hooked and type(module).__call__ is Module.__call__
+
+
+def _is_simple(module: Module) -> bool:
+    """Whether its forward is also that of its class."""
+    return _is_called_plainly(module) and "forward" not in module.__dict__

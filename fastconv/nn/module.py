@@ -1,0 +1,418 @@
+"""Module: the base of every layer and network, and Parameter.
+
+Parameters, buffers and submodules are plain attributes, so that reading `self.weight` costs what
+any attribute costs. What PyTorch keeps in dictionaries is found here by looking through the
+attributes in the order in which they were set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from ..convert import check_device
+from ..errors import ShapeError
+from ..tensor import Tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..train import History
+
+__all__ = ["LoadResult", "Module", "Parameter", "structure"]
+
+M = TypeVar("M", bound="Module")
+Hook = Callable[..., Any]
+
+
+class Parameter(Tensor):
+    """A Tensor that a Module trains: it requires gradients and appears in `parameters()`.
+
+    Args:
+        data: values, as a Tensor or NumPy array (copied).
+        requires_grad: False for a parameter that stays as it is.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: object, requires_grad: bool = True) -> None:
+        super().__init__(np.asarray(data), requires_grad)
+
+
+class _Structure:
+    """Counts the changes in the structure of any module, for what is decided once."""
+
+    version = 0
+
+
+structure = _Structure()
+
+
+class LoadResult(NamedTuple):
+    """What `load_state_dict(strict=False)` left out."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class RemovableHook:
+    """Takes a hook away again."""
+
+    def __init__(self, hooks: list[Hook], hook: Hook) -> None:
+        self._hooks, self._hook = hooks, hook
+
+    def remove(self) -> None:
+        if self._hook in self._hooks:
+            self._hooks.remove(self._hook)
+        structure.version += 1
+
+
+class Module:
+    """The base of layers and networks; `torch.nn.Module`.
+
+    Subclasses call `super().__init__()`, set Parameters and Modules as attributes and define
+    `forward`.
+
+    Example:
+        >>> from fastconv import nn
+        >>> class Net(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.fc = nn.Linear(4, 2)
+        ...     def forward(self, x):
+        ...         return self.fc(x)
+        >>> [(name, p.shape) for name, p in Net().named_parameters()]
+        [('fc.weight', (2, 4)), ('fc.bias', (2,))]
+    """
+
+    training: bool = True
+    _buffer_names: Mapping[str, bool] = MappingProxyType({})  # name: whether it is saved
+    _forward_hooks: Sequence[Hook] = ()
+    _forward_pre_hooks: Sequence[Hook] = ()
+
+    def __init__(self) -> None:
+        self.training = True
+
+    # ---- calling
+    def forward(self, *inputs: Any) -> Any:
+        """What the module computes. Subclasses define it."""
+        raise NotImplementedError(f"{type(self).__name__} does not define forward()")
+
+    def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
+        try:
+            if self._forward_hooks or self._forward_pre_hooks:
+                return self._call_with_hooks(inputs, kwargs)
+            return self.forward(*inputs, **kwargs)
+        except ShapeError as error:
+            self._name_layer(error, self)
+            raise
+
+    def _call_with_hooks(self, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        for hook in list(self._forward_pre_hooks):
+            changed = hook(self, inputs)
+            if changed is not None:
+                inputs = changed if isinstance(changed, tuple) else (changed,)
+        result = self.forward(*inputs, **kwargs)
+        for hook in list(self._forward_hooks):
+            changed = hook(self, inputs, result)
+            if changed is not None:
+                result = changed
+        return result
+
+    def _name_layer(self, error: ShapeError, culprit: Module) -> None:
+        """Puts the layer's name, as seen from this module, in front of the message.
+
+        Every module on the way out does so, and the outermost knows the full name.
+        """
+        culprit, message = getattr(error, "layer", (culprit, str(error)))
+        error.layer = culprit, message  # type: ignore[attr-defined]
+        names = [name for name, module in self.named_modules() if module is culprit and name]
+        name = f"layer {names[0]!r}" if names else "layer"
+        error.args = (f"in {name} ({type(culprit).__name__}): {message}",)
+
+    def register_forward_hook(self, hook: Hook) -> RemovableHook:
+        """Calls hook(module, inputs, output) after `forward`; its result replaces the output."""
+        return self._register("_forward_hooks", hook)
+
+    def register_forward_pre_hook(self, hook: Hook) -> RemovableHook:
+        """Calls hook(module, inputs) before `forward`; its result replaces the inputs."""
+        return self._register("_forward_pre_hooks", hook)
+
+    def _register(self, kind: str, hook: Hook) -> RemovableHook:
+        hooks: list[Hook] = self.__dict__.setdefault(kind, [])
+        hooks.append(hook)
+        structure.version += 1
+        return RemovableHook(hooks, hook)
+
+    # ---- attributes
+    def __setattr__(self, name: str, value: Any) -> None:
+        current = self.__dict__.get(name)
+        if isinstance(value, Module) or isinstance(current, Module) or name == "forward":
+            structure.version += 1
+        if value is not None:
+            if isinstance(current, Parameter) and not isinstance(value, Parameter):
+                raise TypeError(
+                    f"{type(self).__name__}.{name} is a Parameter: assign nn.Parameter(...), or "
+                    "change its values with copy_() under fc.no_grad()"
+                )
+            if name in self._buffer_names and not isinstance(value, Tensor):
+                raise TypeError(f"{type(self).__name__}.{name} is a buffer: assign a Tensor")
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        structure.version += 1
+        object.__delattr__(self, name)
+        self.__dict__.get("_buffer_names", {}).pop(name, None)
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """A tensor that belongs to the state but is not trained, as running statistics."""
+        self.__dict__.setdefault("_buffer_names", {})[name] = persistent
+        object.__setattr__(self, name, tensor)
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        setattr(self, name, param)
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        setattr(self, name, module)
+
+    register_module = add_module
+
+    # ---- looking through
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        seen: set[int] = set()
+        for name, value in list(self.__dict__.items()):
+            if isinstance(value, Module) and id(value) not in seen:
+                seen.add(id(value))
+                yield name, value
+
+    def children(self) -> Iterator[Module]:
+        for _, module in self.named_children():
+            yield module
+
+    def named_modules(
+        self, memo: set[int] | None = None, prefix: str = ""
+    ) -> Iterator[tuple[str, Module]]:
+        """This module, named "" (or prefix), and all modules inside, each once."""
+        memo = set() if memo is None else memo
+        if id(self) in memo:
+            return
+        memo.add(id(self))
+        yield prefix, self
+        for name, child in self._own(Module):
+            yield from child.named_modules(memo, f"{prefix}.{name}" if prefix else name)
+
+    def modules(self) -> Iterator[Module]:
+        for _, module in self.named_modules():
+            yield module
+
+    def _own(self, kind: type[Any]) -> list[tuple[str, Any]]:
+        return [(name, value) for name, value in self.__dict__.items() if isinstance(value, kind)]
+
+    def _own_buffers(self) -> list[tuple[str, Tensor]]:
+        named = [(name, self.__dict__[name]) for name in self._buffer_names]
+        return [(name, tensor) for name, tensor in named if tensor is not None]
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """Every Parameter once, with the name it has in `state_dict`."""
+        seen: set[int] = set()
+        for path, module in self.named_modules(prefix=prefix) if recurse else [(prefix, self)]:
+            for name, parameter in module._own(Parameter):
+                if id(parameter) not in seen:
+                    seen.add(id(parameter))
+                    yield (f"{path}.{name}" if path else name), parameter
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        for _, parameter in self.named_parameters(recurse=recurse):
+            yield parameter
+
+    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
+        for path, module in self.named_modules(prefix=prefix) if recurse else [(prefix, self)]:
+            for name, buffer in module._own_buffers():
+                yield (f"{path}.{name}" if path else name), buffer
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        for _, buffer in self.named_buffers(recurse=recurse):
+            yield buffer
+
+    def get_submodule(self, target: str) -> Module:
+        """The module of that name, as in `named_modules`."""
+        module = self
+        for name in target.split(".") if target else []:
+            module = getattr(module, name)
+        return module
+
+    # ---- modes
+    def train(self: M, mode: bool = True) -> M:
+        """Training mode (or not) for this module and all inside."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self: M) -> M:
+        """Evaluation mode: batch norm uses its running statistics, dropout does nothing."""
+        return self.train(False)
+
+    def apply(self: M, function: Callable[[Module], Any]) -> M:
+        """Calls function(module) for all modules inside, children first, and this one."""
+        for child in self.children():
+            child.apply(function)
+        function(self)
+        return self
+
+    def requires_grad_(self: M, requires_grad: bool = True) -> M:
+        """Whether the parameters are trained."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(requires_grad)
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets the gradients, or overwrites them with zeros."""
+        for parameter in self.parameters():
+            if set_to_none:
+                parameter.grad = None
+            elif parameter.grad is not None:
+                parameter.grad.zero_()
+
+    def to(self: M, device: object) -> M:
+        """Moves the module to a device; today there is "cpu"."""
+        check_device(device)
+        return self
+
+    def cpu(self: M) -> M:
+        return self
+
+    def cuda(self: M) -> M:
+        return self.to("cuda")
+
+    # ---- state
+    def state_dict(self, prefix: str = "") -> dict[str, Tensor]:
+        """Names to parameters and buffers, sharing their memory; PyTorch's names and order."""
+        state: dict[str, Tensor] = {}
+        for name, parameter in self._own(Parameter):
+            state[prefix + name] = parameter.detach()
+        for name, buffer in self._own_buffers():
+            if self._buffer_names[name]:
+                state[prefix + name] = buffer
+        for name, child in self._own(Module):
+            state.update(child.state_dict(f"{prefix}{name}."))
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> LoadResult:
+        """Copies values into parameters and buffers: all of them, or with an error none.
+
+        Args:
+            state_dict: names to Tensors or NumPy arrays. "module." in front of all is dropped.
+            strict: whether missing and unexpected names are errors. Wrong shapes always are.
+
+        Raises:
+            ValueError: lists every name that is missing, unexpected or of the wrong shape.
+        """
+        own = self.state_dict()
+        given = dict(state_dict)
+        if given and all(n.startswith("module.") for n in given) and not set(given) & set(own):
+            given = {name.removeprefix("module."): value for name, value in given.items()}
+        # Files from before PyTorch counted batches lack that number, and can do without.
+        missing = [n for n in own if n not in given and not n.endswith("num_batches_tracked")]
+        unexpected = [name for name in given if name not in own]
+        values = {name: np.asarray(given[name]) for name in own if name in given}
+        wrong = [
+            f"{name}: expected {own[name].shape}, got {value.shape}"
+            for name, value in values.items()
+            if value.shape != own[name].shape
+        ]
+        problems = [f"wrong shape   {line}" for line in wrong]
+        if strict:
+            problems += [f"missing       {name} {own[name].shape}" for name in missing]
+            problems += [f"unexpected    {name} {np.shape(given[name])}" for name in unexpected]
+        if problems:
+            lines = "\n  ".join(problems)
+            raise ValueError(
+                f"[load_state_dict] {len(problems)} entries do not fit {type(self).__name__}; "
+                f"nothing was loaded:\n  {lines}"
+            )
+        for name, value in values.items():
+            np.copyto(own[name].numpy(), value, casting="unsafe")
+        return LoadResult(missing, unexpected)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_plan"}
+
+    # ---- text
+    def extra_repr(self) -> str:
+        """The arguments that `repr` shows."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = [
+            f"({name}): " + repr(child).replace("\n", "\n  ") for name, child in self._own(Module)
+        ]
+        extra = self.extra_repr()
+        if not lines:
+            return f"{type(self).__name__}({extra})"
+        return f"{type(self).__name__}({extra}\n  " + "\n  ".join(lines) + "\n)"
+
+    # ---- the Keras way; fastconv.train does the work
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = "sparse_categorical_crossentropy",
+        metrics: Sequence[Any] | None = None,
+    ) -> None:
+        """Chooses what `fit` optimises, with what, and what it reports.
+
+        Args:
+            optimizer: a name ("sgd", "rmsprop", "adam", "adamw", "adagrad", with Keras's
+                defaults), a class of `optim`, or an optimiser.
+            loss: a name ("sparse_categorical_crossentropy", "categorical_crossentropy",
+                "binary_crossentropy", "mse"), a loss module, or a function (outputs, targets).
+            metrics: names ("accuracy", "mae", "mse") or functions of NumPy arrays.
+        """
+        from .. import train
+
+        train.compile(self, optimizer, loss, metrics)
+
+    def fit(self, x: Any, y: Any = None, **options: Any) -> History:
+        """Trains on x and y; the result's `history` maps each metric to its values, one an epoch.
+
+        Args:
+            x: samples (N, ...), float32 or uint8, or a `data.Loader`.
+            y: labels or targets (N, ...).
+            options: epochs=1, batch_size=32, validation_data, validation_split=0.0, shuffle=True,
+                verbose=1, callbacks, initial_epoch=0, transform; see `fastconv.train.fit`.
+
+        Raises:
+            TrainingDiverged: the loss became NaN or infinite.
+        """
+        from .. import train
+
+        return train.fit(self, x, y, **options)
+
+    def evaluate(
+        self, x: Any, y: Any = None, batch_size: int = 256, verbose: int = 0
+    ) -> Any:
+        """The loss on x and y, followed by the metrics if there are any."""
+        from .. import train
+
+        return train.evaluate(self, x, y, batch_size=batch_size, verbose=verbose)
+
+    def predict(self, x: Any, batch_size: int = 256, verbose: int = 0) -> NDArray[np.float32]:
+        """The outputs for x, as NumPy; probabilities when the compiled loss is a cross-entropy."""
+        from .. import train
+
+        return train.predict(self, x, batch_size=batch_size, verbose=verbose)
+
+    def summary(self, input_shape: Sequence[int] | None = None, **options: Any) -> Any:
+        """Prints each layer with its output shape and parameters, for one sample of `input_shape`.
+
+        Args:
+            input_shape: without the batch, as (1, 28, 28).
+            options: see `fastconv.train.summary`.
+        """
+        from .. import train
+
+        return train.summary(self, input_shape, **options)

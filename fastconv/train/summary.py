@@ -1,0 +1,247 @@
+"""The table of a network: layers, output shapes, parameters, multiply-adds, and the arithmetic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import nn
+from ..grad_mode import no_grad
+from ..tensor import Tensor
+from .network import modes_kept
+
+if TYPE_CHECKING:
+    from ..nn import Module
+
+__all__ = ["summary"]
+
+Shape = tuple[int, ...]
+_CONVS = (nn.Conv1d, nn.Conv2d)
+_POOLS = (nn.MaxPool2d, nn.AvgPool2d)
+
+
+@dataclass
+class _Row:
+    """One call of one layer."""
+
+    name: str
+    layer: Module
+    input: Shape  # without N
+    output: Shape
+
+    @property
+    def title(self) -> str:
+        kind = type(self.layer).__name__
+        return f"{self.name} ({kind})" if self.name else kind
+
+
+def summary(
+    model: Module,
+    input_shape: Sequence[int] | None = None,
+    explain: bool = False,
+    print_fn: Callable[[str], Any] = print,
+) -> None:
+    """Prints the layers of a network with their output shapes, parameters and multiply-adds.
+
+    Args:
+        model: Any Module that takes one Tensor.
+        input_shape: The shape of one sample: (C, H, W), (C, L) or (F,).
+        explain: Also print how every size and every number of parameters comes about.
+        print_fn: Called with every line.
+
+    Example:
+        >>> from fastconv import models
+        >>> models.keras_mlp().summary((1, 28, 28))
+    """
+    if input_shape is None or not all(_is_size(size) for size in input_shape):
+        raise ValueError(
+            "[summary] needs the shape of one sample as whole numbers from 1, for instance "
+            f"model.summary((1, 28, 28)); got {input_shape}"
+        )
+    rows = _watch(model, tuple(int(size) for size in input_shape))
+    _print_table(rows, print_fn)
+    _print_totals(model, rows, print_fn)
+    if explain:
+        print_fn("")
+        for row in rows:
+            for line in _explain(row):
+                print_fn(f"{row.title}: {line}")
+
+
+def _is_size(value: Any) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool) and value >= 1
+
+
+def _watch(model: Module, input_shape: Shape) -> list[_Row]:
+    """Runs one sample of zeros through the network and notes what every layer makes of it."""
+    rows: list[_Row] = []
+    hooks = []
+
+    def note(name: str) -> Callable[[Module, tuple[Any, ...], Any], None]:
+        def hook(layer: Module, inputs: tuple[Any, ...], output: Any) -> None:
+            if isinstance(output, Tensor) and inputs and isinstance(inputs[0], Tensor):
+                rows.append(_Row(name, layer, inputs[0].shape[1:], output.shape[1:]))
+
+        return hook
+
+    try:
+        for name, module in model.named_modules():
+            is_leaf = not any(True for _ in module.children())
+            if is_leaf or any(True for _ in module.parameters(recurse=False)):
+                hooks.append(module.register_forward_hook(note(name)))
+        with modes_kept(model), no_grad():
+            model.eval()
+            model(Tensor(np.zeros((1, *input_shape), np.float32)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return rows
+
+
+def _print_table(rows: list[_Row], print_fn: Callable[[str], Any]) -> None:
+    header = ("Layer", "Output shape", "Kernel / stride / pad", "Parameters", "MACs")
+    counted: set[int] = set()  # a layer that is called twice has its parameters once
+    lines = [header]
+    for row in rows:
+        own = 0 if id(row.layer) in counted else _parameters(row.layer)
+        counted.add(id(row.layer))
+        numbers = (f"{own:,}" if own else "", f"{_macs(row):,}" if _macs(row) else "")
+        lines.append((row.title, str(row.output), _geometry(row.layer), *numbers))
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    rule = "-" * (sum(widths) + 3 * (len(widths) - 1))
+    for number, line in enumerate(lines):
+        cells = [f"{cell:<{w}}" for cell, w in zip(line[:3], widths[:3], strict=True)]
+        cells += [f"{cell:>{w}}" for cell, w in zip(line[3:], widths[3:], strict=True)]
+        print_fn("   ".join(cells).rstrip())
+        if number == 0:
+            print_fn(rule)
+    print_fn(rule)
+
+
+def _print_totals(model: Module, rows: list[_Row], print_fn: Callable[[str], Any]) -> None:
+    parameters = list(model.parameters())
+    total = sum(p.numel() for p in parameters)
+    trained = sum(p.numel() for p in parameters if p.requires_grad)
+    print_fn(f"Total parameters: {total:,} ({_size(4 * total)})")
+    if trained != total:
+        print_fn(f"Trained: {trained:,}, fixed: {total - trained:,}")
+    buffers = sum(b.numel() for b in model.buffers())
+    if buffers:
+        print_fn(f"Running statistics: {buffers:,}")
+    print_fn(f"Multiply-adds for one sample: {sum(_macs(row) for row in rows):,}")
+
+
+def _parameters(layer: Module) -> int:
+    return sum(p.numel() for p in layer.parameters(recurse=False))
+
+
+def _macs(row: _Row) -> int:
+    """Multiply-adds for one sample: every weight once for each place where it is applied."""
+    layer = row.layer
+    if isinstance(layer, _CONVS):
+        return math.prod(row.output[1:]) * layer.weight.numel()
+    if isinstance(layer, nn.ConvTranspose2d):
+        return math.prod(row.input[1:]) * layer.weight.numel()
+    if isinstance(layer, nn.Linear):
+        return math.prod(row.output[:-1]) * layer.weight.numel()
+    return 0
+
+
+def _size(count: int) -> str:
+    return f"{count / 1024:,.1f} kB" if count < 1024**2 else f"{count / 1024**2:,.1f} MB"
+
+
+def _geometry(layer: Module) -> str:
+    """ "5x5 / 1 / 2" """
+    if not isinstance(layer, (*_CONVS, *_POOLS, nn.ConvTranspose2d)):
+        return ""
+    kernel = _pair(layer.kernel_size)
+    text = f"{'x'.join(map(str, kernel))} / {_short(layer.stride)} / {_short(layer.padding)}"
+    dilation = getattr(layer, "dilation", 1)
+    if set(_pair(dilation)) != {1}:
+        text += f", dilation {_short(dilation)}"
+    groups = getattr(layer, "groups", 1)
+    return text + (f", groups {groups}" if groups != 1 else "")
+
+
+def _pair(value: Any) -> tuple[int, ...]:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, (int, str)):
+        return str(value)
+    values = tuple(value)
+    return str(values[0]) if len(set(values)) == 1 else "x".join(map(str, values))
+
+
+# ------------------------------------------------------------------------------- the arithmetic
+
+
+def _explain(row: _Row) -> list[str]:
+    """How the output shape and the parameters come about, with the numbers put in."""
+    layer = row.layer
+    lines = []
+    if isinstance(layer, (*_CONVS, *_POOLS)):
+        lines += _explain_window(row)
+    elif isinstance(layer, nn.ConvTranspose2d):
+        lines += _explain_transposed(row)
+    elif isinstance(layer, nn.Flatten) and len(row.output) == 1:
+        lines.append(f"{'*'.join(map(str, row.input))} = {row.output[0]}")
+    if isinstance(layer, (*_CONVS, nn.ConvTranspose2d)):
+        outer, inner, *kernel = layer.weight.shape
+        weights = "*".join(map(str, (outer, inner, *kernel)))
+        lines.append(_explain_parameters(layer, weights))
+    elif isinstance(layer, nn.Linear):
+        lines.append(_explain_parameters(layer, f"{layer.in_features}*{layer.out_features}"))
+    return lines
+
+
+def _explain_parameters(layer: Any, weights: str) -> str:
+    bias = f" + {layer.bias.numel()}" if layer.bias is not None else ""
+    return f"{weights}{bias} = {_parameters(layer):,} parameters"
+
+
+def _explain_window(row: _Row) -> list[str]:
+    layer: Any = row.layer
+    spatial = row.input[1:]
+    kernel, stride = _pair(layer.kernel_size)[: len(spatial)], _pair(layer.stride)[: len(spatial)]
+    dilation = _pair(getattr(layer, "dilation", 1))[: len(spatial)]
+    if layer.padding == "same":
+        sums = [
+            f"ceil({i}/{s}) = {o}" for i, s, o in zip(spatial, stride, row.output[1:], strict=True)
+        ]
+        return _axes(sums)
+    padding = (0,) * len(spatial) if layer.padding == "valid" else _pair(layer.padding)
+    sums = []
+    for axis, size in enumerate(spatial):
+        k, s, p, d = kernel[axis], stride[axis], padding[axis], dilation[axis]
+        reach = f"{k}" if d == 1 else f"({d}*({k} - 1) + 1)"
+        rest = (size + 2 * p - d * (k - 1) - 1) % s
+        text = f"({size} + 2*{p} - {reach})/{s}"
+        if rest:
+            text = f"{'ceil' if getattr(layer, 'ceil_mode', False) else 'floor'}({text})"
+        sums.append(f"{text} + 1 = {row.output[1 + axis]}")
+    return _axes(sums)
+
+
+def _explain_transposed(row: _Row) -> list[str]:
+    layer: Any = row.layer
+    kernel, stride, padding = _pair(layer.kernel_size), _pair(layer.stride), _pair(layer.padding)
+    extra, dilation = _pair(layer.output_padding), _pair(layer.dilation)
+    sums = []
+    for axis, size in enumerate(row.input[1:]):
+        k, s, p, d, e = kernel[axis], stride[axis], padding[axis], dilation[axis], extra[axis]
+        sums.append(f"({size} - 1)*{s} - 2*{p} + {d}*({k} - 1) + {e} + 1 = {row.output[1 + axis]}")
+    return _axes(sums)
+
+
+def _axes(sums: list[str]) -> list[str]:
+    """One line where height and width go alike."""
+    if len(sums) == 1 or len(set(sums)) == 1:
+        return [sums[0]]
+    return [f"{name}: {text}" for name, text in zip(("height", "width"), sums, strict=True)]

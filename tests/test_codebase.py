@@ -1,0 +1,281 @@
+"""The plan of the house, kept by a test: who may know whom, file sizes, what must not stand in the tree."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CSRC, PACKAGE = ROOT / "csrc", ROOT / "fastconv"
+C_SUFFIXES = {".h", ".cpp", ".cu", ".cuh"}
+
+if not CSRC.is_dir():
+    pytest.skip("these tests read the repository, which is not here", allow_module_level=True)
+
+
+def tracked() -> list[Path]:
+    """The project's own text files, as git knows them."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [path for name in listed.stdout.splitlines() if (path := ROOT / name).is_file()]
+
+
+def c_sources(folder: str = ".") -> list[Path]:
+    return sorted(p for p in (CSRC / folder).rglob("*") if p.suffix in C_SUFFIXES)
+
+
+def includes(path: Path) -> Iterator[str]:
+    """What a file includes: project headers by their path under csrc, others in angle brackets."""
+    for quoted, system in re.findall(
+        r'^\s*#\s*include\s+(?:"([^"]+)"|(<[^>]+>))', path.read_text(), re.M
+    ):
+        if quoted and not (CSRC / quoted).exists():
+            quoted = str((path.parent / quoted).resolve().relative_to(CSRC))
+        yield quoted or system
+
+
+def without_comments(text: str) -> str:
+    return re.sub(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', "", text, flags=re.S)
+
+
+# ------------------------------------------------------------------------------ csrc: dependencies
+
+# Each room may include itself and these.
+MAY_INCLUDE = {
+    "core": set(),
+    "cpu": {"core"},
+    "cuda": {"core"},
+    "ops": {"core", "cpu/kernels.h", "cpu/dispatch.h", "cuda/cuda.h"},
+    "program": {"core", "ops"},
+    "bind": {"core", "ops", "program", "cpu/dispatch.h", "cuda/cuda.h"},
+}
+
+
+@pytest.mark.parametrize("room", MAY_INCLUDE)
+def test_rooms_know_only_the_rooms_below(room: str) -> None:
+    allowed = MAY_INCLUDE[room] | {room}
+    for path in c_sources(room):
+        for header in includes(path):
+            if not header.startswith("<"):
+                known = header.split("/")[0] in allowed or header in allowed
+                assert known, f"{path.relative_to(ROOT)} includes {header}"
+
+
+def test_kernels_include_the_contract_simd_and_c_headers_only() -> None:
+    """No standard library templates: an AVX copy of one could become everybody's (numpy#25274)."""
+    kernels = c_sources("cpu/kernels")
+    assert len(kernels) >= 5
+    c_headers = {
+        "<immintrin.h>",
+        "<cassert>",
+        "<cstddef>",
+        "<cstdint>",
+        "<cstring>",
+        "<math.h>",
+        "<float.h>",
+    }
+    for path in [*kernels, *CSRC.glob("cpu/simd*.h")]:
+        for header in includes(path):
+            near = header.startswith(("cpu/kernels", "cpu/simd"))
+            assert near or header in c_headers, f"{path.relative_to(ROOT)} includes {header}"
+        if path.suffix == ".cpp":
+            assert "FASTCONV_ISA" in path.read_text(), f"{path.name} is not in its set's namespace"
+        assert not re.search(
+            r"\bstd::(?!mem|size_t|u?int\d)", without_comments(path.read_text())
+        ), path.name
+
+
+def test_only_bind_knows_pybind11() -> None:
+    for path in c_sources():
+        if path.parent.name != "bind" and path.name != "module.cpp":
+            assert "pybind11" not in without_comments(path.read_text()), path
+            assert not any("pybind11" in h or "Python.h" in h for h in includes(path)), path
+
+
+def test_only_cpu_uses_intrinsics() -> None:
+    """core/thread_pool.cpp may read and set the floating-point mode, and pause while it spins."""
+    for path in c_sources():
+        if path.relative_to(CSRC).parts[0] == "cpu":
+            continue
+        found = set(re.findall(r"\b_mm\d*_\w+|\b__m\d+\w*", path.read_text()))
+        if path.name == "thread_pool.cpp":
+            found -= {"_mm_pause", "_mm_getcsr", "_mm_setcsr"}
+        assert not found, f"{path.relative_to(ROOT)}: {found}"
+
+
+def test_only_cuda_includes_cuda() -> None:
+    for path in c_sources():
+        if path.relative_to(CSRC).parts[0] != "cuda":
+            assert not any(h.startswith("<cuda") for h in includes(path)), path
+
+
+def test_csrc_never_prints_exits_or_aborts() -> None:
+    banned = r"std::(cout|cerr|clog)\b|\b(printf|fprintf|puts|perror|abort|exit|_exit|quick_exit|terminate)\s*\("
+    for path in c_sources():
+        found = re.search(banned, without_comments(path.read_text()))
+        assert not found, f"{path.relative_to(ROOT)}: {found.group() if found else ''}"
+
+
+def test_module_only_registers() -> None:
+    assert len((CSRC / "module.cpp").read_text().splitlines()) <= 60
+
+
+# ----------------------------------------------------------------------------- fastconv: dependencies
+
+# Rooms in order: each may import those to its left. cli is imported by nobody but __main__.
+ORDER = [
+    ["_core", "_source_tree", "errors"],
+    ["grad_mode", "convert", "random", "runtime"],
+    ["arithmetic"],
+    ["tensor", "creation", "io"],
+    ["functional"],
+    ["nn", "optim"],
+    ["data", "models"],
+    ["train"],
+    ["benchmark"],
+    ["cli"],
+    ["__main__"],
+]
+LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """(module of fastconv, at the top of the file) for every import of one; types do not count."""
+    tree = ast.parse(path.read_text())
+    package = ["fastconv", *path.relative_to(PACKAGE).parent.parts]
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            names = [f"{stem}.{alias.name}" for alias in node.names]
+        for name in names:
+            if name.startswith("fastconv."):
+                yield name.split(".")[1], node in tree.body
+
+
+def room_of(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py").removesuffix(".pyi")
+
+
+def python_sources() -> list[Path]:
+    return sorted(p for p in PACKAGE.rglob("*.py") if "peers" not in p.parts)
+
+
+def test_python_rooms_import_downwards() -> None:
+    for path in python_sources():
+        room = room_of(path)
+        if room == "__init__":
+            continue
+        assert room in LEVEL, f"{path.relative_to(ROOT)}: name its place in ORDER"
+        for name, at_top in imports(path):
+            if name in LEVEL and name != room:
+                fine = LEVEL[name] <= LEVEL[room] if at_top else name != "cli" or room == "__main__"
+                assert fine, f"{path.relative_to(ROOT)} ({room}) imports {name}"
+
+
+def test_nothing_imports_cli() -> None:
+    for path in python_sources():
+        if room_of(path) not in ("cli", "__main__", "__init__"):
+            assert "cli" not in {name for name, _ in imports(path)}, path
+
+
+def test_tests_and_bench_are_not_imported() -> None:
+    for path in python_sources():
+        assert not re.search(r"^\s*(from|import) (tests|bench)\b", path.read_text(), re.M), path
+
+
+# --------------------------------------------------------------------------------------- the whole tree
+
+
+def test_files_are_one_room_each() -> None:
+    for path in tracked():
+        if path.suffix in C_SUFFIXES | {".py", ".pyi"}:
+            lines = len(path.read_text().splitlines())
+            assert lines <= 500, f"{path.relative_to(ROOT)} has {lines} lines"
+
+
+def test_versions_agree() -> None:
+    import fastconv
+
+    project = (ROOT / "pyproject.toml").read_text()
+    (version,) = re.findall(r'^version = "(.+)"$', project, re.M)
+    assert fastconv.__version__ == version
+    changelog = ROOT / "CHANGELOG.md"
+    assert version in changelog.read_text()
+
+
+def test_no_machine_paths_and_no_promises() -> None:
+    """Absolute paths of somebody's machine, and work put off."""
+    machine = re.compile(r"(?<![\w.-])/(work|root|home/\w+|Users/\w+|tmp/\w+)/")
+    later = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
+    for path in tracked():
+        if path.suffix in C_SUFFIXES | {".py", ".pyi", ".md", ".toml", ".txt", ".cmake", ".sh", ""}:
+            text = path.read_text(errors="replace")
+            for pattern in (machine, later):
+                found = pattern.search(text)
+                assert not found, f"{path.relative_to(ROOT)}: {found.group() if found else ''}"
+
+
+def test_text_files_are_plain() -> None:
+    """No tabs in code, no trailing blanks, a newline at the end, lines of at most 100 columns in C++."""
+    for path in tracked():
+        if path.suffix in C_SUFFIXES | {".py", ".pyi"}:
+            text = path.read_text()
+            assert text.endswith("\n") or not text, path
+            assert "\t" not in text, path
+            for number, line in enumerate(text.splitlines(), 1):
+                assert line == line.rstrip(), f"{path.relative_to(ROOT)}:{number}"
+                if path.suffix in C_SUFFIXES:
+                    assert len(line) <= 100, (
+                        f"{path.relative_to(ROOT)}:{number} has {len(line)} columns"
+                    )
+
+
+def test_examples_in_docstrings_run() -> None:
+    """Every >>> in the package, as written."""
+    import doctest
+    import importlib
+
+    tried = 0
+    for path in python_sources():
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        if ">>>" not in path.read_text() or "cli" in parts:
+            continue
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        result = doctest.testmod(importlib.import_module(name))
+        assert not result.failed, name
+        tried += result.attempted
+    assert tried > 50
+
+
+def test_documented_files_exist() -> None:
+    """Paths in the guides' code spans that look like files of this repository are there."""
+    for guide in (ROOT / "csrc" / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "README.md"):
+        for span in re.findall(
+            r"`((?:csrc|fastconv|tests|bench)/[\w./-]+\.\w+)`", guide.read_text()
+        ):
+            assert (ROOT / span).exists(), f"{guide.name} names {span}"
