@@ -71,6 +71,8 @@ def save(
                 f"{type(value).__name__}"
             )
         array = np.asarray(value)
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"[save] {name} has element type {array.dtype}: numbers are expected")
         arrays[name] = array if array.flags.c_contiguous else array.copy()
     write_atomically(path, safetensors.save(arrays, dict(metadata) if metadata else None))
 

@@ -52,7 +52,9 @@ def test_lenet5_learns(mnist: Mnist) -> None:
     for key, value in model.state_dict().items():
         moved = np.abs(np.array(value) - before[key])
         filters = moved.reshape(len(moved), -1).max(axis=1)
-        assert (filters > 1e-3).all(), f"{key}: filters {np.flatnonzero(filters <= 1e-3)} did not move"
+        assert (filters > 1e-3).all(), (
+            f"{key}: filters {np.flatnonzero(filters <= 1e-3)} did not move"
+        )
 
 
 @pytest.mark.parametrize(("name", "accuracy"), [("keras_mlp", 0.95), ("keras_convnet", 0.96)])

@@ -31,7 +31,10 @@ def close(actual: Any, expected: Any, tolerance: float = 1e-4) -> None:
 
 
 def agree(
-    ours: Callable[..., Any], theirs: Callable[..., Any], *operands: np.ndarray, tolerance: float = 1e-4
+    ours: Callable[..., Any],
+    theirs: Callable[..., Any],
+    *operands: np.ndarray,
+    tolerance: float = 1e-4,
 ) -> None:
     """Same values, and same gradients of sum(y * g) by every operand for a random g."""
     a = [fc.Tensor(x, requires_grad=True) for x in operands]
@@ -50,7 +53,9 @@ def agree(
 
 
 @pytest.mark.parametrize(
-    "case", [c for c in CONVS if c.pads[0] == c.pads[1] and c.pads[2] == c.pads[3]], ids=lambda c: c.name
+    "case",
+    [c for c in CONVS if c.pads[0] == c.pads[1] and c.pads[2] == c.pads[3]],
+    ids=lambda c: c.name,
 )
 def test_conv2d(case: Conv, rng: np.random.Generator) -> None:
     x, w, b = uniform(rng, *case.x), uniform(rng, *case.w), uniform(rng, case.OC)
@@ -76,7 +81,9 @@ def test_strided_same_padding_is_tensorflows(rng: np.random.Generator) -> None:
     """output = ceil(input / stride); of an odd total the extra row and column at the bottom and right."""
     x, w = uniform(rng, 17, 2, 7, 10), uniform(rng, 3, 2, 3, 4)
     y = F.conv2d(fc.Tensor(x), fc.Tensor(w), stride=(2, 3), padding="same")
-    padded = TF.pad(torch.tensor(x), (1, 2, 1, 1))  # widths: (4-1)*3+4-10 = 3; heights: (4-1)*2+3-7 = 2
+    padded = TF.pad(
+        torch.tensor(x), (1, 2, 1, 1)
+    )  # widths: (4-1)*3+4-10 = 3; heights: (4-1)*2+3-7 = 2
     close(y, TF.conv2d(padded, torch.tensor(w), stride=(2, 3)))
     assert y.shape[2:] == (4, 4)
 
@@ -86,7 +93,9 @@ pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 
 @given(images, pairs, pairs, pairs, st.booleans(), SEEDS)
-def test_max_pool(shape: Any, kernel: Any, stride: Any, dilation: Any, ceil: bool, seed: int) -> None:
+def test_max_pool(
+    shape: Any, kernel: Any, stride: Any, dilation: Any, ceil: bool, seed: int
+) -> None:
     if any(d * (k - 1) >= s for d, k, s in zip(dilation, kernel, shape[2:], strict=True)):
         return
     padding = (kernel[0] // 2, kernel[1] // 2)
@@ -124,7 +133,11 @@ def test_conv_transpose(
     rng = generator(seed)
     x, w, b = uniform(rng, *shape), uniform(rng, shape[1], 3, *kernel), uniform(rng, 3 * groups)
     agree(
-        lambda *o: F.conv_transpose2d(*o, *options), lambda *o: TF.conv_transpose2d(*o, *options), x, w, b
+        lambda *o: F.conv_transpose2d(*o, *options),
+        lambda *o: TF.conv_transpose2d(*o, *options),
+        x,
+        w,
+        b,
     )
 
 
@@ -151,7 +164,10 @@ ELEMENTWISE: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "softmax_0": (lambda x: F.softmax(x, 0), lambda x: TF.softmax(x, 0)),
     "log_softmax": (lambda x: F.log_softmax(x, -1), lambda x: TF.log_softmax(x, -1)),
     "flatten": (lambda x: F.flatten(x, 1), lambda x: torch.flatten(x, 1)),
-    "pad": (lambda x: F.pad(x, (1, 2, -1, 3), value=0.5), lambda x: TF.pad(x, (1, 2, -1, 3), value=0.5)),
+    "pad": (
+        lambda x: F.pad(x, (1, 2, -1, 3), value=0.5),
+        lambda x: TF.pad(x, (1, 2, -1, 3), value=0.5),
+    ),
     "cat": (lambda x: F.cat([x, x * 2], 1), lambda x: torch.cat([x, x * 2], 1)),
     "cat_samples": (lambda x: F.cat([x, x * 2], 0), lambda x: torch.cat([x, x * 2], 0)),
     "local_response_norm": (
@@ -185,7 +201,9 @@ def test_elementwise(name: str, N: int, isa: str, rng: np.random.Generator) -> N
 
 @pytest.mark.parametrize("shape", [(17, 5), (16, 5, 7), (33, 5, 4, 3), (2, 5, 4, 3)], ids=str)
 @pytest.mark.parametrize("training", [True, False])
-def test_batch_norm(shape: tuple[int, ...], training: bool, isa: str, rng: np.random.Generator) -> None:
+def test_batch_norm(
+    shape: tuple[int, ...], training: bool, isa: str, rng: np.random.Generator
+) -> None:
     x, w, b = uniform(rng, *shape), uniform(rng, 5), uniform(rng, 5)
     mean, var = uniform(rng, 5), uniform(rng, 5) + np.float32(2)
     mine, other = (mean.copy(), var.copy()), (torch.tensor(mean), torch.tensor(var))
@@ -310,7 +328,10 @@ SCHEDULES: list[tuple[str, dict[str, Any]]] = [
     ("StepLR", {"step_size": 3, "gamma": 0.5}),
     ("CosineAnnealingLR", {"T_max": 15, "eta_min": 0.01}),
     ("OneCycleLR", {"max_lr": 0.5, "total_steps": 30}),
-    ("OneCycleLR", {"max_lr": 0.5, "total_steps": 30, "pct_start": 0.4, "anneal_strategy": "linear"}),
+    (
+        "OneCycleLR",
+        {"max_lr": 0.5, "total_steps": 30, "pct_start": 0.4, "anneal_strategy": "linear"},
+    ),
 ]
 
 
@@ -344,7 +365,9 @@ def test_state_dicts(name: str, arguments: tuple[Any, ...], options: dict[str, A
     """Keys, shapes, order and number types; and PyTorch's values load."""
     ours, theirs = (getattr(m, name)(*arguments, **options) for m in (nn, torch.nn))
     mine, other = ours.state_dict(), theirs.state_dict()
-    assert [(k, np.shape(v)) for k, v in mine.items()] == [(k, tuple(v.shape)) for k, v in other.items()]
+    assert [(k, np.shape(v)) for k, v in mine.items()] == [
+        (k, tuple(v.shape)) for k, v in other.items()
+    ]
     ours.load_state_dict({key: value.numpy() for key, value in other.items()})
 
 

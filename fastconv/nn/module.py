@@ -39,7 +39,7 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: object, requires_grad: bool = True) -> None:
-        super().__init__(np.asarray(data), requires_grad)
+        super().__init__(data, requires_grad)
 
 
 class _Structure:

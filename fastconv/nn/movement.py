@@ -54,7 +54,10 @@ class Upsample(Module):
         align_corners: bool | None = None,
     ) -> None:
         super().__init__()
-        self.size, self.scale_factor = size, scale_factor
+        self.size = size
+        self.scale_factor = (
+            float(scale_factor) if isinstance(scale_factor, (int, float)) else scale_factor
+        )
         self.mode, self.align_corners = mode, align_corners
 
     def forward(self, x: Any) -> Any:

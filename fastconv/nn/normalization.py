@@ -34,6 +34,8 @@ class _BatchNorm(Module):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        *,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         if num_features < 1:
@@ -41,7 +43,7 @@ class _BatchNorm(Module):
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         self.weight = Parameter(np.ones(num_features, np.float32)) if affine else None
-        self.bias = Parameter(np.zeros(num_features, np.float32)) if affine else None
+        self.bias = Parameter(np.zeros(num_features, np.float32)) if affine and bias else None
         track = track_running_stats
         ones = np.ones(num_features, np.float32)
         self.register_buffer("running_mean", Tensor(ones * 0) if track else None)
@@ -59,8 +61,9 @@ class _BatchNorm(Module):
     def reset_parameters(self) -> None:
         """Forgets statistics, weight and bias."""
         self.reset_running_stats()
-        if self.weight is not None and self.bias is not None:
+        if self.weight is not None:
             init.ones_(self.weight)
+        if self.bias is not None:
             init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,9 +89,10 @@ class _BatchNorm(Module):
         )
 
     def extra_repr(self) -> str:
+        bias = "bias=False, " if self.affine and self.bias is None else ""
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"track_running_stats={self.track_running_stats}"
+            f"{bias}track_running_stats={self.track_running_stats}"
         )
 
 
@@ -107,6 +111,7 @@ class BatchNorm2d(_BatchNorm):
         momentum: how far the running statistics move to those of each batch; None: their mean.
         affine: whether there are weight and bias.
         track_running_stats: whether running statistics are kept, for evaluation.
+        bias: False leaves out the bias alone.
 
     Parameters: `weight` (ones) and `bias` (zeros), (C,). Buffers: `running_mean`, `running_var`,
     `num_batches_tracked`.

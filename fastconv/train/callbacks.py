@@ -39,20 +39,12 @@ Logs = Mapping[str, float]
 
 
 class Callback:
-    """Does nothing at every event. Subclasses override what they need."""
+    """Knows the run it takes part in. Subclasses define the events they need."""
 
     run: Run
 
     def on_train_begin(self, run: Run) -> None:
         self.run = run
-
-    def on_epoch_begin(self, epoch: int) -> None: ...
-
-    def on_batch_end(self, step: int, logs: Logs) -> None: ...
-
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None: ...
-
-    def on_train_end(self) -> None: ...
 
 
 class CallbackList:
@@ -60,7 +52,7 @@ class CallbackList:
 
     def __init__(self, callbacks: Sequence[Any]) -> None:
         self._callbacks = list(callbacks)
-        self._on_batch_end = self._having("on_batch_end")
+        self._on_batch_end = self._methods("on_batch_end")
 
     def train_begin(self, run: Run) -> None:
         self._call("on_train_begin", run)
@@ -81,13 +73,12 @@ class CallbackList:
     def train_end(self) -> None:
         self._call("on_train_end")
 
-    def _having(self, name: str) -> list[Any]:
+    def _methods(self, name: str) -> list[Any]:
         methods = [getattr(callback, name, None) for callback in self._callbacks]
-        idle = getattr(Callback, name)
-        return [m for m in methods if m is not None and getattr(m, "__func__", None) is not idle]
+        return [method for method in methods if method is not None]
 
     def _call(self, name: str, *args: Any) -> None:
-        for method in self._having(name):
+        for method in self._methods(name):
             method(*args)
 
 

@@ -168,6 +168,10 @@ def make_objective(loss: Any) -> Objective:
         return MeanSquaredError(loss)
     if callable(loss):
         return Objective(loss)
+    if loss is None:
+        raise ValueError(
+            "[compile] a loss is needed, for instance loss='sparse_categorical_crossentropy'"
+        )
     raise TypeError(
         f"[compile] loss must be a name, an nn loss or a callable, got {type(loss).__name__}"
     )
