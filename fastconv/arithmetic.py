@@ -1,22 +1,23 @@
-"""What tensors do with operators and methods: arithmetic, reductions, shape and indexing.
+"""What tensors do with operators and methods: arithmetic, comparisons, reductions.
 
-A base class of `Tensor` only, to keep tensor.py about the tape. Equal shapes and numbers go through
-the compiled core in whatever layout they are; broadcasting, reductions along axes and indexing are
+The second base class of `Tensor`, so that tensor.py is about the tape. Equal shapes and numbers go
+through the compiled core in whatever layout they are; broadcasting and reductions along axes are
 not where networks spend their time, and go through NumPy. Operations that are not finite at zero
-(division, logarithm, ...) run on plain arrays, because the empty lanes of a lane block hold zeros.
+(division, logarithm, ...) run on plain arrays: the empty lanes of a lane block may hold zeros.
 """
 
 from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import _core
 from .convert import from_numpy
+from .shaping import Shaping, axes_of
 
 if TYPE_CHECKING:
     from typing import TypeAlias, TypeGuard
@@ -24,62 +25,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ._core import Array
+    from .shaping import Axes
     from .tensor import Tensor
 
     Operand: TypeAlias = "Tensor | NDArray[Any] | float"
-    Axes: TypeAlias = int | Sequence[int] | None
 
-__all__ = ["Arithmetic", "reshaped", "sizes_of"]
-
-
-def reshaped(x: Array, shape: Sequence[int]) -> Array:
-    """The same elements under another shape: free, unless lanes would have to change their N."""
-    if x.layout == "lanes" and (len(shape) == 0 or shape[0] != x.shape[0]):
-        x = x.to_plain()
-    return x.reshape(shape)
+__all__ = ["Arithmetic"]
 
 
 def _is_number(x: object) -> TypeGuard[float]:
     return isinstance(x, (float, int, numbers.Real))
 
 
-def _resolve(shape: Sequence[int], count: int) -> tuple[int, ...]:
-    """Puts the missing size in the place of -1."""
-    if -1 in shape:
-        known = -math.prod(shape)
-        if known > 0 and count % known == 0 and list(shape).count(-1) == 1:
-            return tuple(count // known if size == -1 else int(size) for size in shape)
-    return tuple(int(size) for size in shape)
-
-
-def sizes_of(sizes: tuple[Any, ...]) -> tuple[int, ...]:
-    """Sizes given as f(2, 3) or f((2, 3))."""
-    if len(sizes) == 1 and not isinstance(sizes[0], (int, np.integer)):
-        return tuple(sizes[0])
-    return sizes
-
-
-class Arithmetic:
+class Arithmetic(Shaping):
     """The operators and methods of `Tensor` that compute."""
 
     __slots__ = ()
-
-    if TYPE_CHECKING:  # what Tensor provides
-        _array: Array
-        requires_grad: bool
-
-        @property
-        def shape(self) -> tuple[int, ...]: ...
-        @property
-        def ndim(self) -> int: ...
-        @property
-        def is_leaf(self) -> bool: ...
-        def copy_(self, source: Operand) -> Tensor: ...
-        def _unary(self, array: Array, backward: Callable[[Array], Array]) -> Tensor: ...
-        def _binary(self, other: Any, array: Array, backward: Callable[[Array], Any]) -> Tensor: ...
-        def _operand(self, value: object) -> Tensor: ...
-        def _wrap(self, array: Array) -> Tensor: ...
-        def numpy(self) -> NDArray[Any]: ...
 
     # ---- operators
     def __add__(self, other: Operand) -> Tensor:
@@ -124,7 +85,8 @@ class Arithmetic:
 
     def __truediv__(self, other: Operand) -> Tensor:
         if _is_number(other):
-            return self._scale_shift(1.0 / float(other), 0.0)
+            scale = 1.0 / other if other else math.copysign(math.inf, other)
+            return self._scale_shift(float(scale), 0.0)
         a, b = self._broadcast(other)
         need_a, need_b = a.requires_grad, b.requires_grad
         b_array = b._array.to_plain()
@@ -138,9 +100,7 @@ class Arithmetic:
         return a._binary(b, y, backward)
 
     def __rtruediv__(self, other: Operand) -> Tensor:
-        if _is_number(other):
-            return self**-1 * other
-        return self._operand(other) / self
+        return self._operand(np.float32(other) if _is_number(other) else other) / self
 
     def __neg__(self) -> Tensor:
         return self._scale_shift(-1.0, 0.0)
@@ -151,7 +111,12 @@ class Arithmetic:
         if exponent == 2:
             return self * self._operand(self)
         x = self.numpy()
-        return self._from_numpy(x**exponent, lambda dy: dy * exponent * x ** (exponent - 1))
+
+        @np.errstate(all="ignore")
+        def power(n: float) -> NDArray[Any]:
+            return np.asarray(x**n)
+
+        return self._from_numpy(power(exponent), lambda dy: dy * exponent * power(exponent - 1))
 
     def __matmul__(self, other: Operand) -> Tensor:
         """The product of two matrices, (M, K) @ (K, N) -> (M, N)."""
@@ -186,6 +151,27 @@ class Arithmetic:
 
     def __itruediv__(self, other: Operand) -> Tensor:
         return self._in_place(self / other)
+
+    # ---- comparisons: NumPy arrays of booleans, as for (logits.argmax(1) == labels).mean()
+    def __eq__(self, other: object) -> Any:
+        return np.equal(self.numpy(), np.asarray(other))
+
+    def __ne__(self, other: object) -> Any:
+        return np.not_equal(self.numpy(), np.asarray(other))
+
+    def __lt__(self, other: Operand) -> Any:
+        return np.less(self.numpy(), np.asarray(other))
+
+    def __le__(self, other: Operand) -> Any:
+        return np.less_equal(self.numpy(), np.asarray(other))
+
+    def __gt__(self, other: Operand) -> Any:
+        return np.greater(self.numpy(), np.asarray(other))
+
+    def __ge__(self, other: Operand) -> Any:
+        return np.greater_equal(self.numpy(), np.asarray(other))
+
+    __hash__ = object.__hash__  # tensors are keys by identity
 
     # ---- elementwise functions
     def exp(self) -> Tensor:
@@ -223,7 +209,7 @@ class Arithmetic:
             total = _core.sum(self._array)
             return self._unary(total, lambda dy: _core.full(shape, dy.item()))
         x = self.numpy()
-        axes = _axes(axis, len(shape))
+        axes = axes_of(axis, len(shape))
 
         def backward(dy: NDArray[Any]) -> NDArray[Any]:
             kept: NDArray[Any] = dy.reshape(_kept(shape, axes))
@@ -237,7 +223,7 @@ class Arithmetic:
         """The mean over all elements, or along `axis`. Fast over the pixels of (N, C, H, W)."""
         shape = self.shape
         keepdims = keepdims or keepdim
-        axes = _axes(dim if axis is None else axis, len(shape))
+        axes = axes_of(dim if axis is None else axis, len(shape))
         if len(shape) == 4 and axes == (2, 3):
             y = self._unary(
                 _core.adaptive_avg_pool2d_forward(self._array, (1, 1)),
@@ -260,82 +246,34 @@ class Arithmetic:
         """The index (int64) of the first largest element, of all or along `axis`."""
         return self._wrap(from_numpy(np.asarray(self.numpy().argmax(axis))))
 
-    # ---- shape
-    def reshape(self, *shape: Any) -> Tensor:
-        """The same elements in another shape; one size may be -1."""
-        sizes = _resolve(sizes_of(shape), math.prod(self.shape))
-        before = self.shape
-        return self._unary(reshaped(self._array, sizes), lambda dy: reshaped(dy, before))
+    # ---- Python numbers
+    def item(self) -> Any:
+        """The only element, as a Python number."""
+        return self.numpy().item()
 
-    view = reshape
+    def tolist(self) -> Any:
+        return self.numpy().tolist()
 
-    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-        """Joins the dimensions from `start_dim` to `end_dim` into one."""
-        shape = self.shape or (1,)
-        start, end = start_dim % len(shape), end_dim % len(shape)
-        joined = math.prod(shape[start : end + 1])
-        return self.reshape((*shape[:start], joined, *shape[end + 1 :]))
+    def __float__(self) -> float:
+        return float(self.item())
 
-    def squeeze(self, dim: int) -> Tensor:
-        """Without dimension `dim`, if its size is 1."""
-        dim %= self.ndim
-        keep = self.shape[:dim] if self.shape[dim] == 1 else self.shape[: dim + 1]
-        return self.reshape((*keep, *self.shape[dim + 1 :]))
+    def __int__(self) -> int:
+        return int(self.item())
 
-    def unsqueeze(self, dim: int) -> Tensor:
-        """With a new dimension of size 1 at `dim`."""
-        dim %= self.ndim + 1
-        return self.reshape((*self.shape[:dim], 1, *self.shape[dim:]))
+    def __bool__(self) -> bool:
+        return bool(self.item())
 
-    def permute(self, *dims: Any) -> Tensor:
-        """The dimensions in another order (a copy)."""
-        order = _axes(sizes_of(dims), self.ndim)
-        inverse = tuple(int(i) for i in np.argsort(order))
-        y = self.numpy().transpose(order).copy()
-        return self._from_numpy(y, lambda dy: dy.transpose(inverse))
-
-    def transpose(self, dim0: int, dim1: int) -> Tensor:
-        """Two dimensions exchanged (a copy)."""
-        order = list(range(self.ndim))
-        order[dim0], order[dim1] = order[dim1], order[dim0]
-        return self.permute(order)
-
-    @property
-    def T(self) -> Tensor:  # noqa: N802
-        """All dimensions reversed."""
-        return self.permute(*reversed(range(self.ndim)))
-
-    def __getitem__(self, index: Any) -> Tensor:
-        """A copy of what NumPy's indexing selects."""
-        parts = index if isinstance(index, tuple) else (index,)
-        parts = tuple(np.asarray(p) if isinstance(p, Arithmetic) else p for p in parts)
-        repeats = any(isinstance(p, (list, np.ndarray)) for p in parts)
-        shape = self.shape
-
-        def backward(dy: NDArray[Any]) -> NDArray[Any]:
-            dx = np.zeros(shape, np.float32)
-            if repeats:
-                np.add.at(dx, parts, dy)
-            else:
-                dx[parts] = dy
-            return dx
-
-        return self._from_numpy(np.array(self.numpy()[parts]), backward)
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else repr(self)
 
     # ---- helpers
     def _scale_shift(self, scale: float, shift: float) -> Tensor:
         y = _core.scale_shift(self._array, scale, shift)
         return self._unary(y, lambda dy: dy if scale == 1.0 else _core.scale_shift(dy, scale, 0.0))
 
-    def _from_numpy(self, y: Any, backward: Callable[[NDArray[Any]], NDArray[Any]]) -> Tensor:
-        """The result of a computation in NumPy, with its gradient in NumPy."""
-        return self._unary(
-            from_numpy(y), lambda dy: _core.array(np.asarray(backward(dy.numpy()), np.float32))
-        )
-
     def _extreme(self, reduce: Callable[..., Any], axis: int | None, keepdims: bool) -> Tensor:
         x = self.numpy()
-        axes = _axes(axis, x.ndim)
+        axes = axes_of(axis, x.ndim)
         kept = reduce(x, axis=axes, keepdims=True)
 
         def backward(dy: NDArray[Any]) -> NDArray[Any]:
@@ -364,32 +302,6 @@ class Arithmetic:
                 "sizes must be equal or 1"
             ) from None
         return a._expanded(shape), b._expanded(shape)
-
-    def _expanded(self, shape: tuple[int, ...]) -> Tensor:
-        before = self.shape
-        if before == shape:
-            return self  # type: ignore[return-value]
-        added = len(shape) - len(before)
-        axes = tuple(range(added)) + tuple(
-            added + i for i, size in enumerate(before) if size == 1 != shape[added + i]
-        )
-
-        def backward(dy: NDArray[Any]) -> NDArray[Any]:
-            summed: NDArray[Any] = dy.sum(axes)
-            return summed.reshape(before)
-
-        return self._from_numpy(np.broadcast_to(self.numpy(), shape), backward)
-
-
-def _axes(axis: Axes, ndim: int) -> tuple[int, ...]:
-    """Axes as a tuple of numbers from 0."""
-    if axis is None:
-        return tuple(range(ndim))
-    axes = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
-    for a in axes:
-        if not -ndim <= a < ndim:
-            raise IndexError(f"[Tensor] axis {a} is out of range for {ndim} dimensions")
-    return tuple(int(a) % ndim for a in axes)
 
 
 def _kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:

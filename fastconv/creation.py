@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from . import _core, random
-from .arithmetic import sizes_of
 from .convert import as_array, check_device, from_numpy
+from .shaping import sizes_of
 from .tensor import Tensor, wrap
 
 __all__ = ["from_dlpack", "ones", "rand", "randn", "zeros"]

@@ -6,10 +6,9 @@ happens there is either the old file or the new one.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import secrets
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,10 +55,9 @@ def save(
     Example:
         >>> import tempfile, fastconv as fc
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     fc.save({"weight": fc.ones(2, 2)}, f"{folder}/x.safetensors")
+        ...     fc.save({"weight": fc.ones(2)}, f"{folder}/x.safetensors")
         ...     fc.load(f"{folder}/x.safetensors")
-        {'weight': Tensor([[1., 1.],
-               [1., 1.]])}
+        {'weight': Tensor([1., 1.])}
     """
     from safetensors import numpy as safetensors
 
@@ -79,8 +77,8 @@ def save(
 
 def write_atomically(path: PathLike, content: bytes) -> None:
     """Writes a file that is complete, or not there."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+    folder, name = os.path.split(os.fspath(path))
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}.{os.urandom(4).hex()}.part")
     try:
         with open(temporary, "xb") as file:
             file.write(content)
@@ -88,7 +86,8 @@ def write_atomically(path: PathLike, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
         raise
 
 
@@ -124,7 +123,8 @@ def load_metadata(path: PathLike) -> dict[str, str]:
 def _read(path: PathLike) -> list[tuple[str, dict[str, Any]]]:
     from safetensors import SafetensorError, deserialize
 
-    content = Path(path).read_bytes()
+    with open(path, "rb") as file:
+        content = file.read()
     _refuse_pickles(path, content)
     try:
         entries: list[tuple[str, dict[str, Any]]] = deserialize(content)  # type: ignore[no-untyped-call]

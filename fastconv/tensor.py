@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -191,10 +192,7 @@ class Tensor(Arithmetic):
         return self.shape if dim is None else self.shape[dim]
 
     def numel(self) -> int:
-        count = 1
-        for size in self._array.shape:
-            count *= size
-        return count
+        return math.prod(self._array.shape)
 
     def __len__(self) -> int:
         if not self.shape:
@@ -210,7 +208,7 @@ class Tensor(Arithmetic):
 
     # ---- leaving fastconv
     def numpy(self) -> NDArray[Any]:
-        """The values: shared memory, or a copy when this tensor is stored in lane blocks."""
+        """The values: shared memory, or a copy when they are stored in lane blocks."""
         return self._array.numpy()
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
@@ -230,27 +228,9 @@ class Tensor(Arithmetic):
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.numpy(), self.requires_grad)
 
-    def item(self) -> Any:
-        """The only element, as a Python number."""
-        return self.numpy().item()
-
-    def tolist(self) -> Any:
-        return self.numpy().tolist()
-
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
-    def __bool__(self) -> bool:
-        return bool(self.item())
-
-    def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec else repr(self)
-
     # ---- devices
     def to(self, device: object) -> Tensor:
+        """This tensor on a device; today there is "cpu"."""
         check_device(device)
         return self
 
@@ -335,7 +315,7 @@ class Tensor(Arithmetic):
         """Overwrites every value with zero."""
         return self.fill_(0.0)
 
-    # ---- what Arithmetic builds on
+    # ---- for Arithmetic
     _unary = unary
     _wrap = staticmethod(wrap)
 
@@ -358,8 +338,7 @@ def _rebuild(kind: type[Tensor], values: NDArray[Any], requires_grad: bool) -> T
 def as_tensor(data: object, what: str = "[Tensor] value") -> Tensor:
     """A float32 operand: a Tensor as it is, anything else converted, without a copy if possible.
 
-    Raises:
-        TypeError: for integers and bytes, whose scale only the caller knows.
+    Raises: TypeError for integers and bytes, whose scale only the caller knows.
     """
     if isinstance(data, Tensor):
         return data

@@ -1,1 +1,1 @@
-"""fastconv's tests. Read reference.py (what each operation means) and shapes.py (named cases) first."""
+"""fastconv's tests. Read first: reference.py (what operations mean), shapes.py (named cases)."""

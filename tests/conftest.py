@@ -1,4 +1,4 @@
-"""Fixtures: every instruction set, both layouts, a random generator a test, real data when it is there."""
+"""Fixtures: every instruction set, both layouts, random numbers, real data where it is."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Every operation of the core with sample operands, for tests that ask one thing of them all.
 
-An entry takes `make(*shape)`, which gives a float32 array in the layout under test with values in [-1, 1),
-and returns everything the operation computes. N is 37: two whole blocks of sixteen and a tail; images
-are large enough to be split over threads.
+An entry takes `make(*shape)`, which gives a float32 array in the layout under test with values in
+[-1, 1), and returns everything the operation computes. N is 37: two whole blocks of sixteen and a
+tail; images are large enough to be split over threads.
 """
 
 from __future__ import annotations

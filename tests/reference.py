@@ -1,8 +1,9 @@
 """The float64 oracle: what every operation means, in NumPy.
 
-This is the specification that the kernels are held to. Each function is the textbook formula with the
-equation in its docstring; speed comes only from looping over filter taps instead of pixels. Shapes are
-(N, C, H, W); `pads` is (top, bottom, left, right); padded positions are zero unless told otherwise.
+This is the specification that the kernels are held to. Each function is the textbook formula with
+the equation in its docstring; speed comes only from looping over filter taps instead of pixels.
+Shapes are (N, C, H, W); `pads` is (top, bottom, left, right); padded positions are zero unless told
+otherwise.
 What CNN courses call convolution is cross-correlation: the filter is not flipped.
 """
 
@@ -29,12 +30,12 @@ def f64(x: Any) -> Floats:
 
 
 def output_size(size: int, kernel: int, stride: int, pad: int, dilation: int = 1) -> int:
-    """floor((size + pad - dilation * (kernel - 1) - 1) / stride) + 1, `pad` being both sides together."""
+    """floor((size + pad - dilation * (kernel - 1) - 1) / stride) + 1, `pad` being both sides."""
     return (size + pad - dilation * (kernel - 1) - 1) // stride + 1
 
 
 def pooled_size(size: int, kernel: int, stride: int, pads: Pair, dilation: int, ceil: bool) -> int:
-    """output_size, rounded up in ceil mode, less a last window that would start beyond the image."""
+    """output_size, rounded up in ceil mode, less a last window that would begin past the image."""
     span = size + sum(pads) - dilation * (kernel - 1) - 1
     out = (-(-span // stride) if ceil else span // stride) + 1
     return out - 1 if ceil and (out - 1) * stride >= size + pads[0] else out
@@ -69,7 +70,8 @@ def conv2d(
     dilation: Pair = ONE,
     groups: int = 1,
 ) -> Floats:
-    """y[n,o,i,j] = b[o] + sum over c,kh,kw of x[n, c, i*sh + kh*dh - top, j*sw + kw*dw - left] w[o,c,kh,kw].
+    """y[n,o,i,j] = b[o] + the sum over c, kh, kw of
+    x[n, c, i*sh + kh*dh - top, j*sw + kw*dw - left] * w[o,c,kh,kw].
 
     x (N, IC, IH, IW), w (OC, IC/groups, KH, KW), y (N, OC, OH, OW).
     """
@@ -95,7 +97,7 @@ def conv2d_backward_input(
     dilation: Pair = ONE,
     groups: int = 1,
 ) -> Floats:
-    """The adjoint of conv2d in x: every dy[n,o,i,j] is sent back, times w, to the pixels it was made from."""
+    """The adjoint of conv2d in x: dy goes back, times w, to the pixels it came from."""
     (N, IC, IH, IW), (OC, _, KH, KW) = x_shape, w.shape
     OH, OW = dy.shape[2:]
     dyg = f64(dy).reshape(N, groups, OC // groups, OH * OW)
@@ -116,7 +118,8 @@ def conv2d_backward_weight(
     dilation: Pair = ONE,
     groups: int = 1,
 ) -> Floats:
-    """dw[o,c,kh,kw] = sum over n,i,j of dy[n,o,i,j] x[n, c, i*sh + kh*dh - top, j*sw + kw*dw - left]."""
+    """dw[o,c,kh,kw] = the sum over n, i, j of
+    dy[n,o,i,j] * x[n, c, i*sh + kh*dh - top, j*sw + kw*dw - left]."""
     (OC, _, KH, KW), (N, IC) = w_shape, x.shape[:2]
     OH, OW = dy.shape[2:]
     dyg = f64(dy).reshape(N, groups, OC // groups, OH * OW)
@@ -211,10 +214,10 @@ def max_pool2d_backward(dy: Any, pixel: NDArray[np.int64], x_shape: Sequence[int
 def avg_pool2d_weights(
     shape: Pair, kernel: Pair, stride: Pair, pads: Pads, ceil: bool, include_pad: bool, divisor: int
 ) -> Floats:
-    """The matrix (OH*OW, IH*IW) of average pooling: 1 / divisor of the window at the pixels inside it.
+    """Average pooling as a matrix (OH*OW, IH*IW): 1 / divisor at the pixels inside each window.
 
-    The divisor is `divisor` if not 0; the window clipped to the padded image when padding counts (what
-    ceil mode hangs over does not); the pixels inside the image otherwise.
+    The divisor is `divisor` if not 0; the window clipped to the padded image when padding counts
+    (what ceil mode hangs over does not); the pixels inside the image otherwise.
     """
     IH, IW = shape
     _, inside, place = pool_windows(np.zeros((1, 1, IH, IW)), kernel, stride, pads, ONE, ceil)
@@ -237,7 +240,7 @@ def avg_pool2d_weights(
 
 
 def adaptive_avg_pool2d_weights(shape: Pair, out: Pair) -> Floats:
-    """Output i of O averages the inputs floor(i * I / O) .. ceil((i + 1) * I / O) - 1, in each direction."""
+    """Output i of O averages inputs floor(i * I / O) .. ceil((i + 1) * I / O) - 1, both ways."""
 
     def one_way(size: int, count: int) -> Floats:
         m = np.zeros((count, size))
@@ -262,7 +265,7 @@ def upsample_nearest2d_weights(shape: Pair, scale: Pair) -> Floats:
 
 
 def upsample_bilinear2d_weights(shape: Pair, out: Pair, align_corners: bool) -> Floats:
-    """Linear interpolation at i * (I - 1) / (O - 1) (corners aligned) or max((i + 0.5) * I / O - 0.5, 0)."""
+    """Interpolation at i (I - 1) / (O - 1) (corners aligned) or max((i + 0.5) I / O - 0.5, 0)."""
 
     def one_way(size: int, count: int) -> Floats:
         m = np.zeros((count, size))
@@ -325,7 +328,7 @@ def batch_norm_backward(
     dy: Any, x: Any, weight: Any, mean: Any, var: Any, eps: float, training: bool
 ) -> tuple[Floats, Floats, Floats]:
     """With h = (x - mean) / std:  dweight = sum(dy h), dbias = sum(dy), and
-    dx = weight / std * (dy - mean(dy) - h mean(dy h)); in eval mode the two means are not subtracted."""
+    dx = weight / std * (dy - mean(dy) - h mean(dy h)); in eval mode without the two means."""
     dy, x = f64(dy), f64(x)
     axes = (0, *range(2, x.ndim))
     inv_std = 1.0 / np.sqrt(channels(var, x.ndim) + eps)
@@ -337,7 +340,7 @@ def batch_norm_backward(
 
 
 def lrn_band(C: int, size: int) -> Floats:
-    """band[c, j] = 1 where channel j is among the `size` neighbours of c: c - size//2 .. c + (size-1)//2."""
+    """band[c, j] = 1 where j is a neighbour of c: from c - size//2 to c + (size-1)//2."""
     c, j = np.arange(C)[:, None], np.arange(C)
     return f64((j >= c - size // 2) & (j <= c + (size - 1) // 2))
 
@@ -352,7 +355,8 @@ def local_response_norm(x: Any, size: int, alpha: float, beta: float, k: float) 
 def local_response_norm_backward(
     dy: Any, x: Any, size: int, alpha: float, beta: float, k: float
 ) -> Floats:
-    """dx_j = dy_j s_j^-beta - 2 alpha beta / size * x_j * sum over c near j of dy_c x_c s_c^(-beta-1)."""
+    """dx_j = dy_j s_j^-beta
+    - 2 alpha beta / size * x_j * the sum over c near j of dy_c x_c s_c^(-beta-1)."""
     dy, x = f64(dy), f64(x)
     band = lrn_band(x.shape[1], size)
     s = k + alpha / size * np.einsum("cj,nj...->nc...", band, x**2)
@@ -400,9 +404,10 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     reduction: str = "mean",
 ) -> tuple[Floats, Floats]:
-    """loss_n = -sum over c of q_nc weight_c log_softmax(logits)_nc, with q = (1 - e) onehot + e / C.
+    """loss_n = -sum over c of q_nc weight_c log_softmax(x)_nc, with q = (1 - e) onehot + e / C.
 
-    "mean" divides by the sum of weight[label]; ignored samples count nowhere. Returns loss and gradient.
+    "mean" divides by the sum of weight[label]; ignored samples count nowhere. Returns the loss and
+    its gradient.
     """
     C = logits.shape[1]
     weight = np.ones(C) if weight is None else f64(weight)
@@ -432,7 +437,8 @@ def mse_loss(x: Any, target: Any, reduction: str = "mean") -> tuple[Floats, Floa
 
 
 def binary_cross_entropy(x: Any, target: Any, reduction: str = "mean") -> tuple[Floats, Floats]:
-    """-(t log x + (1 - t) log(1 - x)), logarithms not below -100; gradient (x - t) / max(x (1 - x), 1e-12)."""
+    """-(t log x + (1 - t) log(1 - x)), logarithms not below -100;
+    gradient (x - t) / max(x (1 - x), 1e-12)."""
     x, t = f64(x), f64(target)
     with np.errstate(divide="ignore"):
         log_x, log_not = np.maximum(np.log(x), -100), np.maximum(np.log1p(-x), -100)

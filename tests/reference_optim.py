@@ -24,7 +24,8 @@ def sgd(
     nesterov: bool = False,
     maximize: bool = False,
 ) -> Floats:
-    """v = momentum v + (1 - dampening) g, the first time v = g;  p = p - lr v (Nesterov: g + momentum v)."""
+    """v = momentum v + (1 - dampening) g, the first time v = g;
+    p = p - lr v, or with Nesterov p - lr (g + momentum v)."""
     g = (-f64(g) if maximize else f64(g)) + weight_decay * f64(p)
     if momentum:
         v = state.get("v")
@@ -45,9 +46,9 @@ def rmsprop(
     centered: bool = False,
     eps_inside_sqrt: bool = False,
 ) -> Floats:
-    """s = alpha s + (1 - alpha) g^2;  p = p - lr g / (sqrt(s) + eps), or g / sqrt(s + eps) as Keras has it.
+    """s = alpha s + (1 - alpha) g^2;  p = p - lr g / (sqrt(s) + eps), or Keras's g / sqrt(s + eps).
 
-    Centred: s - (mean of g)^2 in place of s. With momentum the step is accumulated: v = momentum v + step.
+    Centred: s - (mean of g)^2 in place of s. With momentum steps add up: v = momentum v + step.
     """
     g = f64(g) + weight_decay * f64(p)
     state["s"] = s = alpha * state.get("s", 0.0) + (1 - alpha) * g**2
@@ -72,9 +73,9 @@ def adam(
     amsgrad: bool = False,
     maximize: bool = False,
 ) -> Floats:
-    """m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2;  p = p - lr m' / (sqrt(v') + eps), with the primes
-    divided by 1 - b1^t and 1 - b2^t. AMSGrad takes the largest v so far. Weight decay goes into g, or
-    (decoupled, AdamW) shrinks p by 1 - lr weight_decay first."""
+    """m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2;  p = p - lr m' / (sqrt(v') + eps), where the
+    primes mean divided by 1 - b1^t and 1 - b2^t. AMSGrad takes the largest v so far. Weight decay
+    goes into g, or (decoupled, AdamW) shrinks p by 1 - lr weight_decay first."""
     p, g = f64(p), -f64(g) if maximize else f64(g)
     if decoupled:
         p = p * (1 - lr * weight_decay)

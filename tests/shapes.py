@@ -1,6 +1,6 @@
-"""Named convolution cases: edges first, then layers of real networks, scaled down for a quick oracle.
+"""Named convolution cases: edges first, then layers of real networks, small for a quick oracle.
 
-Cases taken from oneDNN's regression list (tests/benchdnn/inputs/conv) are written in its own shape strings,
+Cases from oneDNN's regression list (benchdnn, inputs/conv) are written in its own shape strings,
 one bug of a real SIMD library each.
 """
 
@@ -48,7 +48,7 @@ def same(p: int) -> Pads:
 
 def onednn(text: str) -> Conv:
     """A case from oneDNN's shape string: a missing w is h and the other way round, dilation counts
-    from 0, and the bottom and right pads are what the output size implies (none where rows stay unread)."""
+    from 0; bottom and right pads are what the output size implies (none where rows stay unread)."""
     given = {key: int(value) for key, value in re.findall(r"([a-z]+)(\d+)", text)}
 
     def both(key: str, default: int) -> Pair:

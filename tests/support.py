@@ -88,7 +88,7 @@ def assert_same_bits(a: Any, b: Any) -> None:
 
 
 def dirty_arena() -> None:
-    """Leaves NaN in freed blocks of many sizes, so that what an operation forgets to write shows."""
+    """Leaves NaN in freed blocks of many sizes: what an operation forgets to write will show."""
     kept = [_core.full((1 << bits,), math.nan) for bits in range(4, 19) for _ in range(3)]
     del kept
 

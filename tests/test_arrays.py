@@ -1,4 +1,4 @@
-"""Odd but legal arrays: strides negative, zero or meaningless, read-only, misaligned, overlapping, empty.
+"""Odd but legal arrays: strides of any kind, read-only, misaligned, overlapping, empty.
 
 They give the right result, inputs stay as they were, and odd values (NaN, infinity, denormals) too.
 """

@@ -148,6 +148,7 @@ def test_a_dead_worker_is_an_error_with_its_last_words() -> None:
         (["--peers", "caffe"], "no peer 'caffe'"),
         (["--peer-python", "jax"], "NAME=PATH"),
         (["--threads", "0"], "above 0"),
+        (["--json", "no/such/folder.json"], "no such folder"),
     ],
 )
 def test_wrong_arguments(

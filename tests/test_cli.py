@@ -87,7 +87,7 @@ def test_evaluate_agrees_with_train(trained: Path, digits_folder: Path) -> None:
 
 
 def test_predict(trained: Path, tmp_path: Path) -> None:
-    """Classes and probabilities of image files; one that is none is named and does not stop the rest."""
+    """Classes and probabilities of image files; what is no image is named, the rest goes on."""
     image = pytest.importorskip("PIL.Image")
     (x, _), _ = fc.data.digits(3, 10, seed=9)
     image.fromarray(x[0]).save(tmp_path / "a.png")

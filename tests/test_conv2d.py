@@ -1,4 +1,4 @@
-"""Convolution: forward, by input, by weight; every named case on every instruction set and layout."""
+"""Convolution, all three passes: every named case on every instruction set and layout."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_avx2_and_avx512_agree_to_the_bit(case: Conv) -> None:
 
 
 def test_not_finite_values_reach_exactly_their_windows(layout: str, isa: str) -> None:
-    """NaN and infinity spread to the outputs that see them, also through a zero weight, and no further."""
+    """NaN and infinity spread to the outputs that see them, also by zero weights, no further."""
     x = np.zeros((17, 2, 7, 8), np.float32)
     x[3, 1, 2, 5] = np.nan
     x[16, 0, 6, 0] = np.inf

@@ -58,7 +58,7 @@ def test_forward(case: Transposed, isa: str, rng: np.random.Generator) -> None:
 
 @every_case
 def test_backward(case: Transposed, isa: str, rng: np.random.Generator) -> None:
-    """Its gradient by input is the convolution; by weight, that of the convolution with x and dy swapped."""
+    """By input the convolution; by weight that of the convolution with x and dy swapped."""
     x = fc.Tensor(uniform(rng, *case.x), requires_grad=True)
     w = fc.Tensor(uniform(rng, *case.w), requires_grad=True)
     b = fc.Tensor(uniform(rng, case.w[1] * case.groups), requires_grad=True)

@@ -13,6 +13,7 @@ import numpy as np
 from fastconv import _core
 f = lambda *s: _core.array(np.zeros(s, "f4"))
 i = lambda *s: _core.array(np.zeros(s, "i8"))
+no = (False, False)
 g = ((1, 1), (0, 0, 0, 0), (1, 1), 1)
 pool = ((2, 2), (2, 2), (0, 0, 0, 0), (1, 1))
 y, argmax = _core.max_pool2d_forward(f(2, 3, 4, 4), *pool, False, False)
@@ -63,7 +64,7 @@ calls = [
     lambda: _core.sgd_step([f(2)], [f(3)], [], 0.1, 0.0, 0.0, 0.0, False, True, False),
     lambda: _core.sgd_step([f(2)], [], [], 0.1, 0.0, 0.0, 0.0, False, True, False),
     lambda: _core.sgd_step([f(2)], [f(2)], [], 0.1, 0.9, 0.0, 0.0, False, True, False),
-    lambda: _core.adam_step([f(2)], [f(2)], [f(2)], [f(1)], [], 1, 0.1, 0.9, 0.9, 1e-8, 0.0, False, False),
+    lambda: _core.adam_step([f(2)], [f(2)], [f(2)], [f(1)], [], 1, 0.1, 0.9, 0.9, 1e-8, 0.0, *no),
     lambda: _core.rmsprop_step([f(2)], [f(2)], [], [], [], 0.1, 0.9, 1e-8, 0.0, 0.0, False),
     lambda: _core.adagrad_step([i(2)], [f(2)], [f(2)], 0.1, 0.0, 1e-8),
     lambda: f(2, 3).reshape((4, 2)),

@@ -1,8 +1,8 @@
 """Gradients against their definition.
 
-Linear operations: the adjoint identity <dy, f(x)> = <f^T(dy), x>, on the kernels themselves, over random
-shapes. The others: central differences on the float64 oracle, which the kernels are compared with in
-their own test files.
+Linear operations: the adjoint identity <dy, f(x)> = <f^T(dy), x>, on the kernels themselves, over
+random shapes. The others: central differences on the float64 oracle, which the kernels are compared
+with in their own test files.
 """
 
 from __future__ import annotations

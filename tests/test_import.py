@@ -1,4 +1,4 @@
-"""Importing fastconv: light, silent, from anywhere, without reaching for the network or other packages."""
+"""Importing fastconv: light, silent, from anywhere; and the names it promises."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def test_networks_load_no_heavy_packages() -> None:
     loaded = loaded_by(
         "import fastconv as fc, numpy as np\n"
         "from fastconv import models, optim\n"
-        "m = models.lenet5(); m(fc.Tensor(np.zeros((1, 1, 28, 28), 'f4'))); optim.SGD(m.parameters(), lr=1.0)"
+        "m = models.lenet5(); m(fc.Tensor(np.zeros((1, 1, 28, 28), 'f4')))\n"
+        "optim.SGD(m.parameters(), lr=1.0)"
     )
     assert not loaded & (set(HEAVY) - {"numpy.random"})
     assert not loaded & {"fastconv.cli", "fastconv.benchmark", "fastconv.data"}
@@ -79,7 +80,10 @@ def test_import_is_silent_and_warns_nothing() -> None:
 @pytest.mark.parametrize("where", ["root", "elsewhere"])
 def test_works_from(where: str, tmp_path: Path) -> None:
     """Also from the repository's root, where the folder `fastconv` has the sources only."""
-    code = "import fastconv as fc; from fastconv import nn; print(fc.__version__, nn.Linear(2, 1).weight.shape)"
+    code = (
+        "import fastconv as fc; from fastconv import nn\n"
+        "print(fc.__version__, nn.Linear(2, 1).weight.shape)"
+    )
     done = run_python(code, cwd=ROOT if where == "root" else tmp_path)
     assert done.stdout.strip() == f"{fc.__version__} (1, 2)", done.stderr
 
@@ -90,13 +94,14 @@ def test_public_names_exist() -> None:
 
     names = {
         fc: "Tensor no_grad save load manual_seed set_num_threads get_num_threads isa show_config",
-        functional: "conv1d conv2d conv_transpose2d linear max_pool2d avg_pool2d adaptive_avg_pool2d "
-        "batch_norm local_response_norm dropout relu relu6 leaky_relu sigmoid tanh softmax log_softmax "
-        "pad flatten cat cross_entropy mse_loss binary_cross_entropy binary_cross_entropy_with_logits "
-        "conv2d_backward max_pool2d_backward linear_backward",
+        functional: "conv1d conv2d conv_transpose2d linear max_pool2d avg_pool2d pad flatten cat "
+        "adaptive_avg_pool2d batch_norm local_response_norm dropout relu relu6 leaky_relu sigmoid "
+        "tanh softmax log_softmax cross_entropy mse_loss binary_cross_entropy "
+        "binary_cross_entropy_with_logits conv2d_backward max_pool2d_backward linear_backward",
         nn: "Module Sequential Conv1d Conv2d ConvTranspose2d Linear MaxPool2d AvgPool2d "
         "AdaptiveAvgPool2d BatchNorm1d BatchNorm2d LocalResponseNorm Dropout Flatten ReLU ReLU6 "
-        "LeakyReLU Sigmoid Tanh Softmax Upsample CrossEntropyLoss MSELoss BCELoss BCEWithLogitsLoss",
+        "LeakyReLU Sigmoid Tanh Softmax Upsample CrossEntropyLoss MSELoss BCELoss "
+        "BCEWithLogitsLoss",
         optim: "SGD RMSprop Adam AdamW Adagrad lr_scheduler",
         optim.lr_scheduler: "StepLR CosineAnnealingLR OneCycleLR",
         data: "mnist digits",

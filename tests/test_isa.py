@@ -19,7 +19,7 @@ def test_available() -> None:
 
 
 def fingerprint() -> bytes:
-    """-1 + (1 + e)^2, which a fused multiply-add rounds once and separate operations round twice."""
+    """-1 + (1 + e)^2: a fused multiply-add rounds it once, separate operations round twice."""
     x = np.tile(np.array([1, 1 + 2**-12], np.float32), (16, 1))
     w = np.array([[-1, 1 + 2**-12]], np.float32)
     y: np.ndarray = numpy(_core.linear_forward(array(x, "lanes"), array(w), None, False))

@@ -1,4 +1,4 @@
-"""Arrays: conversion between plain and lanes, what the empty lanes hold, views, copies, round trips."""
+"""Arrays: conversion between plain and lanes, what the empty lanes hold, views, copies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dense layers: y = x w^T + b and both gradients, packed and few-sample paths, and the bias gradient."""
+"""Dense layers: y = x w^T + b and its gradients, in lanes and for few samples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support import (
     uniform,
 )
 
-# (N, I, O): one of everything, tails on every side, the course's networks, one panel and a bit more.
+# (N, I, O): one of everything, tails on every side, the course's networks, more than one panel.
 SHAPES = [
     (1, 1, 1),
     (1, 784, 10),

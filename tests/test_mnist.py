@@ -38,7 +38,7 @@ def test_found_through_the_environment(data_folder: Path, mnist: Mnist) -> None:
 
 
 def test_lenet5_learns(mnist: Mnist) -> None:
-    """One epoch of one-cycle Adam reads at least 97.5 of 100 test digits, and every filter has moved."""
+    """One epoch of one-cycle Adam reads 97.5 of 100 test digits, and every filter has moved."""
     (x, y), (xt, yt) = mnist
     fc.manual_seed(0)
     model = models.lenet5()

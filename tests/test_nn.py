@@ -1,4 +1,4 @@
-"""Modules: parameters and their names, initial values, modes, state dicts, and what each layer computes."""
+"""Modules: parameters, names, initial values, modes, state dicts, what each layer computes."""
 
 from __future__ import annotations
 
@@ -267,7 +267,7 @@ def test_load_state_dict_refuses_what_does_not_fit() -> None:
 def test_training_takes_the_fused_path_and_means_the_same(
     isa: str, rng: np.random.Generator
 ) -> None:
-    """Sequential may fuse conv + bias + ReLU + pooling; layer by layer gives the same to rounding."""
+    """Sequential may fuse conv, bias, ReLU and pooling; layer by layer gives the same."""
     fc.manual_seed(0)
     layers = [
         nn.Conv2d(1, 4, 3),

@@ -1,4 +1,4 @@
-"""Batch norm (training, evaluation, running statistics) and local response norm, with their gradients."""
+"""Batch norm (training, evaluation, running statistics), local response norm, their gradients."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_train(shape: tuple[int, ...], layout: str, isa: str, rng: np.random.Gen
     length = x.size // shape[1]
     assert y.layout == layout
     assert_close(numpy(mean), true_mean, length)
-    # Two values can differ by rounding alone; 1 / sqrt(var + 1e-3) amplifies an error of eps by at most 1.6e4.
+    # Compared as variances: 1 / sqrt(var + 1e-3) would magnify an error of eps up to 16,000 times.
     assert_close(numpy(inv_std) ** -2.0, true_var + 1e-3, length, c=8)
     expected = reference.batch_norm(x, weight, bias, true_mean, true_var, 1e-3)
     assert_close(numpy(y), expected, length, c=8, scale=float(np.max(1 / (true_var + 1e-3))))

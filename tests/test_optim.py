@@ -159,7 +159,7 @@ def test_cosine_annealing_lr() -> None:
 
 
 def test_one_cycle_lr() -> None:
-    """From max_lr / 25 up to max_lr after 30 % of the steps, then down to a 10,000th of the start."""
+    """From max_lr / 25 to max_lr within 30 % of the steps, then to a 10,000th of the start."""
     rates = schedule(lambda o: optim.lr_scheduler.OneCycleLR(o, max_lr=2.0, total_steps=100), 100)
     assert rates[0] == pytest.approx(2 / 25)
     assert max(rates) == pytest.approx(2.0) and rates.index(max(rates)) == 29

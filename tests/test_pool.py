@@ -87,7 +87,7 @@ def test_max_pool(pool: Pool, layout: str, isa: str, rng: np.random.Generator) -
 
 @every_pool
 def test_max_pool_ties(pool: Pool, layout: str, isa: str, rng: np.random.Generator) -> None:
-    """Few distinct values: the first of several equal maxima is taken, and gets the whole gradient."""
+    """Few distinct values: the first of equal maxima is taken, and gets the whole gradient."""
     check_max_pool(integers(rng, *pool.x, high=1), pool, layout)
 
 

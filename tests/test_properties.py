@@ -39,7 +39,7 @@ def forward(x: np.ndarray, w: np.ndarray, case: Conv, layout: str, **other: obje
 
 @given(convs(), layouts, SEEDS)
 def test_linear_in_input_and_weight(case: Conv, layout: str, seed: int) -> None:
-    """Powers of two scale exactly, so conv(2 x1 + x2, w) may differ by the rounding of the sum only."""
+    """Powers of two scale exactly, so conv(2 x1 + x2, w) differs by rounding only."""
     rng = generator(seed)
     x1, x2, w = uniform(rng, *case.x), uniform(rng, *case.x), uniform(rng, *case.w)
     K = prod(case.w[1:])

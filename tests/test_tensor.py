@@ -1,4 +1,4 @@
-"""Tensor and the tape: sums of gradients, shared graphs, broadcasting, modes, exchange with NumPy."""
+"""Tensor and the tape: sums of gradients, shared graphs, broadcasting, modes, NumPy."""
 
 from __future__ import annotations
 
@@ -373,7 +373,7 @@ def test_array_exchange() -> None:
         t.shape == (2, 3) and t.ndim == 2 and len(t) == 2 and t.numel() == 6 and t.device == "cpu"
     )
     assert float(t.sum()) == 15 and t.sum().item() == 15
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"one element|size 1"):
         t.item()
     shared = np.from_dlpack(t)
     shared[0, 0] = 100

@@ -1,4 +1,4 @@
-"""The same bits for any number of threads; forks, Python threads, and how many threads there are."""
+"""The same bits for any number of threads; forks, Python threads, how many threads there are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""compile, fit, evaluate, predict: Keras's verbs, their defaults, callbacks, and what goes wrong."""
+"""compile, fit, evaluate, predict: Keras's verbs, their defaults, callbacks, bad input."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_strings_have_kerass_defaults(name: str) -> None:
 
 
 def test_one_step_of_rmsprop_is_kerass() -> None:
-    """v = 0.9 v + 0.1 g^2; p -= 1e-3 g / sqrt(v + 1e-7): epsilon inside the root, as Keras has it."""
+    """v = 0.9 v + 0.1 g^2; p -= 1e-3 g / sqrt(v + 1e-7): epsilon inside the root, as in Keras."""
     x, y = blobs(48)
     model = network()
     before = {k: np.array(v) for k, v in model.state_dict().items()}
@@ -295,7 +295,7 @@ def test_schedule_steps_every_batch() -> None:
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01 * 0.1**3)
 
 
-# ----------------------------------------------------------------------------------- what goes wrong
+# --------------------------------------------------------------------------------- what goes wrong
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,10 @@ Array from_numpy(const py::array& x, bool copy) {
   Array y = Array::empty(shape, dtype);
   if (x.size() == 0) return y;
   if (contiguous) {
-    std::memcpy(y.data<void>(), x.data(), static_cast<size_t>(x.nbytes()));
+    const void* from = x.data();
+    const auto bytes = static_cast<size_t>(x.nbytes());
+    const py::gil_scoped_release release;
+    std::memcpy(y.data<void>(), from, bytes);
   } else {
     const py::array to = numpy_view(y, y.data<void>(), py::none());
     py::module_::import("numpy").attr("copyto")(to, x);
@@ -120,8 +123,12 @@ Array from_numpy(const py::array& x, bool copy) {
 }
 
 py::array to_numpy(const Array& x) {
-  const py::object base = py::cast(to_plain(x));
-  return numpy_view(x, base.cast<Array&>().data<void>(), base);
+  Array plain = [&] {
+    const py::gil_scoped_release release;
+    return to_plain(x);
+  }();
+  void* data = plain.data<void>();
+  return numpy_view(x, data, py::cast(std::move(plain)));
 }
 
 void register_array(py::module_& m) {

@@ -190,7 +190,7 @@ struct HeaderAllocator {
   void* block;
   size_t bytes;
 
-  HeaderAllocator(void* block, size_t bytes) : block(block), bytes(bytes) {}
+  HeaderAllocator(void* whole, size_t size) : block(whole), bytes(size) {}
   template <class U>
   HeaderAllocator(const HeaderAllocator<U>& other) : block(other.block), bytes(other.bytes) {}
 
@@ -215,6 +215,13 @@ struct HeaderAllocator {
 std::shared_ptr<void> arena_allocate(size_t bytes) {
   if (bytes > kLargest - kHeader)
     throw OutOfMemory(message("[memory] ", bytes, " bytes are more than any system has"));
+#if defined(__SANITIZE_ADDRESS__)
+  // Exactly as many bytes as were asked for, from malloc: one step past either end is reported.
+  void* exact = nullptr;
+  if (posix_memalign(&exact, kAlign, std::max(bytes, size_t{1})) != 0)
+    throw OutOfMemory(message("[memory] ", bytes, " bytes could not be had"));
+  return std::shared_ptr<void>(exact, [](void* memory) { std::free(memory); });
+#endif
   const SizeClass size = class_of(bytes + kHeader);
   void* block = arena().allocate(size);
   void* payload = static_cast<char*>(block) + kHeader;

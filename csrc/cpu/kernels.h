@@ -220,11 +220,14 @@ struct Kernels {
   void (*max_pool)(float* y, uint16_t* argmax, const float* x, int64_t planes, const PoolShape& shape,
                    bool relu);
   // dx[ih][iw] = sum of dy over the windows whose argmax it is; with y given, over those with y > 0
-  // (or NaN) only. rows: for each ih the oh whose window it may be in, with weight kh * KW; cols: the ow
-  // with weight kw. Every element of dx is written once.
+  // (or NaN) only. In lanes, rows gives for each ih the oh whose
+  // window it may be in, with weight kh * KW; cols gives the ow, with weight kw.
   void (*max_pool_backward)(float* dx, const float* dy, const uint16_t* argmax, const float* y,
                             int64_t planes, const Resample& windows);
-  // The same where windows are 2x2, two apart, all inside the image, unit 16: uses only the sizes.
+  // The same for plain images.
+  void (*max_pool_backward_plain)(float* dx, const float* dy, const uint16_t* argmax, const float* y,
+                                  int64_t planes, const PoolShape& shape);
+  // The same in lanes where windows are 2x2, two apart, all inside the image: uses only the sizes.
   void (*max_pool_backward_2x2)(float* dx, const float* dy, const uint16_t* argmax, const float* y,
                                 int64_t planes, const Resample& windows);
 

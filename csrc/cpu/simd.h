@@ -84,11 +84,8 @@ FASTCONV_INLINE void store_partial(float* p, V a, int n) {
 FASTCONV_INLINE V round_to_int(V a) {
   return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
 }
-// 2^a for whole a in [-126, 127]
-FASTCONV_INLINE V exp2_int(V a) {
-  const __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(a.v), _mm512_set1_epi32(127));
-  return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};
-}
+// a * 2^k for whole k in [-252, 254]
+FASTCONV_INLINE V scale_by_exp2(V a, V k) { return {_mm512_scalef_ps(a.v, k.v)}; }
 // kWidth unsigned 16-bit integers, as floats and back (values must be whole and below 65536)
 FASTCONV_INLINE V load_u16(const uint16_t* p) {
   return {_mm512_cvtepi32_ps(
@@ -102,10 +99,13 @@ FASTCONV_INLINE V load_u8(const uint8_t* p) {
   return {_mm512_cvtepi32_ps(
       _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
 }
-// p[0], p[2], p[4], ...: reads 2 * kWidth - 1 floats
-FASTCONV_INLINE V load_even(const float* p) {
+// p[0], p[2], ..., p[2 * n - 2] and zeros, n from 1 to kWidth; nothing beyond is read.
+FASTCONV_INLINE V load_even(const float* p, int n) {
   const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31);
-  return {_mm512_permutex2var_ps(_mm512_loadu_ps(p), even, _mm512_loadu_ps(p + kWidth - 1))};
+  const uint32_t mask = 0xffffffffu >> (2 * (kWidth - n) + 1);  // the first 2n - 1 floats
+  const __m512 low = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), p);
+  const __m512 high = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 15), p + 15);
+  return {_mm512_permutex2var_ps(low, even, high)};
 }
 
 struct U {  // kWidth unsigned 32-bit integers, arithmetic modulo 2^32
@@ -177,9 +177,13 @@ FASTCONV_INLINE void store_partial(float* p, V a, int n) {
 FASTCONV_INLINE V round_to_int(V a) {
   return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
 }
-FASTCONV_INLINE V exp2_int(V a) {
-  const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(a.v), _mm256_set1_epi32(127));
-  return {_mm256_castsi256_ps(_mm256_slli_epi32(biased, 23))};
+FASTCONV_INLINE V scale_by_exp2(V a, V k) {
+  // In two halves, each a power of two that a float can be: it is its exponent's bits.
+  const __m256i whole = _mm256_cvtps_epi32(k.v), half = _mm256_srai_epi32(whole, 1);
+  const __m256i rest = _mm256_sub_epi32(whole, half), bias = _mm256_set1_epi32(127);
+  const __m256i power = _mm256_slli_epi32(_mm256_add_epi32(half, bias), 23);
+  const __m256i other = _mm256_slli_epi32(_mm256_add_epi32(rest, bias), 23);
+  return a * V{_mm256_castsi256_ps(power)} * V{_mm256_castsi256_ps(other)};
 }
 FASTCONV_INLINE V load_u16(const uint16_t* p) {
   return {_mm256_cvtepi32_ps(
@@ -195,10 +199,11 @@ FASTCONV_INLINE V load_u8(const uint8_t* p) {
   return {_mm256_cvtepi32_ps(
       _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
 }
-FASTCONV_INLINE V load_even(const float* p) {
+FASTCONV_INLINE V load_even(const float* p, int n) {
+  const V low = n > 4 ? load(p) : load_partial(p, 2 * n - 1);
+  const V high = n > 4 ? load_partial(p + 7, 2 * n - 8) : zero();
   // a0 a2 b1 b3 | a4 a6 b5 b7, then the middle pairs change places
-  const __m256 both = _mm256_shuffle_ps(_mm256_loadu_ps(p), _mm256_loadu_ps(p + kWidth - 1),
-                                        _MM_SHUFFLE(3, 1, 2, 0));
+  const __m256 both = _mm256_shuffle_ps(low.v, high.v, _MM_SHUFFLE(3, 1, 2, 0));
   return {_mm256_castpd_ps(
       _mm256_permute4x64_pd(_mm256_castps_pd(both), _MM_SHUFFLE(3, 1, 2, 0)))};
 }
@@ -265,13 +270,15 @@ FASTCONV_INLINE void store_partial(float* p, V a, int n) {
   for (int i = 0; i < n; ++i) p[i] = a.v[i];
 }
 FASTCONV_INLINE V round_to_int(V a) { FASTCONV_EACH(V, ::rintf(a.v[i])) }
-FASTCONV_INLINE V exp2_int(V a) { FASTCONV_EACH(V, ::ldexpf(1.0f, static_cast<int>(a.v[i]))) }
+FASTCONV_INLINE V scale_by_exp2(V a, V k) {
+  FASTCONV_EACH(V, ::ldexpf(a.v[i], static_cast<int>(k.v[i])))
+}
 FASTCONV_INLINE V load_u16(const uint16_t* p) { FASTCONV_EACH(V, static_cast<float>(p[i])) }
 FASTCONV_INLINE void store_u16(uint16_t* p, V a) {
   for (int i = 0; i < kWidth; ++i) p[i] = static_cast<uint16_t>(a.v[i]);
 }
 FASTCONV_INLINE V load_u8(const uint8_t* p) { FASTCONV_EACH(V, static_cast<float>(p[i])) }
-FASTCONV_INLINE V load_even(const float* p) { FASTCONV_EACH(V, p[2 * i]) }
+FASTCONV_INLINE V load_even(const float* p, int n) { FASTCONV_EACH(V, i < n ? p[2 * i] : 0.0f) }
 FASTCONV_INLINE V to_float(U a) { FASTCONV_EACH(V, static_cast<float>(static_cast<int32_t>(a.u[i]))) }
 FASTCONV_INLINE V from_bits(U a) {
   V r;

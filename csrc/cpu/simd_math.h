@@ -26,9 +26,7 @@ FASTCONV_INLINE V exp(V a) {
   p = fma(p, r, set1(1.6666665459e-1f));
   p = fma(p, r, set1(5.0000001201e-1f));
   p = fma(p * r, r, r) + set1(1.0f);
-  // In two halves, so that k = 128 and k = -150 stay within the exponents that exp2_int can make.
-  const V half = round_to_int(k * set1(0.5f));
-  return select(is_nan(a), a, p * exp2_int(half) * exp2_int(k - half));
+  return select(is_nan(a), a, scale_by_exp2(p, k));
 }
 
 // ln(a): a = 2^k * m with sqrt(1/2) <= m < sqrt(2) and a polynomial in m - 1. Within 1 ulp, also near 1.
@@ -83,14 +81,15 @@ FASTCONV_INLINE V tanh(V a) {
   return select(size < set1(0.625f), near, from_bits(bits_of(far) ^ bits_of(sign)));
 }
 
-// K sums over n elements at once, in double across runs of at most 1024 elements and in float lanes
-// within one: as accurate as a pairwise sum, at the speed of memory. term(i, valid, v) fills v[0..K-1]
-// for elements i .. i + kWidth - 1, of which only the first `valid` count: what it gives for the others
-// must be 0. lanes: how many of every sixteen elements count (16, or fewer in a block with empty lanes;
-// then n is a multiple of 16). The order of additions depends on n and lanes alone.
+// K sums over n elements at once, in double across runs of at most 4096 elements and in float lanes
+// within one (64 additions each): as accurate as a pairwise sum, at the speed of memory. term(i, valid,
+// v) fills v[0 .. K-1] for elements i .. i + kWidth - 1, of which only the first `valid` count: what it
+// gives for the others must be 0. lanes: how many of every sixteen elements count (16, or fewer in a
+// block with empty lanes; then n is a multiple of 16). The order of additions depends on n and lanes
+// alone.
 template <int K, class Term>
 FASTCONV_INLINE void long_sums(double (&total)[K], int64_t n, int lanes, const Term& term) {
-  constexpr int kRun = 1024, kChains = K == 1 ? 4 : 2;
+  constexpr int kRun = 4096 / K, kChains = K == 1 ? 4 : 2;
   for (int k = 0; k < K; ++k) total[k] = 0.0;
   for (int64_t begin = 0; begin < n; begin += kRun) {
     const int64_t end = n - begin < kRun ? n : begin + kRun;

@@ -159,13 +159,16 @@ void pack_phase(float* packed, const float* w, const Conv2dShape& s, const Phase
                 const PhaseTaps& cols) {
   const int64_t K = s.OC_per_group, C = s.IC_per_group, taps = s.KH * s.KW;
   const int64_t phase_taps = static_cast<int64_t>(rows.e.size() * cols.e.size());
-  parallel_for(s.params.groups * C, [&](int64_t task) {
-    const int64_t group = task / C, c = task % C;
-    float* out = packed + task * K * phase_taps;
-    for (int64_t k = 0; k < K; ++k) {
-      const float* in = w + ((group * K + k) * C + c) * taps;
-      for (const int64_t r : rows.index)
-        for (const int64_t t : cols.index) *out++ = in[r * s.KW + t];
+  const int64_t channels_at_once = ceil_div(1 << 14, K * phase_taps);
+  parallel_ranges(s.params.groups * C, channels_at_once, [&](int64_t begin, int64_t end) {
+    float* out = packed + begin * K * phase_taps;
+    for (int64_t channel = begin; channel < end; ++channel) {
+      const int64_t group = channel / C, c = channel % C;
+      for (int64_t k = 0; k < K; ++k) {
+        const float* in = w + ((group * K + k) * C + c) * taps;
+        for (const int64_t r : rows.index)
+          for (const int64_t t : cols.index) *out++ = in[r * s.KW + t];
+      }
     }
   });
 }

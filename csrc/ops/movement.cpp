@@ -54,7 +54,7 @@ void check_scale(const char* op, std::array<int64_t, 2> scale) {
 }
 
 TapTable nearest_taps(int64_t input, int64_t scale) {
-  TapTable taps;
+  TapTable taps(input * scale);
   for (int64_t o = 0; o < input * scale; ++o) {
     taps.add_tap(o / scale, 1.0f);
     taps.end_output();
@@ -67,7 +67,7 @@ TapTable linear_taps(int64_t input, int64_t output, bool align_corners) {
   float step = static_cast<float>(input) / static_cast<float>(output);
   if (align_corners)
     step = output > 1 ? static_cast<float>(input - 1) / static_cast<float>(output - 1) : 0.0f;
-  TapTable taps;
+  TapTable taps(output);
   for (int64_t o = 0; o < output; ++o) {
     const auto i = static_cast<float>(o);
     const float at = align_corners ? step * i : std::max(step * (i + 0.5f) - 0.5f, 0.0f);

@@ -184,10 +184,13 @@ BatchNorm batch_norm_train(const Array& x_any, const Array& weight_any, const Ar
   const PerChannel weight(op, "weight", weight_any, C, 1.0f), bias(op, "bias", bias_any, C, 0.0f);
   const PerChannel checked_mean(op, "running_mean", running_mean, C, 0.0f);
   const PerChannel checked_var(op, "running_var", running_var, C, 0.0f);
-  if (count < 2)
+  if (count == 1)
     throw std::invalid_argument(message("[batch_norm] training needs more than one value a channel, the "
-                                        "input ", x_any.shape(), " has ", count,
+                                        "input is ", x_any.shape(),
                                         "; use a larger batch, or model.eval()"));
+  if (count == 0)  // nothing to normalise or to learn from
+    return {Array::empty(x_any.shape(), DType::float32, x_any.layout()), Array::zeros({C}),
+            Array::zeros({C})};
   const Array x = as_layout(x_any, layout_for(x_any));
 
   Scratch<cpu::Moments> moments(C);

@@ -78,7 +78,7 @@ const float* at(const Arrays& list, const Range& r) { return list[r.array].data(
 
 void sgd_step(Arrays params, const Arrays& grads, Arrays momenta, const cpu::SgdRule& rule) {
   check_lists("sgd_step", params, grads);
-  check_list("sgd_step", "momenta", momenta, params, true);
+  check_list("sgd_step", "momenta", momenta, params, rule.momentum == 0.0f);
   const cpu::Kernels& kernels = cpu::kernels();
   for_all(ranges_of(params), [&](const Range& r, size_t) {
     kernels.sgd(at(params, r), at(grads, r), at(momenta, r), r.end - r.begin, rule);
@@ -89,7 +89,7 @@ void rmsprop_step(Arrays params, const Arrays& grads, Arrays square_avg, Arrays 
                   const cpu::RmspropRule& rule) {
   check_lists("rmsprop_step", params, grads);
   check_list("rmsprop_step", "square_avg", square_avg, params, false);
-  check_list("rmsprop_step", "momenta", momenta, params, true);
+  check_list("rmsprop_step", "momenta", momenta, params, rule.momentum == 0.0f);
   check_list("rmsprop_step", "grad_avg", grad_avg, params, true);
   const cpu::Kernels& kernels = cpu::kernels();
   for_all(ranges_of(params), [&](const Range& r, size_t) {

@@ -31,8 +31,9 @@ Axis pool_axis(const char* op, int i, const Shape& x, const PoolParams& p) {
   if (a.kernel < 1) refuse("kernel_size", a.kernel, "1");
   if (a.stride < 1) refuse("stride", a.stride, "1");
   if (a.dilation < 1) refuse("dilation", a.dilation, "1");
+  const std::string sizes = message("[", op, "] sizes");
   const int64_t reach =
-      checked_add(checked_mul(a.kernel - 1, a.dilation, "[pool] window"), 1, "[pool] window");
+      checked_add(checked_mul(a.kernel - 1, a.dilation, sizes.c_str()), 1, sizes.c_str());
   for (const int64_t pad : {a.before, a.after}) {
     if (pad < 0) refuse("padding", pad, "0");
     // More, and a window could lie in the padding altogether.
@@ -41,10 +42,9 @@ Axis pool_axis(const char* op, int i, const Shape& x, const PoolParams& p) {
                                           pad, ", window ", reach, " ", kAxis[i], " (kernel_size ",
                                           a.kernel, ", dilation ", a.dilation, ")"));
   }
-  const int64_t padded =
-      checked_add(a.input, checked_add(a.before, a.after, "[pool] padding"), "[pool] padded image");
+  const int64_t padded = checked_add(a.input, checked_add(a.before, a.after, sizes.c_str()), sizes.c_str());
   const int64_t room =
-      p.ceil_mode ? checked_add(padded - reach, a.stride - 1, "[pool] stride") : padded - reach;
+      p.ceil_mode ? checked_add(padded - reach, a.stride - 1, sizes.c_str()) : padded - reach;
   a.output = room < 0 ? 0 : room / a.stride + 1;
   if (p.ceil_mode && a.output > 0 && a.first(a.output - 1) >= a.input) --a.output;
   if (a.output < 1)
@@ -70,6 +70,12 @@ void check_image_shape(const char* op, const Shape& x) {
 Axes pool_axes(const char* op, const Shape& x, const PoolParams& params) {
   check_image_shape(op, x);
   return {pool_axis(op, 0, x, params), pool_axis(op, 1, x, params)};
+}
+
+cpu::PoolShape kernel_shape(const Axes& axes, const Array& x) {
+  const auto& [h, w] = axes;
+  return {h.input,  w.input,  h.output, w.output, h.kernel,   w.kernel,   h.stride,
+          w.stride, h.before, w.before, h.dilation, w.dilation, x.in_lanes() ? kLanes : 1};
 }
 
 // The windows of max pooling; a position must fit 16 bits.
@@ -102,7 +108,7 @@ Axes axes_of_gradient(const char* op, const Array& dy, const Shape& x, PoolParam
 
 // The windows that each input is in, with weight k * step: what a position in the window is made of.
 TapTable windows_of_inputs(const Axis& a, int64_t step) {
-  TapTable windows;
+  TapTable windows(a.output);
   for (int64_t o = 0; o < a.output; ++o) {
     for (int64_t k = 0; k < a.kernel; ++k) {
       const int64_t i = a.first(o) + k * a.dilation;
@@ -115,6 +121,8 @@ TapTable windows_of_inputs(const Axis& a, int64_t step) {
 
 // Average windows: inputs begin .. end - 1 with weight 1, and what their sum is divided by.
 struct Windows {
+  explicit Windows(int64_t outputs) : taps(outputs) {}
+
   TapTable taps;
   std::vector<float> divisor;
 
@@ -126,7 +134,7 @@ struct Windows {
 };
 
 Windows avg_windows(const Axis& a, bool count_include_pad) {
-  Windows w;
+  Windows w(a.output);
   for (int64_t o = 0; o < a.output; ++o) {
     // In ceil mode a window may hang over the padding; what hangs over counts nowhere.
     const int64_t begin = a.first(o), end = std::min(begin + a.kernel, a.input + a.after);
@@ -138,7 +146,7 @@ Windows avg_windows(const Axis& a, bool count_include_pad) {
 }
 
 Windows adaptive_windows(int64_t input, int64_t output) {
-  Windows w;
+  Windows w(output);
   for (int64_t o = 0; o < output; ++o) {
     // floor(o * input / output) and ceil((o + 1) * input / output), without the large product
     const int64_t whole = input / output, part = input % output;
@@ -182,9 +190,7 @@ std::pair<Array, Array> max_pool2d_forward(const Array& x, const PoolParams& par
   const Shape out{x.dim(0), x.dim(1), rows.output, cols.output};
   Array y = Array::empty(out, DType::float32, x.layout());
   Array argmax = Array::empty(out, DType::uint16, x.layout());
-  const cpu::PoolShape shape{rows.input,  cols.input,  rows.output, cols.output,   rows.kernel,
-                             cols.kernel, rows.stride, cols.stride, rows.before,   cols.before,
-                             rows.dilation, cols.dilation, x.in_lanes() ? kLanes : 1};
+  const cpu::PoolShape shape = kernel_shape({rows, cols}, x);
   const int64_t in_plane = shape.IH * shape.IW * shape.unit;
   const int64_t out_plane = shape.OH * shape.OW * shape.unit;
   const cpu::Kernels& kernels = cpu::kernels();
@@ -208,30 +214,37 @@ Array max_pool2d_backward(const Array& dy, const Array& argmax_any, const Array&
   const Array y = y_any.defined() ? as_layout(y_any, dy.layout()) : Array();
 
   Array dx = Array::empty(x_shape, DType::float32, dy.layout());
+  const cpu::PoolShape shape = kernel_shape({rows, cols}, dy);
+  const int64_t in_plane = shape.IH * shape.IW * shape.unit;
+  const int64_t out_plane = shape.OH * shape.OW * shape.unit;
+  const auto run = [&](auto kernel, const auto& windows) {
+    for_shares(dy.blocks() * dy.dim(1), std::max(in_plane, out_plane), [&](int64_t begin, int64_t end) {
+      kernel(dx.data() + begin * in_plane, dy.data() + begin * out_plane,
+             argmax.data<uint16_t>() + begin * out_plane,
+             y.defined() ? y.data() + begin * out_plane : nullptr, end - begin, windows);
+    });
+  };
+  const cpu::Kernels& kernels = cpu::kernels();
+  if (!dy.in_lanes()) {
+    run(kernels.max_pool_backward_plain, shape);
+    return dx;
+  }
   cpu::Resample map{};
   map.in_rows = rows.output, map.in_cols = cols.output;
   map.out_rows = rows.input, map.out_cols = cols.input;
-  map.unit = dy.in_lanes() ? kLanes : 1;
-  const cpu::Kernels& kernels = cpu::kernels();
-  auto kernel = kernels.max_pool_backward_2x2;
-  TapTable row_windows, col_windows;
+  map.unit = kLanes;
   const auto simple = [](const Axis& a) {
     return a.kernel == 2 && a.stride == 2 && a.before == 0 && a.dilation == 1 && 2 * a.output <= a.input;
   };
-  if (!(dy.in_lanes() && simple(rows) && simple(cols))) {
-    kernel = kernels.max_pool_backward;
-    row_windows = windows_of_inputs(rows, cols.kernel);
-    col_windows = windows_of_inputs(cols, 1);
-    map.rows = row_windows.taps();
-    map.cols = col_windows.taps();
+  if (simple(rows) && simple(cols)) {
+    run(kernels.max_pool_backward_2x2, map);
+    return dx;
   }
-  const int64_t in_plane = map.out_rows * map.out_cols * map.unit;
-  const int64_t out_plane = map.in_rows * map.in_cols * map.unit;
-  for_shares(dy.blocks() * dy.dim(1), std::max(in_plane, out_plane), [&](int64_t begin, int64_t end) {
-    kernel(dx.data() + begin * in_plane, dy.data() + begin * out_plane,
-           argmax.data<uint16_t>() + begin * out_plane,
-           y.defined() ? y.data() + begin * out_plane : nullptr, end - begin, map);
-  });
+  const TapTable row_windows = windows_of_inputs(rows, cols.kernel);
+  const TapTable col_windows = windows_of_inputs(cols, 1);
+  map.rows = row_windows.taps();
+  map.cols = col_windows.taps();
+  run(kernels.max_pool_backward, map);
   return dx;
 }
 

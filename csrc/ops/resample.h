@@ -13,7 +13,11 @@ namespace fastconv {
 // Along one axis: the inputs of each output, with weights.
 class TapTable {
  public:
-  TapTable() : begin_{0} {}
+  // Room for that many outputs is made at once: std::bad_alloc here, not after minutes of filling it.
+  explicit TapTable(int64_t outputs = 0) {
+    begin_.reserve(static_cast<size_t>(outputs) + 1);
+    begin_.push_back(0);
+  }
   void add_tap(int64_t index, float weight) {
     index_.push_back(index);
     weight_.push_back(weight);

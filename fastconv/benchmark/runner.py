@@ -62,6 +62,8 @@ def _tasks(args: argparse.Namespace) -> list[Task]:
         value = getattr(args, name)
         if value is not None and not value > 0:
             raise UsageError(f"--{name} must be above 0, got {value}")
+    if args.json and not Path(args.json).absolute().parent.is_dir():
+        raise UsageError(f"--json {args.json}: there is no such folder")
     try:
         tasks = choose(SUITES if args.suite == "all" else (args.suite,), args.filter)
     except re.error as error:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["read_digit", "to_mnist"]
 
 _SIDE, _INK_SIDE = 28, 20  # MNIST: ink scaled into 20x20, then centred by its mass in 28x28
-_INK = 0.15  # of the full range: what counts as ink when looking for its box
+_INK = 0.2  # of the way from the ground to the brightest: ink, when looking for its box
 _MAX_PIXELS = 50_000_000
 
 
@@ -54,17 +54,17 @@ def to_mnist(grey: NDArray[np.float32], name: str = "image") -> tuple[NDArray[np
     is; of any other, the ink is cut out, scaled to fit 20x20, and centred by its mass.
     """
     done = []
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    if np.median(border) > (grey.min() + grey.max()) / 2:
-        grey = 1 - grey
+    ground = float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
+    if ground > (grey.min() + grey.max()) / 2:
+        grey, ground = 1 - grey, 1 - ground
         done.append("inverted: dark on light")
-    low, high = float(grey.min()), float(grey.max())
-    if high - low < 0.05:
+    high = float(grey.max())
+    if high - ground < 0.05:
         raise ValueError(f"{name}: blank, there is no digit to read")
     if grey.shape == (_SIDE, _SIDE):
         return np.rint(grey * 255).astype(np.uint8), ", ".join(done)
 
-    ink = (grey - low) / (high - low)
+    ink = ((grey - ground) / (high - ground)).clip(0, 1)
     rows, columns = (
         np.flatnonzero((ink > _INK).any(axis=1)),
         np.flatnonzero((ink > _INK).any(axis=0)),
@@ -82,7 +82,7 @@ def to_mnist(grey: NDArray[np.float32], name: str = "image") -> tuple[NDArray[np
     left = min(max(round((_SIDE - 1) / 2 - centre_w), 0), _SIDE - w)
     digit = np.zeros((_SIDE, _SIDE), np.float32)
     digit[top : top + h, left : left + w] = small
-    return np.rint(digit.clip(0, 1) * 255).astype(np.uint8), ", ".join(done)
+    return np.rint(digit * 255).astype(np.uint8), ", ".join(done)
 
 
 def _grey(image: Image.Image) -> NDArray[np.float32]:

@@ -120,7 +120,10 @@ class _Session:
     def save(self, path: Path) -> None:
         from ..io import save
 
-        save(self.model.state_dict(), path)
+        try:
+            save(self.model.state_dict(), path)
+        except OSError as error:
+            raise OSError(f"{path} could not be written: {error.strerror or error}") from None
 
 
 class _Keeper:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import numpy as np
 from numpy.typing import NDArray
@@ -215,6 +212,10 @@ def _reachable(mirrors: tuple[str, ...], failures: list[str]) -> list[str]:
     the connection, so each mirror is tried in a thread of its own that is not waited for. Behind a
     proxy nothing can be said from here.
     """
+    import socket
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies
+
     if getproxies().get("https"):
         return list(mirrors)
     outcome: dict[str, str] = {}

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-POINTS = 72  # pen positions along a path: about one a pixel on the longest, the 8
+POINTS = 72  # pen positions along a path: less than a pixel apart on the longest, the 8
 
 # digit: (how often it is written this way, path). The shares of a digit need not add up to 1.
 SKELETONS: dict[int, list[tuple[float, str]]] = {
@@ -269,6 +269,7 @@ def _draw(path: str) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[
     basis = np.zeros((POINTS, len(marks)))
     pen_down = np.ones(POINTS - 1, bool)
     for number, (piece, low, high) in enumerate(zip(pieces, cuts[:-1], cuts[1:], strict=True)):
+        # After a corner the first position is the corner itself, which the last piece has drawn.
         along = np.linspace(0, 1, high - low + (number not in starts))
         basis[low:high, piece] = _curve(control[piece], along)[-(high - low) :]
         if number in starts and low:
@@ -297,9 +298,10 @@ def _curve(control: NDArray[np.float64], along: NDArray[np.float64]) -> NDArray[
     h = chords[span][:, None]
     t = (at - knots[span])[:, None] / h
     value = np.eye(count)
-    return (  # cubic Hermite between the two ends of the span
+    weights: NDArray[np.float64] = (  # cubic Hermite between the two ends of the span
         (1 + 2 * t) * (1 - t) ** 2 * value[span]
         + t * (1 - t) ** 2 * h * tangent[span]
         + t**2 * (3 - 2 * t) * value[span + 1]
         - t**2 * (1 - t) * h * tangent[span + 1]
     )
+    return weights

@@ -4,7 +4,8 @@ Given Tensors they return Tensors, and record themselves for differentiation whe
 required. Given NumPy arrays they return NumPy arrays; the explicit `*_backward` functions are for
 networks written that way.
 
-* conv.py           conv1d, conv2d, conv_transpose2d; conv2d_backward
+* conv.py           conv1d, conv2d; conv2d_backward
+* conv_transpose.py conv_transpose2d
 * linear.py         linear; linear_backward
 * pooling.py        max_pool2d, avg_pool2d, adaptive_avg_pool2d; max_pool2d_backward, ...
 * activation.py     relu, relu6, leaky_relu, sigmoid, tanh, softmax, log_softmax
@@ -14,7 +15,8 @@ networks written that way.
 """
 
 from .activation import leaky_relu, log_softmax, relu, relu6, sigmoid, softmax, tanh
-from .conv import conv1d, conv2d, conv2d_backward, conv_transpose2d
+from .conv import conv1d, conv2d, conv2d_backward
+from .conv_transpose import conv_transpose2d
 from .linear import linear, linear_backward
 from .loss import (
     binary_cross_entropy,

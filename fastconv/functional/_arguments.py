@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LANES",
     "empty_batch",
+    "group_count",
     "numpy_too",
     "operand",
     "pad_pair",
@@ -109,6 +110,11 @@ def pair(value: Sizes, what: str, least: int = 1) -> Pair:
     if max(first, second) >= 1 << 63:
         raise OverflowError(f"{what} does not fit 63 bits: {value!r}")
     return first, second
+
+
+def group_count(groups: int, op: str) -> int:
+    """How many groups, checked."""
+    return pair(groups, f"[{op}] groups")[0]
 
 
 def pad_pair(padding: str | Sizes, what: str) -> str | Pair:

@@ -1,4 +1,4 @@
-"""Convolution: conv1d, conv2d, conv_transpose2d, and the explicit gradients of conv2d.
+"""Convolution: conv2d, conv1d, and the explicit gradients of conv2d.
 
 As everywhere in the field, "convolution" is cross-correlation: the kernel is not flipped.
 """
@@ -11,10 +11,11 @@ import numpy as np
 
 from .. import _core
 from ..grad_mode import grad_mode
-from ..tensor import Tensor, needs_grad, record, wrap
+from ..tensor import Tensor, record, wrap
 from ._arguments import (
     LANES,
     empty_batch,
+    group_count,
     numpy_too,
     operand,
     pad_pair,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from .._core import Array, Pads, Pair
     from ._arguments import Operand, Sizes
 
-__all__ = ["conv1d", "conv2d", "conv2d_backward", "conv_transpose2d"]
+__all__ = ["conv1d", "conv2d", "conv2d_backward"]
 
 
 def _conv2d(
@@ -147,7 +148,7 @@ def conv2d(
     if input.ndim not in (3, 4):
         raise shape_error("conv2d", "(N, C, H, W) or (C, H, W)", input.shape)
     pads = pads_of(pad_pair(padding, "[conv2d] padding"), input.shape, w.shape, step, spread)
-    return _conv2d(input, w, b, step, pads, spread, _groups(groups, "conv2d"), False)
+    return _conv2d(input, w, b, step, pads, spread, group_count(groups, "conv2d"), False)
 
 
 @numpy_too
@@ -190,135 +191,8 @@ def conv1d(
     # A line is an image one pixel high.
     x, w = input.unsqueeze(-2), w.unsqueeze(-2)
     pads = pads_of(pad_pair(width, "[conv1d] padding"), x.shape, w.shape, step, spread)
-    y = _conv2d(x, w, b, step, pads, spread, _groups(groups, "conv1d"), False)
+    y = _conv2d(x, w, b, step, pads, spread, group_count(groups, "conv1d"), False)
     return y.squeeze(-2)
-
-
-@numpy_too
-def conv_transpose2d(
-    input: Tensor,
-    weight: Operand,
-    bias: Operand | None = None,
-    stride: Sizes = 1,
-    padding: Sizes = 0,
-    output_padding: Sizes = 0,
-    groups: int = 1,
-    dilation: Sizes = 1,
-) -> Tensor:
-    """The transpose of `conv2d`, which maps its output sizes back to its input sizes.
-
-    `torch.nn.functional.conv_transpose2d`; Zeiler et al., "Deconvolutional networks", 2010.
-
-    Args:
-        input: (N, IC, IH, IW) float32, or (IC, IH, IW).
-        weight: (IC, OC / groups, KH, KW).
-        bias: (OC,), or None.
-        stride, padding, dilation, groups: those of the convolution that it transposes.
-        output_padding: rows and columns added at the bottom and right, less than stride.
-
-    Returns:
-        (N, OC, OH, OW) with
-        OH = (IH - 1) stride - 2 padding + dilation (KH - 1) + output_padding + 1.
-
-    Example:
-        >>> import numpy as np
-        >>> from fastconv import functional as F
-        >>> x = np.array([[[[1, 2]]]], np.float32)
-        >>> F.conv_transpose2d(x, np.ones((1, 1, 1, 2), np.float32), stride=2)
-        array([[[[1., 1., 2., 2.],
-                 [0., 0., 0., 0.]]]], dtype=float32)
-    """
-    op = "conv_transpose2d"
-    w = operand(weight, op, "weight")
-    b = None if bias is None else operand(bias, op, "bias")
-    step, spread = pair(stride, f"[{op}] stride"), pair(dilation, f"[{op}] dilation")
-    margin = pair(padding, f"[{op}] padding", 0)
-    extra = pair(output_padding, f"[{op}] output_padding", 0)
-    if extra[0] >= step[0] or extra[1] >= step[1]:
-        raise ValueError(f"[{op}] output_padding {extra} must be smaller than stride {step}")
-    if w.ndim != 4:
-        raise shape_error(op, "a weight (IC, OC / groups, KH, KW)", w.shape)
-    return _conv_transpose2d(input, w, b, step, margin, extra, _groups(groups, op), spread)
-
-
-def _conv_transpose2d(
-    x: Tensor,
-    w: Tensor,
-    b: Tensor | None,
-    stride: Pair,
-    padding: Pair,
-    output_padding: Pair,
-    groups: int,
-    dilation: Pair,
-) -> Tensor:
-    """conv_transpose2d of checked arguments: conv2d's gradient by its input, run forward."""
-
-    def again(x: Tensor) -> Tensor:
-        return _conv_transpose2d(x, w, b, stride, padding, output_padding, groups, dilation)
-
-    x_array, w_array = x._array, w._array
-    shape, w_shape = x_array.shape, w_array.shape
-    if len(shape) == 3:
-        batch = again(x.unsqueeze(0))
-        return batch.reshape(batch.shape[1:])
-    if len(shape) != 4:
-        raise shape_error("conv_transpose2d", "(N, C, H, W) or (C, H, W)", shape)
-    if shape[1] != w_shape[0]:
-        raise _core.ShapeError(
-            f"[conv_transpose2d] input has {shape[1]} channels, weight expects {w_shape[0]}: "
-            f"input {shape}, weight {w_shape}"
-        )
-    if shape[0] == 0:
-        return empty_batch(again, x, w, b)
-    height, width = (
-        (shape[2 + i] - 1) * stride[i]
-        - 2 * padding[i]
-        + dilation[i] * (w_shape[2 + i] - 1)
-        + output_padding[i]
-        + 1
-        for i in (0, 1)
-    )
-    channels = w_shape[1] * groups
-    if height < 1 or width < 1:
-        raise _core.ShapeError(
-            f"[conv_transpose2d] the output would be {height} x {width}: input {shape}, weight "
-            f"{w_shape}, stride {stride}, padding {padding}, dilation {dilation}"
-        )
-    y_shape = (shape[0], channels, height, width)
-    pads = (padding[0], padding[0], padding[1], padding[1])
-    need_x, need_w, need_b = x.requires_grad, w.requires_grad, b is not None and b.requires_grad
-    recorded = needs_grad(x, w, b)
-    if recorded or shape[0] >= LANES:
-        x_array = x_array.to_lanes()
-    y = _core.conv2d_backward_input(x_array, w_array, y_shape, stride, pads, dilation, groups)
-    if b is not None:
-        y = _add_bias(y, b)
-    if not recorded:
-        return wrap(y)
-
-    def backward(dy: Array) -> tuple[Array | None, Array | None, Array | None]:
-        dx = dw = db = None
-        dy = dy.to_lanes()
-        if need_x:
-            dx = _core.conv2d_forward(dy, w_array, None, stride, pads, dilation, groups, False)
-        if need_w:
-            dw = _core.conv2d_backward_weight(x_array, dy, w_shape, stride, pads, dilation, groups)
-        if need_b:
-            db = _core.channel_sum(dy)
-        return dx, dw, db
-
-    return record(y, (x, w, b), backward)
-
-
-def _add_bias(y: Array, b: Tensor) -> Array:
-    """y + b along the channels: batch normalisation that has nothing to normalise."""
-    channels = y.shape[1]
-    if b.shape != (channels,):
-        raise _core.ShapeError(
-            f"[conv_transpose2d] bias must have shape ({channels},), got {b.shape}"
-        )
-    mean, var = _core.zeros((channels,)), _core.full((channels,), 1.0)
-    return _core.batch_norm_eval(y, None, b._array, mean, var, 0.0)
 
 
 @overload
@@ -382,7 +256,9 @@ def conv2d_backward(
         )
     step, spread = pair(stride, f"[{op}] stride"), pair(dilation, f"[{op}] dilation")
     pads = pads_of(pad_pair(padding, f"[{op}] padding"), gx.shape, gw.shape, step, spread)
-    y_shape = _core.conv2d_output_shape(gx.shape, gw.shape, step, pads, spread, _groups(groups, op))
+    y_shape = _core.conv2d_output_shape(
+        gx.shape, gw.shape, step, pads, spread, group_count(groups, op)
+    )
     if gy.shape != y_shape:
         raise _core.ShapeError(f"[{op}] dy must have the output's shape {y_shape}, got {gy.shape}")
     if gy.shape[0] == 0:
@@ -397,10 +273,6 @@ def conv2d_backward(
             _core.channel_sum(dy_array),
         ]
     return tuple(wrap(a) if tensors else a.numpy() for a in arrays)
-
-
-def _groups(groups: int, op: str) -> int:
-    return pair(groups, f"[{op}] groups")[0]
 
 
 def _single(value: int | tuple[int], name: str, least: int = 1) -> int:

@@ -64,7 +64,9 @@ def _reduce(losses: Tensor, reduction: str) -> Tensor:
     return losses.mean() if reduction == "mean" else losses.sum()
 
 
-def _empty(x: Tensor, shape: tuple[int, ...], reduction: str, target: Tensor | None = None) -> Tensor:
+def _empty(
+    x: Tensor, shape: tuple[int, ...], reduction: str, target: Tensor | None = None
+) -> Tensor:
     """The loss of a batch of none: nothing, a sum of 0, or a mean that is not a number."""
     none, value = reduction == "none", math.nan if reduction == "mean" else 0.0
     y = _core.zeros(shape) if none else _core.full((), value)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from .. import _core
-from ..arithmetic import reshaped
+from ..shaping import reshaped
 from ..tensor import Tensor, needs_grad, record, unary, wrap
 from ._arguments import numpy_too, operand, pair, shape_error
 
@@ -79,6 +79,8 @@ def pad(
     y = _pad_channels(x, front, back, fill)
     if top or bottom or left or right:
         y = _core.pad2d(y, (top, bottom, left, right), fill)
+    elif y.address == input._array.address:
+        y = y.copy()  # nothing to pad, but a result of its own all the same
     joined = _padded_shape(input.shape, widths)
     input_shape, pads_back = input.shape, (-top, -bottom, -left, -right)
 

@@ -144,7 +144,8 @@ def local_response_norm(
     Example:
         >>> import numpy as np
         >>> from fastconv import functional as F
-        >>> F.local_response_norm(np.full((1, 1, 1, 1), 3, np.float32), 1, alpha=1, beta=0.5, k=16)
+        >>> x = np.full((1, 1, 1, 1), 3, np.float32)
+        >>> F.local_response_norm(x, 1, alpha=1, beta=0.5, k=16).round(3)
         array([[[[0.6]]]], dtype=float32)
     """
     if input.ndim < 2:

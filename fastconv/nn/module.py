@@ -9,18 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from ..convert import check_device
 from ..errors import ShapeError
 from ..tensor import Tensor
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ..train import History
+from .keras import KerasMethods
 
 __all__ = ["LoadResult", "Module", "Parameter", "structure"]
 
@@ -70,7 +66,7 @@ class RemovableHook:
         structure.version += 1
 
 
-class Module:
+class Module(KerasMethods):
     """The base of layers and networks; `torch.nn.Module`.
 
     Subclasses call `super().__init__()`, set Parameters and Modules as attributes and define
@@ -355,64 +351,3 @@ class Module:
         if not lines:
             return f"{type(self).__name__}({extra})"
         return f"{type(self).__name__}({extra}\n  " + "\n  ".join(lines) + "\n)"
-
-    # ---- the Keras way; fastconv.train does the work
-    def compile(
-        self,
-        optimizer: Any = "rmsprop",
-        loss: Any = "sparse_categorical_crossentropy",
-        metrics: Sequence[Any] | None = None,
-    ) -> None:
-        """Chooses what `fit` optimises, with what, and what it reports.
-
-        Args:
-            optimizer: a name ("sgd", "rmsprop", "adam", "adamw", "adagrad", with Keras's
-                defaults), a class of `optim`, or an optimiser.
-            loss: a name ("sparse_categorical_crossentropy", "categorical_crossentropy",
-                "binary_crossentropy", "mse"), a loss module, or a function (outputs, targets).
-            metrics: names ("accuracy", "mae", "mse") or functions of NumPy arrays.
-        """
-        from .. import train
-
-        train.compile(self, optimizer, loss, metrics)
-
-    def fit(self, x: Any, y: Any = None, **options: Any) -> History:
-        """Trains on x and y; the result's `history` maps each metric to its values, one an epoch.
-
-        Args:
-            x: samples (N, ...), float32 or uint8, or a `data.Loader`.
-            y: labels or targets (N, ...).
-            options: epochs=1, batch_size=32, validation_data, validation_split=0.0, shuffle=True,
-                verbose=1, callbacks, initial_epoch=0, transform; see `fastconv.train.fit`.
-
-        Raises:
-            TrainingDiverged: the loss became NaN or infinite.
-        """
-        from .. import train
-
-        return train.fit(self, x, y, **options)
-
-    def evaluate(
-        self, x: Any, y: Any = None, batch_size: int = 256, verbose: int = 0
-    ) -> Any:
-        """The loss on x and y, followed by the metrics if there are any."""
-        from .. import train
-
-        return train.evaluate(self, x, y, batch_size=batch_size, verbose=verbose)
-
-    def predict(self, x: Any, batch_size: int = 256, verbose: int = 0) -> NDArray[np.float32]:
-        """The outputs for x, as NumPy; probabilities when the compiled loss is a cross-entropy."""
-        from .. import train
-
-        return train.predict(self, x, batch_size=batch_size, verbose=verbose)
-
-    def summary(self, input_shape: Sequence[int] | None = None, **options: Any) -> Any:
-        """Prints each layer with its output shape and parameters, for one sample of `input_shape`.
-
-        Args:
-            input_shape: without the batch, as (1, 28, 28).
-            options: see `fastconv.train.summary`.
-        """
-        from .. import train
-
-        return train.summary(self, input_shape, **options)

@@ -185,13 +185,13 @@ def make_metrics(metrics: Sequence[Any], objective: Objective) -> dict[str, Metr
             named: dict[str, tuple[str, Metric]] = {
                 "accuracy": ("accuracy", objective.correct),
                 "acc": ("accuracy", objective.correct),
-                "mae": ("mae", _absolute_error),
-                "mse": ("mse", _squared_error),
+                "mae": ("mae", _of_arrays(objective, _absolute_error)),
+                "mse": ("mse", _of_arrays(objective, _squared_error)),
             }
             name, function = _by_name("metric", metric, named)
             made[name] = function
         elif callable(metric):
-            made[getattr(metric, "__name__", type(metric).__name__)] = _of_arrays(metric)
+            made[getattr(metric, "__name__", type(metric).__name__)] = _of_arrays(objective, metric)
         else:
             raise TypeError(
                 f"[compile] a metric must be a name or a callable, got {type(metric).__name__}"
@@ -237,15 +237,21 @@ def _share_equal(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     return float(np.count_nonzero(a == b)) * len(a) / max(a.size, 1)
 
 
-def _absolute_error(outputs: Tensor, targets: NDArray[Any]) -> float:
-    got = outputs.numpy()
-    return float(np.abs(got - targets.reshape(got.shape)).mean(dtype=np.float64)) * len(got)
+def _absolute_error(predicted: NDArray[Any], targets: NDArray[Any]) -> float:
+    return float(np.abs(predicted - targets.reshape(predicted.shape)).mean(dtype=np.float64))
 
 
-def _squared_error(outputs: Tensor, targets: NDArray[Any]) -> float:
-    got = outputs.numpy()
-    return float(np.square(got - targets.reshape(got.shape)).mean(dtype=np.float64)) * len(got)
+def _squared_error(predicted: NDArray[Any], targets: NDArray[Any]) -> float:
+    return float(np.square(predicted - targets.reshape(predicted.shape)).mean(dtype=np.float64))
 
 
-def _of_arrays(metric: Callable[[NDArray[Any], NDArray[Any]], float]) -> Metric:
-    return lambda outputs, targets: float(metric(outputs.numpy(), targets)) * len(targets)
+def _of_arrays(
+    objective: Objective, metric: Callable[[NDArray[Any], NDArray[Any]], float]
+) -> Metric:
+    """A mean over what `predict` would return, as a sum over the samples."""
+
+    def total(outputs: Tensor, targets: NDArray[Any]) -> float:
+        predicted = objective.activate(outputs.detach()).numpy()
+        return float(metric(predicted, targets)) * len(targets)
+
+    return total

@@ -113,7 +113,7 @@ def compile(
             `loss(outputs, targets)`. The cross-entropies take logits; a final `nn.Softmax` (or
             `nn.Sigmoid`) is recognised and passed over, with the same result.
         metrics: Of "accuracy", "mae", "mse", and functions of NumPy arrays
-            `metric(outputs, targets)` that return the mean over a batch.
+            `metric(predictions, targets)` that return the mean over a batch.
 
     Raises:
         ValueError: An unknown name.
@@ -144,7 +144,41 @@ def fit(
     initial_epoch: int = 0,
     transform: Transform | Sequence[Transform] | None = None,
 ) -> History:
-    """See `nn.Module.fit`."""
+    """Trains a compiled model, and returns the `History`.
+
+    Args:
+        model: Any Module on which `compile` was called.
+        x: Images (N, H, W) or (N, C, H, W), or features (N, F): uint8 (scaled by 1/255), float32 or
+            float64. (N, H, W) gets a channel axis, unless the model begins with a Conv1d. Or a
+            `data.Loader`, which then decides about y, batch_size, shuffle and transform.
+        y: Labels (N,) of any integer type, or what else the loss takes.
+        epochs: Passes over the data; with initial_epoch, the number of the last one.
+        batch_size: Samples a step. The last batch may be smaller; means are over samples.
+        validation_data: (x, y) or a Loader: measured after every epoch as val_loss, val_accuracy.
+        validation_split: Instead: keep this share, the last of the samples, for validation.
+        shuffle: A new order in every epoch, from the generator of `fastconv.manual_seed`.
+        verbose: 0 says nothing, 1 shows a bar where there is a terminal, 2 a line an epoch.
+        callbacks: See `fastconv.train.Callback`; plain functions (epoch, logs) will do.
+        initial_epoch: Epochs done before, when a run is resumed.
+        transform: Random changes to each batch, such as `data.RandomShift(2)`.
+
+    Raises:
+        ValueError: Labels or targets do not fit; names the first offender.
+        ShapeError: x does not fit the model.
+        TrainingDiverged: The loss became NaN or infinite.
+        KeyboardInterrupt: Ctrl-C, raised between two steps; `model.history` holds what there is.
+
+    Example:
+        >>> import numpy as np, fastconv as fc
+        >>> fc.manual_seed(0)
+        >>> y = np.arange(200) % 2
+        >>> x = np.eye(2, dtype=np.float32)[y]
+        >>> model = fc.nn.Sequential(fc.nn.Linear(2, 2))
+        >>> model.compile(fc.optim.SGD(model.parameters(), lr=0.5), metrics=["accuracy"])
+        >>> history = model.fit(x, y, epochs=5, verbose=0)
+        >>> len(history.history["loss"]), history.history["accuracy"][-1]
+        (5, 1.0)
+    """
     compiled = _compiled(model, "fit")
     if epochs < 1 or not 0 <= initial_epoch <= epochs:
         raise ValueError(
@@ -234,7 +268,22 @@ def _train_epoch(
 def evaluate(
     model: Module, x: Any, y: Any = None, batch_size: int = EVALUATION_BATCH, verbose: int = 0
 ) -> Any:
-    """See `nn.Module.evaluate`."""
+    """Measures a compiled model; returns the loss, or (loss, metric, ...) when it has metrics.
+
+    Args:
+        model: Any Module on which `compile` was called.
+        x, y: As for `fit`.
+        batch_size: Samples at a time; no result depends on it but by rounding.
+        verbose: 1 prints the numbers too.
+
+    Example:
+        >>> import numpy as np, fastconv as fc
+        >>> model = fc.models.lenet5()
+        >>> model.compile(metrics=["accuracy"])
+        >>> loss, accuracy = model.evaluate(np.zeros((10, 28, 28), np.uint8), np.arange(10))
+        >>> accuracy
+        0.1
+    """
     compiled = _compiled(model, "evaluate")
     loader = _loader(model, "evaluate", x, y, batch_size)
     network = Network(model, compiled.objective.head, loader.sample())
@@ -250,7 +299,25 @@ def evaluate(
 def predict(
     model: Module, x: Any, batch_size: int = EVALUATION_BATCH, verbose: int = 0
 ) -> NDArray[np.float32]:
-    """See `nn.Module.predict`."""
+    """The outputs of a model as NumPy: probabilities when its loss is a cross-entropy.
+
+    Args:
+        model: Any Module; one that was not compiled gives its outputs as they are.
+        x: As for `fit`.
+        batch_size: Samples at a time.
+        verbose: Takes part for Keras's sake; nothing is shown.
+
+    Returns:
+        (N, ...) float32.
+
+    Example:
+        >>> import numpy as np, fastconv as fc
+        >>> model = fc.models.lenet5()
+        >>> model.compile()
+        >>> probabilities = model.predict(np.zeros((3, 28, 28), np.uint8))
+        >>> probabilities.shape, probabilities.sum(axis=1).round(4).tolist()
+        ((3, 10), [1.0, 1.0, 1.0])
+    """
     compiled: Compiled | None = getattr(model, "_compiled", None)
     objective = compiled.objective if compiled is not None else None
     loader = _loader(model, "predict", x, None, batch_size)

@@ -54,8 +54,21 @@ def summary(
         print_fn: Called with every line.
 
     Example:
-        >>> from fastconv import models
-        >>> models.keras_mlp().summary((1, 28, 28))
+        >>> from fastconv import nn
+        >>> network = nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2))
+        >>> network.summary((1, 28, 28), explain=True)
+        Layer           Output shape   Kernel / stride / pad   Parameters      MACs
+        ---------------------------------------------------------------------------
+        0 (Conv2d)      (6, 28, 28)    5x5 / 1 / 2                    156   117,600
+        1 (ReLU)        (6, 28, 28)
+        2 (MaxPool2d)   (6, 14, 14)    2x2 / 2 / 0
+        ---------------------------------------------------------------------------
+        Total parameters: 156 (0.6 kB)
+        Multiply-adds for one sample: 117,600
+        <BLANKLINE>
+        0 (Conv2d): (28 + 2*2 - 5)/1 + 1 = 28
+        0 (Conv2d): 6*1*5*5 + 6 = 156 parameters
+        2 (MaxPool2d): (28 + 2*0 - 2)/2 + 1 = 14
     """
     if input_shape is None or not all(_is_size(size) for size in input_shape):
         raise ValueError(

@@ -34,6 +34,8 @@ void max_pool(float* y, uint16_t* argmax, const float* x, int64_t planes, const 
               bool relu);
 void max_pool_backward(float* dx, const float* dy, const uint16_t* argmax, const float* y,
                        int64_t planes, const Resample& windows);
+void max_pool_backward_plain(float* dx, const float* dy, const uint16_t* argmax, const float* y,
+                             int64_t planes, const PoolShape& shape);
 void max_pool_backward_2x2(float* dx, const float* dy, const uint16_t* argmax, const float* y,
                            int64_t planes, const Resample& windows);
 

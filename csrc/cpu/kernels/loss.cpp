@@ -68,8 +68,9 @@ void softmax(float* y, const float* x, int64_t n, int64_t C, int64_t stride) {
       sum = sum + e;
       store_first(y + at, e, valid);
     }
+    const V share = set1(1.0f) / sum;
     for (int64_t at = i; at < i + C * stride; at += stride)
-      store_first(y + at, load_first(y + at, valid) / sum, valid);
+      store_first(y + at, load_first(y + at, valid) * share, valid);
   });
 }
 

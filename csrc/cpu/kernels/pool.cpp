@@ -32,90 +32,117 @@ FASTCONV_INLINE Range taps_inside(int64_t at, int64_t taps, int64_t dilation, in
   return r;
 }
 
-// Floats p[0], p[stride], p[2 * stride], ...: `valid` of them.
-FASTCONV_INLINE V load_strided(const float* p, int64_t stride, int valid) {
-  if (stride == 1) return load_first(p, valid);
-  if (stride == 2 && valid == kWidth) return load_even(p);
+// Floats p[0], p[stride], p[2 * stride], ...: n of them, then zeros.
+FASTCONV_INLINE V load_strided(const float* p, int64_t stride, int n) {
+  if (stride == 1) return load_first(p, n);
+  if (stride == 2) return load_even(p, n);
   float lanes[kWidth] = {};
-  for (int i = 0; i < valid; ++i) lanes[i] = p[i * stride];
+  for (int i = 0; i < n; ++i) lanes[i] = p[i * stride];
   return load(lanes);
 }
 
-FASTCONV_INLINE void store_position(uint16_t* p, V position, int valid) {
-  if (valid == kWidth) return store_u16(p, position);
+FASTCONV_INLINE void store_position(uint16_t* p, V position, int n) {
+  if (n == kWidth) return store_u16(p, position);
   uint16_t lanes[kWidth];
   store_u16(lanes, position);
-  memcpy(p, lanes, static_cast<size_t>(valid) * sizeof(uint16_t));
+  memcpy(p, lanes, static_cast<size_t>(n) * sizeof(uint16_t));
 }
 
-// The maximum over one window, for `valid` vectors' lanes. x: the pixel of tap (0, 0), which may lie
-// outside the image. K: KH = KW = K and all taps inside, known to the compiler; or 0.
-template <int K>
-FASTCONV_INLINE Maximum window(const float* x, const PoolShape& s, Range kh, Range kw, int64_t stride,
-                               int valid) {
-  const int64_t row = s.DH * s.IW * s.unit, col = s.DW * s.unit;
+// The maximum over the taps kh x kw of a window; tap(k, kh, kw) loads one. K: the window is K x K and
+// all of it inside the image, known to the compiler; or 0.
+template <int K, class Tap>
+FASTCONV_INLINE Maximum window(const PoolShape& s, Range kh, Range kw, const Tap& tap) {
   if constexpr (K > 0) {
-    Maximum best = start(load_strided(x, stride, valid), 0.0f);
+    Maximum best = start(tap(0, 0), 0.0f);
 #pragma GCC unroll 16
-    for (int k = 1; k < K * K; ++k)
-      consider(best, load_strided(x + k / K * row + k % K * col, stride, valid),
-               static_cast<float>(k));
+    for (int k = 1; k < K * K; ++k) consider(best, tap(k / K, k % K), static_cast<float>(k));
     return best;
   }
   // Where no tap is inside, tap (0, 0) stands for the padding.
   if (kh.begin == kh.end || kw.begin == kw.end) return start(set1(-INFINITY), 0.0f);
-  Maximum best = start(load_strided(x + kh.begin * row + kw.begin * col, stride, valid),
-                       static_cast<float>(kh.begin * s.KW + kw.begin));
+  Maximum best =
+      start(tap(kh.begin, kw.begin), static_cast<float>(kh.begin * s.KW + kw.begin));
   for (int64_t i = kh.begin; i < kh.end; ++i)
     for (int64_t j = kw.begin + (i == kh.begin); j < kw.end; ++j)
-      consider(best, load_strided(x + i * row + j * col, stride, valid),
-               static_cast<float>(i * s.KW + j));
+      consider(best, tap(i, j), static_cast<float>(i * s.KW + j));
   return best;
 }
 
-template <int K>
-void pool_row(float* y, uint16_t* argmax, const float* x, Range kh, const PoolShape& s, bool relu) {
-  // The last output whose window does not reach beyond the right edge.
-  const int64_t room = s.IW + s.PL - (s.KW - 1) * s.DW - 1;
-  const int64_t last_inside = room < 0 ? -1 : room / s.SW;
-  const bool rows_inside = kh.begin == 0 && kh.end == s.KH;
-  for (int64_t ow = 0; ow < s.OW;) {
-    const int64_t iw = ow * s.SW - s.PL;
-    const bool inside = rows_inside && iw >= 0 && ow <= last_inside;
-    const Range kw = inside ? Range{0, s.KW} : taps_inside(iw, s.KW, s.DW, s.IW);
-    int64_t outputs = 1;
-    int valid = kWidth;
-    if (s.unit == 1) {
-      // Neighbours go together while their windows have the same taps.
-      if (iw >= 0 && ow <= last_inside) outputs = last_inside + 1 - ow;
-      if (outputs > s.OW - ow) outputs = s.OW - ow;
-      if (outputs > kWidth) outputs = kWidth;
-      valid = static_cast<int>(outputs);
-    }
-    const int parts = s.unit == 1 ? 1 : kParts;
-    for (int part = 0; part < parts; ++part) {
-      const float* taps = x + iw * s.unit + part * kWidth;
-      const int64_t stride = s.unit == 1 ? s.SW : 1;
-      const Maximum best = inside ? window<K>(taps, s, kh, kw, stride, valid)
-                                  : window<0>(taps, s, kh, kw, stride, valid);
-      const int64_t to = ow * s.unit + part * kWidth;
-      store_first(y + to, relu ? max(zero(), best.value) : best.value, valid);
-      store_position(argmax + to, best.position, valid);
-    }
-    ow += outputs;
+// One row of one plane. x: the row of tap kh = 0 of its windows, which may lie outside the image.
+struct Row {
+  float* y;
+  uint16_t* argmax;
+  const float* x;
+  Range kh;
+  V floor;  // 0 for relu, else -inf
+};
+
+// Outputs ow .. ow + count - 1, whose windows all have the same taps.
+template <int K, bool in_lanes>
+FASTCONV_INLINE void pool_span(const Row& row, int64_t ow, int64_t count, Range kw, const PoolShape& s) {
+  constexpr int64_t unit = in_lanes ? kBlock : 1;
+  const int64_t down = s.DH * s.IW * unit, right = s.DW * unit, step = s.SW * unit;
+  const float* x = row.x + (ow * s.SW - s.PL) * unit;
+  float* y = row.y + ow * unit;
+  uint16_t* argmax = row.argmax + ow * unit;
+  const auto put = [&](int64_t to, int n, const Maximum& best) {
+    store_first(y + to, max(row.floor, best.value), n);
+    store_position(argmax + to, best.position, n);
+  };
+  if constexpr (in_lanes) {
+    for (int64_t i = 0; i < count; ++i, x += step)
+      for (int part = 0; part < kParts; ++part)
+        put(i * kBlock + part * kWidth, kWidth,
+            window<K>(s, row.kh, kw, [&](int64_t kh, int64_t k) {
+              return load(x + kh * down + k * right + part * kWidth);
+            }));
+  } else {
+    for_vectors(count, [&](int64_t i, int n) {
+      put(i, n, window<K>(s, row.kh, kw, [&](int64_t kh, int64_t k) {
+            return load_strided(x + i * s.SW + kh * down + k * right, s.SW, n);
+          }));
+    });
   }
 }
 
-template <int K>
+// Windows that hang over the left or right edge one by one, those between together.
+template <int K, bool in_lanes>
+void pool_row(const Row& row, const PoolShape& s) {
+  const int64_t room = s.IW + s.PL - (s.KW - 1) * s.DW - 1;  // left edge of the last whole window + PL
+  int64_t begin = (s.PL + s.SW - 1) / s.SW, end = room < 0 ? 0 : room / s.SW + 1;
+  if (begin > s.OW) begin = s.OW;
+  if (end > s.OW) end = s.OW;
+  if (end < begin) end = begin;
+  const auto edge = [&](int64_t ow) {
+    pool_span<0, in_lanes>(row, ow, 1, taps_inside(ow * s.SW - s.PL, s.KW, s.DW, s.IW), s);
+  };
+  const Range all{0, s.KW};
+  for (int64_t ow = 0; ow < begin; ++ow) edge(ow);
+  if (row.kh.begin == 0 && row.kh.end == s.KH)
+    pool_span<K, in_lanes>(row, begin, end - begin, all, s);
+  else
+    pool_span<0, in_lanes>(row, begin, end - begin, all, s);
+  for (int64_t ow = end; ow < s.OW; ++ow) edge(ow);
+}
+
+template <int K, bool in_lanes>
 void pool_planes(float* y, uint16_t* argmax, const float* x, int64_t planes, const PoolShape& s,
                  bool relu) {
-  for (int64_t plane = 0; plane < planes; ++plane, x += s.IH * s.IW * s.unit)
-    for (int64_t oh = 0; oh < s.OH; ++oh) {
+  constexpr int64_t unit = in_lanes ? kBlock : 1;
+  const V floor = set1(relu ? 0.0f : -INFINITY);
+  for (int64_t plane = 0; plane < planes; ++plane, x += s.IH * s.IW * unit)
+    for (int64_t oh = 0; oh < s.OH; ++oh, y += s.OW * unit, argmax += s.OW * unit) {
       const int64_t ih = oh * s.SH - s.PT;
-      pool_row<K>(y, argmax, x + ih * s.IW * s.unit, taps_inside(ih, s.KH, s.DH, s.IH), s, relu);
-      y += s.OW * s.unit;
-      argmax += s.OW * s.unit;
+      const Row row{y, argmax, x + ih * s.IW * unit, taps_inside(ih, s.KH, s.DH, s.IH), floor};
+      pool_row<K, in_lanes>(row, s);
     }
+}
+
+template <bool in_lanes>
+void pool(float* y, uint16_t* argmax, const float* x, int64_t planes, const PoolShape& s, bool relu) {
+  if (s.KH == 2 && s.KW == 2) return pool_planes<2, in_lanes>(y, argmax, x, planes, s, relu);
+  if (s.KH == 3 && s.KW == 3) return pool_planes<3, in_lanes>(y, argmax, x, planes, s, relu);
+  pool_planes<0, in_lanes>(y, argmax, x, planes, s, relu);
 }
 
 // The gradient of one pixel from the windows [begin, end) of its row and of its column. A weight is a
@@ -136,26 +163,35 @@ FASTCONV_INLINE V gradient_in_lanes(const float* dy, const float* y, int64_t at)
 
 void max_pool(float* y, uint16_t* argmax, const float* x, int64_t planes, const PoolShape& s,
               bool relu) {
-  if (s.KH == 2 && s.KW == 2) return pool_planes<2>(y, argmax, x, planes, s, relu);
-  if (s.KH == 3 && s.KW == 3) return pool_planes<3>(y, argmax, x, planes, s, relu);
-  pool_planes<0>(y, argmax, x, planes, s, relu);
+  if (s.unit == kBlock)
+    pool<true>(y, argmax, x, planes, s, relu);
+  else
+    pool<false>(y, argmax, x, planes, s, relu);
+}
+
+void max_pool_backward_plain(float* dx, const float* dy, const uint16_t* argmax, const float* y,
+                             int64_t planes, const PoolShape& s) {
+  for (int64_t plane = 0; plane < planes; ++plane, dx += s.IH * s.IW) {
+    memset(dx, 0, static_cast<size_t>(s.IH * s.IW) * sizeof(float));
+    for (int64_t oh = 0; oh < s.OH; ++oh)
+      for (int64_t ow = 0; ow < s.OW; ++ow, ++dy, ++argmax) {
+        const uint32_t position = *argmax, KW = static_cast<uint32_t>(s.KW);
+        const int64_t ih = oh * s.SH - s.PT + position / KW * s.DH;
+        const int64_t iw = ow * s.SW - s.PL + position % KW * s.DW;
+        const bool flows = !(y && *y <= 0.0f);
+        if (y) ++y;
+        // Outside: the position of a window without a pixel.
+        if (flows && ih >= 0 && ih < s.IH && iw >= 0 && iw < s.IW) dx[ih * s.IW + iw] += *dy;
+      }
+  }
 }
 
 void max_pool_backward(float* dx, const float* dy, const uint16_t* argmax, const float* y,
                        int64_t planes, const Resample& m) {
-  const int64_t out_plane = m.in_rows * m.in_cols * m.unit;  // the map leads from dy to dx
+  const int64_t out_plane = m.in_rows * m.in_cols * kBlock;  // the map leads from dy to dx
   for (int64_t plane = 0; plane < planes; ++plane) {
     for (int64_t ih = 0; ih < m.out_rows; ++ih)
-      for (int64_t iw = 0; iw < m.out_cols; ++iw, dx += m.unit) {
-        if (m.unit == 1) {
-          float sum = 0.0f;
-          for_windows(m, ih, iw, [&](int64_t window, float position) {
-            if (static_cast<float>(argmax[window]) == position && !(y && y[window] <= 0.0f))
-              sum += dy[window];
-          });
-          *dx = sum;
-          continue;
-        }
+      for (int64_t iw = 0; iw < m.out_cols; ++iw, dx += kBlock)
         for (int part = 0; part < kParts; ++part) {
           V sum = zero();
           for_windows(m, ih, iw, [&](int64_t window, float position) {
@@ -165,7 +201,6 @@ void max_pool_backward(float* dx, const float* dy, const uint16_t* argmax, const
           });
           store(dx + part * kWidth, sum);
         }
-      }
     dy += out_plane;
     argmax += out_plane;
     if (y) y += out_plane;

@@ -35,6 +35,7 @@ constexpr Kernels make_table() {
   // pool.cpp
   t.max_pool = max_pool;
   t.max_pool_backward = max_pool_backward;
+  t.max_pool_backward_plain = max_pool_backward_plain;
   t.max_pool_backward_2x2 = max_pool_backward_2x2;
   // resample.cpp
   t.resample = resample;
