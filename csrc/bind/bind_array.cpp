@@ -67,10 +67,10 @@ Array gather(const py::array& x, const py::array& indices, float scale, float sh
   if ((x.flags() & py::array::c_style) == 0)
     throw std::invalid_argument(
         "[gather_lanes] x is not C-contiguous: use np.ascontiguousarray(x)");
-  const Array order = from_numpy(indices, false);
-  if (order.ndim() != 1 || order.dtype() != DType::int64)
+  if (dtype_of(indices, "gather_lanes") != DType::int64 || indices.ndim() != 1)
     throw DTypeError(message("[gather_lanes] expected int64 indices of one dimension, got ",
-                             name_of(order.dtype()), " ", order.shape()));
+                             py::str(indices.dtype()).cast<std::string>(), " ", shape_of(indices)));
+  const Array order = from_numpy(indices, false);
   const void* data = x.data();
   const py::gil_scoped_release release;
   return gather_lanes(data, dtype, shape, order.data<int64_t>(), order.dim(0), scale, shift);

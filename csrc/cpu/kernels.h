@@ -19,24 +19,27 @@ namespace fastconv::cpu {
 //
 //   y[k][row][col] = act(start + sum_{c < C} sum_{t < taps} w[k][c][t] * x[c][row][col][t])
 //
-// where an element of x or y is a *vector* of sixteen floats: sixteen samples (lanes), or sixteen
-// neighbouring pixels or features (few samples, weight gradients of linear layers). Address of a vector:
+// for each of `groups`, where an element of x or y is a *vector* of sixteen floats: sixteen samples
+// (lanes), or sixteen neighbouring pixels or features (few samples, weight gradients of linear layers).
+// Address of a vector:
 //
-//   x + c * x_c + row * x_row + col * x_col + x_tap[t]        y + k * y_k + row * y_row + col * y_col
-//   w + k * w_k + c * w_c + t * w_t  (a single float)
+//   x + group * x_group + c * x_c + row * x_row + col * x_col + x_tap[t]
+//   y + group * y_group + k * y_k + row * y_row + col * y_col
+//   w + group * w_group + k * w_k + c * w_c + w_tap[t]  (a single float)
 //
-// start is y itself (accumulate), else bias[k], else 0; act is max(., 0) when relu, NaN staying NaN.
-// The sum runs over c, then t, in that order, whatever the register tile.
+// start is y itself (accumulate), else bias[group * K + k], else 0; act is max(., 0) when relu, NaN
+// staying NaN. The sum runs over c, then t, in that order, whatever the register tile. taps may be 0.
 struct TileSweep {
-  int64_t K, C, taps, rows, cols;
+  int64_t groups, K, C, taps, rows, cols;
   const float* x;
-  int64_t x_c, x_row, x_col;
+  int64_t x_group, x_c, x_row, x_col;
   const int64_t* x_tap;
   const float* w;
-  int64_t w_k, w_c, w_t;
+  int64_t w_group, w_k, w_c;
+  const int64_t* w_tap;
   float* y;
-  int64_t y_k, y_row, y_col;
-  const float* bias;  // K floats or null
+  int64_t y_group, y_k, y_row, y_col;
+  const float* bias;  // groups * K floats or null
   bool accumulate, relu;
   int tail;  // floats to write in the last vector of a row, 1..16; x must be readable for all sixteen
 };

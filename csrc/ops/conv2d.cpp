@@ -109,16 +109,10 @@ Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2
   if (s.N == 0) return y;
   Correlation job{};
   job.groups = params.groups, job.K = s.OC_per_group, job.C = s.IC_per_group;
-  job.x_rows = s.IH, job.x_cols = s.IW;
-  job.y_rows = job.rows = s.OH, job.y_cols = job.cols = s.OW;
-  job.y_row_step = job.y_col_step = 1;
-  job.x_row0 = -params.pads[0], job.x_col0 = -params.pads[2];
-  job.x_row_step = params.stride[0], job.x_col_step = params.stride[1];
-  for (int64_t r = 0; r < s.KH; ++r)
-    for (int64_t t = 0; t < s.KW; ++t) {
-      job.tap_row.push_back(r * params.dilation[0]);
-      job.tap_col.push_back(t * params.dilation[1]);
-    }
+  job.rows = {s.OH, s.OH, 0, 1, s.IH, -params.pads[0], params.stride[0], {}};
+  job.cols = {s.OW, s.OW, 0, 1, s.IW, -params.pads[2], params.stride[1], {}};
+  for (int64_t r = 0; r < s.KH; ++r) job.rows.taps.push_back(r * params.dilation[0]);
+  for (int64_t t = 0; t < s.KW; ++t) job.cols.taps.push_back(t * params.dilation[1]);
   job.w_c = s.KH * s.KW;
   job.w_k = s.IC_per_group * job.w_c;
   job.w_group = s.OC_per_group * job.w_k;
@@ -128,61 +122,43 @@ Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2
 
 namespace {
 
-// The taps of one axis that reach input positions ih with (ih + pad) % stride == phase. With
-// ih + pad = q * stride + phase and tap r at r * dilation = e * stride + phase, the output it meets is
-// oh = q - e: at stride 1 this is the textbook's kernel turned by 180 degrees.
-struct PhaseTaps {
-  std::vector<int64_t> index, e;
+// Along one axis, input positions first, first + stride, ... share a phase (ih + pad) % stride, and taps
+// r with r * dilation % stride == phase reach them, no others. With ih + pad = q * stride + phase and
+// r * dilation = e * stride + phase, tap r meets output oh = q - e: at stride 1 this is the textbook's
+// kernel turned by 180 degrees.
+struct Phase {
+  CorrelationAxis axis;           // from dy to dx
+  std::vector<int64_t> tap_index;  // r of each tap
 };
 
-PhaseTaps phase_taps(int64_t phase, int64_t kernel, int64_t stride, int64_t dilation) {
-  PhaseTaps taps;
-  for (int64_t r = 0; r < kernel; ++r)
-    if (r * dilation % stride == phase) {
-      taps.index.push_back(r);
-      taps.e.push_back(r * dilation / stride);
+Phase phase_of(int64_t first, int64_t IH, int64_t OH, int64_t KH, int64_t pad, int64_t stride,
+               int64_t dilation) {
+  Phase phase{{(IH - 1 - first) / stride + 1, IH, first, stride, OH, (first + pad) / stride, 1, {}}, {}};
+  for (int64_t r = 0; r < KH; ++r)
+    if (r * dilation % stride == (first + pad) % stride) {
+      phase.tap_index.push_back(r);
+      phase.axis.taps.push_back(-(r * dilation / stride));
     }
-  return taps;
-}
-
-// The input positions first, first + stride, ... below `size`: those of one phase.
-struct PhasePositions {
-  int64_t first, count, phase, q;  // q of the first one
-};
-
-PhasePositions phase_positions(int64_t first, int64_t size, int64_t pad, int64_t stride) {
-  return {first, (size - 1 - first) / stride + 1, (first + pad) % stride, (first + pad) / stride};
+  return phase;
 }
 
 // w[group][k][c][taps] -> packed[group][c][k][taps of this phase]
-void pack_phase(float* packed, const float* w, const Conv2dShape& s, const PhaseTaps& rows,
-                const PhaseTaps& cols) {
+void pack_phase(float* packed, const float* w, const Conv2dShape& s, const std::vector<int64_t>& rows,
+                const std::vector<int64_t>& cols) {
   const int64_t K = s.OC_per_group, C = s.IC_per_group, taps = s.KH * s.KW;
-  const int64_t phase_taps = static_cast<int64_t>(rows.e.size() * cols.e.size());
-  const int64_t channels_at_once = ceil_div(1 << 14, K * phase_taps);
+  const int64_t phase_taps = static_cast<int64_t>(rows.size() * cols.size());
+  const int64_t channels_at_once = ceil_div(1 << 14, K * phase_taps + 1);
   parallel_ranges(s.params.groups * C, channels_at_once, [&](int64_t begin, int64_t end) {
     float* out = packed + begin * K * phase_taps;
     for (int64_t channel = begin; channel < end; ++channel) {
       const int64_t group = channel / C, c = channel % C;
       for (int64_t k = 0; k < K; ++k) {
         const float* in = w + ((group * K + k) * C + c) * taps;
-        for (const int64_t r : rows.index)
-          for (const int64_t t : cols.index) *out++ = in[r * s.KW + t];
+        for (const int64_t r : rows)
+          for (const int64_t t : cols) *out++ = in[r * s.KW + t];
       }
     }
   });
-}
-
-// Inputs that no tap reaches (stride larger than the kernel): only the bias, or zero.
-void fill_phase(float* dx, int64_t planes, const Conv2dShape& s, const PhasePositions& rows,
-                const PhasePositions& cols, const float* bias) {
-  for (int64_t plane = 0; plane < planes; ++plane)
-    for (int64_t i = 0; i < rows.count; ++i)
-      for (int64_t j = 0; j < cols.count; ++j) {
-        const int64_t ih = rows.first + i * s.params.stride[0], iw = cols.first + j * s.params.stride[1];
-        std::fill_n(dx + ((plane * s.IH + ih) * s.IW + iw) * kLanes, kLanes,
-                    bias ? bias[plane % s.IC] : 0.0f);
-      }
 }
 
 }  // namespace
@@ -201,31 +177,13 @@ Array conv2d_backward_input(const Array& dy_any, const Array& w, const Shape& x_
   Scratch<float> packed(s.OC * s.IC_per_group * s.KH * s.KW);
   for (int64_t row = 0; row < std::min(params.stride[0], s.IH); ++row) {
     for (int64_t col = 0; col < std::min(params.stride[1], s.IW); ++col) {
-      const auto rows = phase_positions(row, s.IH, params.pads[0], params.stride[0]);
-      const auto cols = phase_positions(col, s.IW, params.pads[2], params.stride[1]);
-      const auto row_taps = phase_taps(rows.phase, s.KH, params.stride[0], params.dilation[0]);
-      const auto col_taps = phase_taps(cols.phase, s.KW, params.stride[1], params.dilation[1]);
-      if (row_taps.e.empty() || col_taps.e.empty()) {
-        fill_phase(dx.data(), dx.blocks() * s.IC, s, rows, cols, bias);
-        continue;
-      }
-      pack_phase(packed.data(), weight.data(), s, row_taps, col_taps);
-
-      Correlation job{};
-      job.groups = params.groups, job.K = s.IC_per_group, job.C = s.OC_per_group;
-      job.x_rows = s.OH, job.x_cols = s.OW, job.y_rows = s.IH, job.y_cols = s.IW;
-      job.rows = rows.count, job.cols = cols.count;
-      job.y_row0 = rows.first, job.y_col0 = cols.first;
-      job.y_row_step = params.stride[0], job.y_col_step = params.stride[1];
-      const int64_t reach_row = row_taps.e.back(), reach_col = col_taps.e.back();  // e is ascending
-      job.x_row0 = rows.q - reach_row, job.x_col0 = cols.q - reach_col;
-      job.x_row_step = job.x_col_step = 1;
-      for (const int64_t er : row_taps.e)
-        for (const int64_t ec : col_taps.e) {
-          job.tap_row.push_back(reach_row - er);
-          job.tap_col.push_back(reach_col - ec);
-        }
-      job.w_c = static_cast<int64_t>(job.tap_row.size());
+      const Phase rows =
+          phase_of(row, s.IH, s.OH, s.KH, params.pads[0], params.stride[0], params.dilation[0]);
+      const Phase cols =
+          phase_of(col, s.IW, s.OW, s.KW, params.pads[2], params.stride[1], params.dilation[1]);
+      pack_phase(packed.data(), weight.data(), s, rows.tap_index, cols.tap_index);
+      Correlation job{params.groups, s.IC_per_group, s.OC_per_group, rows.axis, cols.axis, 0, 0, 0};
+      job.w_c = static_cast<int64_t>(rows.tap_index.size() * cols.tap_index.size());
       job.w_k = s.OC_per_group * job.w_c;
       job.w_group = s.IC_per_group * job.w_k;
       correlate(dx.data(), dy.data(), packed.data(), bias, false, dy.blocks(), job);

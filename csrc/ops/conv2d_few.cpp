@@ -63,7 +63,8 @@ Array conv2d_forward_few(const Array& x, const Array& w, const float* bias, cons
                        s.OW + (s.KW - 1) * p.dilation[1] / p.stride[1],
                        std::min(p.stride[0], (s.KH - 1) * p.dilation[0] + 1),
                        std::min(p.stride[1], (s.KW - 1) * p.dilation[1] + 1)};
-  Scratch<int64_t> tap_offset(taps);
+  Scratch<int64_t> tap_offset(taps), w_tap(taps);
+  for (int64_t t = 0; t < taps; ++t) w_tap.data()[t] = t;
   for (int64_t r = 0; r < s.KH; ++r)
     for (int64_t t = 0; t < s.KW; ++t) {
       const int64_t row = r * p.dilation[0], col = t * p.dilation[1];
@@ -110,12 +111,14 @@ Array conv2d_forward_few(const Array& x, const Array& w, const float* bias, cons
         const int64_t k = group * s.OC_per_group + k0;
         float* out = yn + (k * s.OH + row0) * s.OW;
         cpu::TileSweep sweep{};
-        sweep.K = K, sweep.C = s.IC_per_group, sweep.taps = taps, sweep.rows = 1, sweep.cols = vectors;
+        sweep.groups = sweep.rows = 1;
+        sweep.K = K, sweep.C = s.IC_per_group, sweep.taps = taps, sweep.cols = vectors;
         sweep.x = images.data() + group * s.IC_per_group * flat.channel() + row0 * flat.width;
         sweep.x_c = flat.channel(), sweep.x_col = kLanes;
         sweep.x_tap = tap_offset.data();
         sweep.w = w.data() + k * s.IC_per_group * taps;
-        sweep.w_k = s.IC_per_group * taps, sweep.w_c = taps, sweep.w_t = 1;
+        sweep.w_k = s.IC_per_group * taps, sweep.w_c = taps;
+        sweep.w_tap = w_tap.data();
         sweep.y = gapless ? out : sums.data();
         sweep.y_k = gapless ? s.OH * s.OW : vectors * kLanes, sweep.y_col = kLanes;
         sweep.bias = bias ? bias + k : nullptr;

@@ -8,19 +8,20 @@
 
 namespace fastconv {
 
+// One axis of a correlation: output i < count lands in y at y_first + i * y_step and sums over taps t
+// x at x_first + i * x_step + taps[t]. Taps outside 0 .. x_size - 1 are left out. taps are ascending or
+// descending.
+struct CorrelationAxis {
+  int64_t count;
+  int64_t y_size, y_first, y_step;
+  int64_t x_size, x_first, x_step;
+  std::vector<int64_t> taps;
+};
+
 struct Correlation {
-  int64_t groups, K, C;    // K output and C input channels per group
-  int64_t x_rows, x_cols;  // the image read from
-  int64_t y_rows, y_cols;  // the image written to
-
-  // Output (i, j), i < rows, j < cols, is y at (y_row0 + i * y_row_step, y_col0 + j * y_col_step), the
-  // sum over channels and taps t of w[k][c][t] * x at (x_row0 + i * x_row_step + tap_row[t], ...).
-  int64_t rows, cols;
-  int64_t y_row0, y_col0, y_row_step, y_col_step;
-  int64_t x_row0, x_col0, x_row_step, x_col_step;
-  std::vector<int64_t> tap_row, tap_col;  // >= 0
-
-  int64_t w_group, w_k, w_c;  // strides of w; taps lie side by side
+  int64_t groups, K, C;          // K output and C input channels per group
+  CorrelationAxis rows, cols;
+  int64_t w_group, w_k, w_c;     // strides of w; tap (r, s) is at r * cols.taps.size() + s
 };
 
 // y: all channels of every block; elements that no output lands on are not touched. bias: groups * K

@@ -52,10 +52,11 @@ void product_in_lanes(Array& y, const Array& x, const float* w, int64_t w_k, int
   parallel_for(ceil_div(O, cut), [&](int64_t task) {
     const int64_t o = task * cut;
     cpu::TileSweep sweep{};
-    sweep.K = std::min(cut, O - o), sweep.C = I, sweep.taps = 1, sweep.rows = 1, sweep.cols = blocks;
+    sweep.groups = sweep.taps = sweep.rows = 1;
+    sweep.K = std::min(cut, O - o), sweep.C = I, sweep.cols = blocks;
     sweep.x = x.data();
     sweep.x_c = kLanes, sweep.x_col = I * kLanes;
-    sweep.x_tap = &kNoOffset;
+    sweep.x_tap = sweep.w_tap = &kNoOffset;
     sweep.w = w + o * w_k;
     sweep.w_k = w_k, sweep.w_c = w_c;
     sweep.y = y.data() + o * kLanes;
@@ -184,11 +185,12 @@ Array linear_backward_weight(const Array& dy_any, const Array& x) {
     const int64_t p = task / o_cuts, o = task % o_cuts * o_cut;
     const int64_t width = std::min(kPanel, I - p * kPanel);
     cpu::TileSweep sweep{};
-    sweep.K = std::min(o_cut, O - o), sweep.C = N, sweep.taps = 1, sweep.rows = 1;
+    sweep.groups = sweep.taps = sweep.rows = 1;
+    sweep.K = std::min(o_cut, O - o), sweep.C = N;
     sweep.cols = ceil_div(width, kLanes);
     sweep.x = panels.data() + p * N * kPanel;
     sweep.x_c = kPanel, sweep.x_col = kLanes;
-    sweep.x_tap = &kNoOffset;
+    sweep.x_tap = sweep.w_tap = &kNoOffset;
     sweep.w = dy.data() + o;
     sweep.w_k = 1, sweep.w_c = O;
     sweep.y = dw.data() + o * I + p * kPanel;

@@ -29,9 +29,9 @@ constexpr int kWidest = kMaxWT[1];
 template <int KT, int WT>
 void row_of_tiles(const TileSweep& s, const float* x, const float* w, float* y, const float* bias,
                   int64_t tiles, bool last_is_partial) {
-  const int64_t x_c = s.x_c, x_col = s.x_col, w_k = s.w_k, w_c = s.w_c, w_t = s.w_t;
+  const int64_t x_c = s.x_c, x_col = s.x_col, w_k = s.w_k, w_c = s.w_c;
   const int64_t y_k = s.y_k, y_col = s.y_col, taps = s.taps, C = s.C;
-  const int64_t* x_tap = s.x_tap;
+  const int64_t *x_tap = s.x_tap, *w_tap = s.w_tap;
   for (int64_t tile = 0; tile < tiles; ++tile, x += WT * x_col, y += WT * y_col) {
     for (int part = 0; part < kParts; ++part) {
       const float* xp = x + part * kWidth;
@@ -57,9 +57,8 @@ void row_of_tiles(const TileSweep& s, const float* x, const float* w, float* y, 
       const float* xc = xp;
       const float* wc = w;
       for (int64_t c = 0; c < C; ++c, xc += x_c, wc += w_c) {
-        const float* wt = wc;
-        for (int64_t t = 0; t < taps; ++t, wt += w_t) {
-          const float* xt = xc + x_tap[t];
+        for (int64_t t = 0; t < taps; ++t) {
+          const float *xt = xc + x_tap[t], *wt = wc + w_tap[t];
           V xv[WT];
 #pragma GCC unroll 16
           for (int j = 0; j < WT; ++j) xv[j] = load(xt + j * x_col);
@@ -125,40 +124,37 @@ constexpr Tiles kTiles = make_tiles();  // a constant: no AVX code may run befor
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// The KT that cuts K x cols into the fewest tiles; between equals the squarer one, which loads less.
+// The KT that cuts K x cols into the cheapest tiles. Cycles for one step of the sum: loads and
+// multiply-adds overlap, loop control (about two cycles) does not. In quarters of a cycle.
 int best_kt(int64_t K, int64_t cols) {
   int best = 1;
-  double best_cost = 1e30;
-  for (int kt = 1; kt <= kMaxKT && kt <= K; ++kt) {
+  int64_t best_cost = INT64_MAX;
+  for (int kt = static_cast<int>(K < kMaxKT ? K : kMaxKT); kt >= 1; --kt) {
     const int64_t k_tiles = ceil_div(K, kt), col_tiles = ceil_div(cols, kMaxWT[kt]);
-    // Cycles for one step of the sum over all tiles: loads and multiply-adds overlap, loop control
-    // (about two cycles) does not.
-    const double kt_mean = double(K) / double(k_tiles), wt_mean = double(cols) / double(col_tiles);
-    const double fmas = kt_mean * wt_mean, loads = wt_mean + 0.5 * kt_mean;
-    const double step = (fmas > loads ? fmas : loads) * (fmas < 8 ? 1.3 : 1.0) + 0.15 * loads + 2.0;
-    const double cost = double(k_tiles * col_tiles) * step;
+    const int64_t fmas = 4 * K * cols, broadcasts = 2 * K * col_tiles, loads = 4 * cols * k_tiles;
+    const int64_t work = fmas > broadcasts + loads ? fmas : broadcasts + loads;
+    const int64_t cost = work + (broadcasts + loads) / 8 + 8 * k_tiles * col_tiles;
     if (cost < best_cost) best_cost = cost, best = kt;
+    if (kt <= 4 && K > kMaxKT) break;  // wide layers never want the flat tiles
   }
   return best;
 }
 
-}  // namespace
-
-void tile_sweep(const TileSweep& s) {
-  const int max_kt = best_kt(s.K, s.cols);
+void sweep_group(const TileSweep& s, int max_kt, const float* x0, const float* w0, float* y0,
+                 const float* bias0) {
   // Both cuts are even: K = 16 in tiles of at most 6 is 6 + 5 + 5, not 6 + 6 + 4.
   const int64_t k_tiles = ceil_div(s.K, max_kt);
+  const bool partial = s.tail < kBlock;
   for (int64_t k_tile = 0, k = 0; k_tile < k_tiles; ++k_tile) {
     const int kt = static_cast<int>(ceil_div(s.K - k, k_tiles - k_tile));
     const int64_t col_tiles = ceil_div(s.cols, kMaxWT[kt]);
     const int wide = static_cast<int>(ceil_div(s.cols, col_tiles));
     const int64_t narrow_tiles = col_tiles * wide - s.cols, wide_tiles = col_tiles - narrow_tiles;
-    const bool partial = s.tail < kBlock;
-    const float* w = s.w + k * s.w_k;
-    const float* bias = s.bias ? s.bias + k : nullptr;
+    const float* w = w0 + k * s.w_k;
+    const float* bias = bias0 ? bias0 + k : nullptr;
     for (int64_t row = 0; row < s.rows; ++row) {
-      const float* x = s.x + row * s.x_row;
-      float* y = s.y + k * s.y_k + row * s.y_row;
+      const float* x = x0 + row * s.x_row;
+      float* y = y0 + k * s.y_k + row * s.y_row;
       if (narrow_tiles > 0) {
         kTiles.at[kt][wide - 1](s, x, w, y, bias, narrow_tiles, false);
         x += narrow_tiles * (wide - 1) * s.x_col;
@@ -168,6 +164,15 @@ void tile_sweep(const TileSweep& s) {
     }
     k += kt;
   }
+}
+
+}  // namespace
+
+void tile_sweep(const TileSweep& s) {
+  const int max_kt = best_kt(s.K, s.cols);
+  for (int64_t group = 0; group < s.groups; ++group)
+    sweep_group(s, max_kt, s.x + group * s.x_group, s.w + group * s.w_group, s.y + group * s.y_group,
+                s.bias ? s.bias + group * s.K : nullptr);
 }
 
 }  // namespace fastconv::cpu::FASTCONV_ISA
