@@ -1,9 +1,10 @@
 """Importing fastconv from the root of its own repository.
 
 `python -m pytest` and `python -c ...` search the current folder first. In the repository that is
-this folder: the Python sources without a compiled core. After `pip install .` the whole package, core
-included, lies in site-packages, and that is the one to use: this folder's name then stands for the
-installed package, so that Python and C++ come from the same place and tests test what was installed.
+this folder: the Python sources without a compiled core. After `pip install .` the whole package,
+core included, lies in site-packages, and that is the one to use: this folder's name then stands
+for the installed package, so that Python and C++ come from the same place and tests test what was
+installed.
 
 Neither editable installs nor a core built into this folder come here.
 """

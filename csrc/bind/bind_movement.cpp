@@ -11,8 +11,8 @@ void register_movement(py::module_& m) {
   m.def("slice_axis", &slice_axis, py::arg("x"), py::arg("axis"), py::arg("begin"), py::arg("end"),
         ReleaseGil());
   m.def("upsample_nearest2d", &upsample_nearest2d, py::arg("x"), py::arg("scale"), ReleaseGil());
-  m.def("upsample_nearest2d_backward", &upsample_nearest2d_backward, py::arg("dy"), py::arg("scale"),
-        ReleaseGil());
+  m.def("upsample_nearest2d_backward", &upsample_nearest2d_backward, py::arg("dy"),
+        py::arg("scale"), ReleaseGil());
   m.def("upsample_bilinear2d", &upsample_bilinear2d, py::arg("x"), py::arg("output_size"),
         py::arg("align_corners"), ReleaseGil());
   m.def("upsample_bilinear2d_backward", &upsample_bilinear2d_backward, py::arg("dy"),

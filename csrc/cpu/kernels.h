@@ -69,12 +69,12 @@ struct DotSweep {
 
 // Elementwise functions; x, a and b are the elements, p and q the parameters.
 enum class Unary {
-  exp,          // within 1.1 ulp (simd_math.h), as are the others below
+  exp,  // within 1.1 ulp (simd_math.h), as are the others below
   log,
   sqrt,
-  relu,         // max(x, 0); NaN stays NaN in all of these
-  relu6,        // min(max(x, 0), 6)
-  leaky_relu,   // x > 0 ? x : p * x
+  relu,        // max(x, 0); NaN stays NaN in all of these
+  relu6,       // min(max(x, 0), 6)
+  leaky_relu,  // x > 0 ? x : p * x
   sigmoid,
   tanh,
   scale_shift,  // p * x + q
@@ -97,7 +97,8 @@ struct Dropout {
   float p, scale;
 };
 
-// Pooling windows: tap (kh, kw) of output (oh, ow) is pixel (oh * SH - PT + kh * DH, ow * SW - PL + kw * DW).
+// Pooling windows: tap (kh, kw) of output (oh, ow) is the pixel
+//   (oh * SH - PT + kh * DH, ow * SW - PL + kw * DW).
 // A pixel is `unit` floats: 16 in lanes, 1 in plain images.
 struct PoolShape {
   int64_t IH, IW, OH, OW, KH, KW, SH, SW, PT, PL, DH, DW, unit;
@@ -124,15 +125,16 @@ struct Moments {
   double count, mean, sum_squares;  // of the deviations from the mean
 };
 
-// y_c = x_c * s_c^-beta, s_c = k + alpha / size * sum of x_j^2 over the channels j from c - size / 2 to
-// c + (size - 1) / 2 that there are. Rows of the matrix are channels, `stride` floats apart.
+// y_c = x_c * s_c^-beta, with s_c = k + alpha / size * the sum of x_j^2 over the channels j that
+// there are from c - size / 2 to c + (size - 1) / 2. Rows of the matrix are channels, `stride` floats
+// apart.
 struct LocalResponseNorm {
   int64_t C, stride, size;
   float alpha, beta, k;
 };
 
-// loss = (1 - e) * w[label] * -logp[label] + e / C * sum_c w[c] * -logp[c], with logp = log softmax of
-// the column and e the label smoothing; dx = scale * dloss/dx.
+// loss = (1 - e) * w[label] * -logp[label] + e / C * sum_c w[c] * -logp[c], with logp = log softmax
+// of the column and e the label smoothing; dx = scale * dloss/dx.
 struct CrossEntropy {
   int64_t C, stride;
   const float* weight;  // w, C floats; never null
@@ -146,21 +148,28 @@ enum class PointwiseLoss {
   binary_cross_entropy_with_logits,  // the same of sigmoid(x), without its rounding
 };
 
-// torch.optim's rules; g is the gradient after sign (maximize) and weight decay, d = weight_decay.
-// SGD: m = momentum * m + (1 - dampening) * g (m = g when first), g = nesterov ? g + momentum * m : m,
-// p -= lr * g. Without momentum: p -= lr * g.
+// torch.optim's rules. g is the gradient after sign (maximize) and weight decay.
+//
+// SGD, without momentum: p -= lr * g. With it:
+//   m = momentum * m + (1 - dampening) * g, but m = g at first
+//   p -= lr * (nesterov ? g + momentum * m : m)
 struct SgdRule {
   float lr, momentum, one_minus_dampening, weight_decay;
   bool nesterov, first, maximize;
 };
-// v = alpha * v + (1 - alpha) * g^2; a = alpha * a + (1 - alpha) * g when centered (grad_avg given);
-// u = g / (sqrt(v - a^2) + eps), or g / sqrt(v - a^2 + eps); m = momentum * m + u; p -= lr * m (or u).
+//   v = alpha * v + (1 - alpha) * g^2
+//   a = alpha * a + (1 - alpha) * g        when centered (grad_avg is given), else 0
+//   u = g / (sqrt(v - a^2) + eps), or g / sqrt(v - a^2 + eps)
+//   m = momentum * m + u                   when momentum is given, else u
+//   p -= lr * m
 struct RmspropRule {
   float lr, alpha, one_minus_alpha, eps, weight_decay, momentum;
   bool eps_inside_sqrt;
 };
-// m = m + (1 - beta1) * (g - m), v = beta2 * v + (1 - beta2) * g^2, u = the greatest v so far (amsgrad) or
-// v; p -= step_size * m / (sqrt(u) * inv_sqrt_correction + eps). Decoupled decay: p *= decay first.
+//   m = m + (1 - beta1) * (g - m)
+//   v = beta2 * v + (1 - beta2) * g^2
+//   u = max(u, v)                          when amsgrad (max_exp_avg_sq is given), else v
+//   p = decay * p - step_size * m / (sqrt(u) * inv_sqrt_correction + eps)
 struct AdamRule {
   float one_minus_beta1, beta2, one_minus_beta2, eps, weight_decay;
   float decay;                // 1 - lr * weight_decay (AdamW) or 1
@@ -168,7 +177,8 @@ struct AdamRule {
   float inv_sqrt_correction;  // 1 / sqrt(1 - beta2^t)
   bool maximize;
 };
-// s += g^2; p -= lr * g / (sqrt(s) + eps)
+//   s = s + g^2
+//   p -= lr * g / (sqrt(s) + eps)
 struct AdagradRule {
   float lr, eps, weight_decay;
 };
@@ -202,72 +212,73 @@ struct Kernels {
   // ---- dot.cpp: convolution by weight, linear layers for a few samples ----------------------------
   void (*dot_sweep)(const DotSweep& sweep);
 
-  // ---- elementwise.cpp ----------------------------------------------------------------------------
+  // ---- elementwise.cpp -------------------------------------------------------------------------
   // y[i] = f(x[i]) for i < n; y may be x.
   void (*unary)(Unary f, float* y, const float* x, int64_t n, float p, float q);
   // y[i] = f(a[i], b[i]) for i < n; y may be a or b.
   void (*binary)(Binary f, float* y, const float* a, const float* b, int64_t n, float p);
-  // y[i] = x[i] * scale where the element is kept, else 0; y may be x. Element i = 16 * row + lane has
-  // the number first + row * row_step + lane * lane_step (modulo 2^32), and is kept when a hash of
-  // (key, number), taken as a fraction in [0, 1), is p or more.
+  // y[i] = x[i] * scale where the element is kept, else 0; y may be x. Element i = 16 * row + lane
+  // has the number first + row * row_step + lane * lane_step (modulo 2^32), and is kept when a hash
+  // of (key, number), taken as a fraction in [0, 1), is p or more.
   void (*dropout)(float* y, const float* x, int64_t n, const Dropout& dropout, uint32_t first);
-  // The sum of x[0 .. n), or of squares, in double across runs and float within (simd_math.h). Of every
-  // sixteen elements the first `lanes` count; when lanes < 16, n is a multiple of 16.
+  // The sum of x[0 .. n), or of squares, in double across runs and float within (simd_math.h). Of
+  // every sixteen elements the first `lanes` count; when lanes < 16, n is a multiple of 16.
   double (*sum)(const float* x, int64_t n, int lanes);
   double (*sum_squares)(const float* x, int64_t n, int lanes);
 
-  // ---- pool.cpp -----------------------------------------------------------------------------------
+  // ---- pool.cpp --------------------------------------------------------------------------------
   // `planes` images, unit * IH * IW floats each, to unit * OH * OW: y is the maximum of the window's
-  // taps inside the image, argmax its position kh * KW + kw (< 65536): of the first NaN if there is one,
-  // else of the first maximum. A window with no tap inside: -inf, position 0. relu: y = max(y, 0).
-  void (*max_pool)(float* y, uint16_t* argmax, const float* x, int64_t planes, const PoolShape& shape,
-                   bool relu);
+  // taps inside the image, argmax its position kh * KW + kw (< 65536): of the first NaN if there is
+  // one, else of the first maximum. A window with no tap inside: -inf, position 0. relu:
+  // y = max(y, 0).
+  void (*max_pool)(float* y, uint16_t* argmax, const float* x, int64_t planes,
+                   const PoolShape& shape, bool relu);
   // dx[ih][iw] = sum of dy over the windows whose argmax it is; with y given, over those with y > 0
-  // (or NaN) only. In lanes, rows gives for each ih the oh whose
-  // window it may be in, with weight kh * KW; cols gives the ow, with weight kw.
+  // (or NaN) only. In lanes, rows gives for each ih the oh whose window it may be in, with weight
+  // kh * KW; cols gives the ow, with weight kw.
   void (*max_pool_backward)(float* dx, const float* dy, const uint16_t* argmax, const float* y,
                             int64_t planes, const Resample& windows);
   // The same for plain images.
-  void (*max_pool_backward_plain)(float* dx, const float* dy, const uint16_t* argmax, const float* y,
-                                  int64_t planes, const PoolShape& shape);
+  void (*max_pool_backward_plain)(float* dx, const float* dy, const uint16_t* argmax,
+                                  const float* y, int64_t planes, const PoolShape& shape);
   // The same in lanes where windows are 2x2, two apart, all inside the image: uses only the sizes.
   void (*max_pool_backward_2x2)(float* dx, const float* dy, const uint16_t* argmax, const float* y,
                                 int64_t planes, const Resample& windows);
 
-  // ---- resample.cpp: average pooling and interpolation, and their gradients -------------------------
-  // y[r][c] = sum over taps i of row r, j of column c of w_i * w_j * x[index_i][index_j], divided by
-  // row_divisor[r] * col_divisor[c] when these are given. scratch: unit * in_cols floats.
+  // ---- resample.cpp: average pooling, interpolation, and their gradients -----------------------
+  // y[r][c] = the sum over taps i of row r and j of column c of w_i * w_j * x[index_i][index_j],
+  // divided by row_divisor[r] * col_divisor[c] when these are given. scratch: unit * in_cols floats.
   void (*resample)(float* y, const float* x, int64_t planes, const Resample& map, float* scratch);
 
-  // ---- norm.cpp -----------------------------------------------------------------------------------
+  // ---- norm.cpp --------------------------------------------------------------------------------
   // Sums over a channel-wise array: x points at the first of `channels` planes of `inner` floats, and
   // outer such groups lie `stride` floats apart. sums[c]: the sum of channel c.
   void (*channel_sums)(double* sums, const float* x, int64_t outer, int64_t channels, int64_t inner,
                        int64_t stride);
-  // Mean and sum of squared deviations of each channel, by the two-pass formula over short runs (which
-  // stay in L1) joined in double (Chan, Golub, LeVeque 1979): exact to float32 whatever the mean. In the
-  // last of the outer groups only the first `lanes` of every sixteen elements count.
+  // Mean and sum of squared deviations of each channel, by the two-pass formula over short runs
+  // (which stay in L1) joined in double (Chan, Golub, LeVeque 1979): exact to float32 whatever the
+  // mean. In the last of the outer groups only the first `lanes` of every sixteen elements count.
   void (*channel_moments)(Moments* moments, const float* x, int64_t outer, int64_t channels,
                           int64_t inner, int64_t stride, int lanes);
   // sums[2 * c] = sum of dy, sums[2 * c + 1] = sum of dy * (x - mean[c]).
-  void (*channel_dots)(double* sums, const float* dy, const float* x, const float* mean, int64_t outer,
-                       int64_t channels, int64_t inner, int64_t stride);
-  // Planes first .. first + planes - 1 of (outer, C, inner), plane p being of channel c = p % C; pointers
-  // are to the whole arrays. y = (x - mean[c]) * scale[c] + shift[c]; y may be x.
-  void (*channel_affine)(float* y, const float* x, int64_t first, int64_t planes, int64_t C, int64_t inner,
-                         const float* mean, const float* scale, const float* shift);
+  void (*channel_dots)(double* sums, const float* dy, const float* x, const float* mean,
+                       int64_t outer, int64_t channels, int64_t inner, int64_t stride);
+  // Planes first .. first + planes - 1 of (outer, C, inner), plane p being of channel c = p % C;
+  // pointers are to the whole arrays. y = (x - mean[c]) * scale[c] + shift[c]; y may be x.
+  void (*channel_affine)(float* y, const float* x, int64_t first, int64_t planes, int64_t C,
+                         int64_t inner, const float* mean, const float* scale, const float* shift);
   // dx = scale[c] * (dy - dy_mean[c] - (x - mean[c]) * slope[c]); lanes beyond `lanes` become 0.
   void (*batch_norm_backward_input)(float* dx, const float* dy, const float* x, int64_t first,
                                     int64_t planes, int64_t C, int64_t inner, const float* mean,
                                     const float* scale, const float* dy_mean, const float* slope,
                                     int lanes);
-  // Columns 0 .. n - 1 of (C, stride), n <= stride: see LocalResponseNorm. Backward: scratch is C * n
-  // floats.
+  // Columns 0 .. n - 1 of (C, stride), n <= stride: see LocalResponseNorm. The scratch memory of the
+  // backward pass is C * n floats.
   void (*local_response_norm)(float* y, const float* x, int64_t n, const LocalResponseNorm& norm);
   void (*local_response_norm_backward)(float* dx, const float* dy, const float* x, int64_t n,
                                        const LocalResponseNorm& norm, float* scratch);
 
-  // ---- loss.cpp -----------------------------------------------------------------------------------
+  // ---- loss.cpp --------------------------------------------------------------------------------
   // Columns 0 .. n - 1 of a matrix of C rows, `stride` floats apart: softmax down each column, its
   // logarithm, and their gradients from y (or log y) and dy. The result may overwrite x, y or dy.
   void (*softmax)(float* y, const float* x, int64_t n, int64_t C, int64_t stride);
@@ -278,17 +289,18 @@ struct Kernels {
                                int64_t stride);
   // best[i]: the row of the first maximum (first NaN if any) of column i.
   void (*argmax)(float* best, const float* x, int64_t n, int64_t C, int64_t stride);
-  // Columns as above; labels[i]: the class of column i, or -1 for a column that does not count, whose
-  // loss and gradient are 0. See CrossEntropy.
+  // Columns as above; labels[i]: the class of column i, or -1 for a column that does not count,
+  // whose loss and gradient are 0. See CrossEntropy.
   void (*cross_entropy)(float* loss, float* dx, const float* x, const float* labels, int64_t n,
                         const CrossEntropy& params);
-  // dx[i] = scale * dloss/dx; loss[i] unless loss is null; returns the sum of the losses. Lanes beyond
-  // `lanes` of every sixteen elements get 0 and count nowhere (n is a multiple of 16 then).
-  double (*pointwise_loss)(PointwiseLoss kind, float* loss, float* dx, const float* x, const float* t,
-                           int64_t n, float scale, int lanes);
+  // dx[i] = scale * dloss/dx; loss[i] unless loss is null; returns the sum of the losses. Lanes
+  // beyond `lanes` of every sixteen elements get 0 and count nowhere (n is a multiple of 16 then).
+  double (*pointwise_loss)(PointwiseLoss kind, float* loss, float* dx, const float* x,
+                           const float* t, int64_t n, float scale, int lanes);
 
-  // ---- optim.cpp: one step of an optimiser on n parameters p with gradients g, in place ------------
-  // State pointers may be null where the rule does not use them.
+  // ---- optim.cpp -------------------------------------------------------------------------------
+  // One step of an optimiser on n parameters p with gradients g, in place. State pointers may be null
+  // where the rule does not use them.
   void (*sgd)(float* p, const float* g, float* momentum, int64_t n, const SgdRule& rule);
   void (*rmsprop)(float* p, const float* g, float* square_avg, float* grad_avg, float* momentum,
                   int64_t n, const RmspropRule& rule);

@@ -279,7 +279,9 @@ FASTCONV_INLINE void store_u16(uint16_t* p, V a) {
 }
 FASTCONV_INLINE V load_u8(const uint8_t* p) { FASTCONV_EACH(V, static_cast<float>(p[i])) }
 FASTCONV_INLINE V load_even(const float* p, int n) { FASTCONV_EACH(V, i < n ? p[2 * i] : 0.0f) }
-FASTCONV_INLINE V to_float(U a) { FASTCONV_EACH(V, static_cast<float>(static_cast<int32_t>(a.u[i]))) }
+FASTCONV_INLINE V to_float(U a) {
+  FASTCONV_EACH(V, static_cast<float>(static_cast<int32_t>(a.u[i])))
+}
 FASTCONV_INLINE V from_bits(U a) {
   V r;
   std::memcpy(r.v, a.u, sizeof r.v);

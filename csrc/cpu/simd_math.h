@@ -1,8 +1,9 @@
-// Elementary functions and long sums on the vectors of simd.h. Internal linkage, like everything there.
+// Elementary functions and long sums on the vectors of simd.h. Internal linkage, like everything
+// there.
 //
-// Polynomials are those of Cephes (Moshier, netlib.org/cephes, single/). Errors were measured over all
-// floats (exp, log) or a dense sample, against float64; kernels run with denormals flushed, so results
-// below 1.2e-38 become 0 and denormal arguments count as 0.
+// Polynomials are those of Cephes (Moshier, netlib.org/cephes, single/). Errors were measured over
+// all floats (exp, log) or a dense sample, against float64; kernels run with denormals flushed, so
+// results below 1.2e-38 become 0 and denormal arguments count as 0.
 #pragma once
 
 #include <math.h>
@@ -15,7 +16,8 @@ namespace {
 // e^a: 2^k * e^r with |r| <= ln(2)/2 and a polynomial of degree 6. Within 1.1 ulp; overflow gives
 // +inf, underflow 0, NaN stays NaN.
 FASTCONV_INLINE V exp(V a) {
-  const V x = min(max(a, set1(-104.0f)), set1(88.8f));  // NaN becomes -104 here, and comes back below
+  const V x =
+      min(max(a, set1(-104.0f)), set1(88.8f));  // NaN becomes -104 here, and comes back below
   const V k = round_to_int(x * set1(1.44269504088896341f));
   V r = fnma(k, set1(0.693359375f), x);  // ln(2) in two pieces, the first with few bits
   r = fnma(k, set1(-2.12194440e-4f), r);
@@ -29,8 +31,8 @@ FASTCONV_INLINE V exp(V a) {
   return select(is_nan(a), a, scale_by_exp2(p, k));
 }
 
-// ln(a): a = 2^k * m with sqrt(1/2) <= m < sqrt(2) and a polynomial in m - 1. Within 1 ulp, also near 1.
-// ln(0) = -inf, ln(inf) = inf, NaN for NaN and anything below 0.
+// ln(a): a = 2^k * m with sqrt(1/2) <= m < sqrt(2) and a polynomial in m - 1. Within 1 ulp, also
+// near 1. ln(0) = -inf, ln(inf) = inf, NaN for NaN and anything below 0.
 FASTCONV_INLINE V log(V a) {
   const uint32_t one = 0x3f800000u, sqrt_half = 0x3f3504f3u;  // the bits of 1.0f and sqrt(0.5f)
   const U shifted = bits_of(a) + set1_u(one - sqrt_half);
@@ -55,8 +57,8 @@ FASTCONV_INLINE V log(V a) {
   return select(a < zero(), set1(NAN), y);
 }
 
-// ln(1 + a) for finite a >= -1, within 2.5 ulp also where 1 + a rounds a away: the rounding error of
-// w = 1 + a is made good by the factor a / (w - 1) (Kahan).
+// ln(1 + a) for finite a >= -1, within 2.5 ulp also where 1 + a rounds a away: the rounding error
+// of w = 1 + a is made good by the factor a / (w - 1) (Kahan).
 FASTCONV_INLINE V log1p(V a) {
   const V w = a + set1(1.0f), rounded = w - set1(1.0f);
   return select(rounded == zero(), a, log(w) * (a / rounded));
@@ -82,11 +84,11 @@ FASTCONV_INLINE V tanh(V a) {
 }
 
 // K sums over n elements at once, in double across runs of at most 4096 elements and in float lanes
-// within one (64 additions each): as accurate as a pairwise sum, at the speed of memory. term(i, valid,
-// v) fills v[0 .. K-1] for elements i .. i + kWidth - 1, of which only the first `valid` count: what it
-// gives for the others must be 0. lanes: how many of every sixteen elements count (16, or fewer in a
-// block with empty lanes; then n is a multiple of 16). The order of additions depends on n and lanes
-// alone.
+// within one (64 additions each): as accurate as a pairwise sum, at the speed of memory. term(i,
+// valid, v) fills v[0 .. K-1] for elements i .. i + kWidth - 1, of which only the first `valid`
+// count: what it gives for the others must be 0. lanes: how many of every sixteen elements count
+// (16, or fewer in a block with empty lanes; then n is a multiple of 16). The order of additions
+// depends on n and lanes alone.
 template <int K, class Term>
 FASTCONV_INLINE void long_sums(double (&total)[K], int64_t n, int lanes, const Term& term) {
   constexpr int kRun = 4096 / K, kChains = K == 1 ? 4 : 2;
@@ -128,7 +130,9 @@ FASTCONV_INLINE void long_sums(double (&total)[K], int64_t n, int lanes, const T
 }
 
 // Loads that know how many floats there are. In a loop over whole vectors the test folds away.
-FASTCONV_INLINE V load_first(const float* p, int n) { return n == kWidth ? load(p) : load_partial(p, n); }
+FASTCONV_INLINE V load_first(const float* p, int n) {
+  return n == kWidth ? load(p) : load_partial(p, n);
+}
 FASTCONV_INLINE void store_first(float* p, V a, int n) {
   if (n == kWidth)
     store(p, a);

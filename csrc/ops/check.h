@@ -15,21 +15,23 @@ inline void check_float32(const char* op, const char* what, const Array& x) {
 inline void check_same_shape(const char* op, const char* what_a, const Array& a, const char* what_b,
                              const Array& b) {
   if (a.shape() != b.shape())
-    throw ShapeError(message("[", op, "] ", what_a, " and ", what_b, " must have the same shape, got ",
-                             a.shape(), " and ", b.shape()));
+    throw ShapeError(message("[", op, "] ", what_a, " and ", what_b,
+                             " must have the same shape, got ", a.shape(), " and ", b.shape()));
 }
 
 // float32 images (N, C, H, W); N may be 0, nothing else.
 inline void check_images(const char* op, const char* what, const Array& x) {
   check_float32(op, what, x);
   if (x.ndim() != 4)
-    throw ShapeError(message("[", op, "] ", what, " must have 4 dimensions (N, C, H, W), got ", x.shape(),
+    throw ShapeError(message("[", op, "] ", what, " must have 4 dimensions (N, C, H, W), got ",
+                             x.shape(),
                              x.ndim() == 3   ? "; did you mean x[None]?"
                              : x.ndim() == 2 ? "; did you mean x[None, None]?"
                                              : ""));
   for (int axis = 1; axis < 4; ++axis)
     if (x.dim(axis) == 0)
-      throw ShapeError(message("[", op, "] ", what, " has size 0 in dimension ", axis, ": ", x.shape()));
+      throw ShapeError(
+          message("[", op, "] ", what, " has size 0 in dimension ", axis, ": ", x.shape()));
 }
 
 }  // namespace fastconv

@@ -107,15 +107,19 @@ Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2
 
   Array y = Array::empty(s.y(), DType::float32, Layout::lanes);
   if (s.N == 0) return y;
-  Correlation job{};
-  job.groups = params.groups, job.K = s.OC_per_group, job.C = s.IC_per_group;
-  job.rows = {s.OH, s.OH, 0, 1, s.IH, -params.pads[0], params.stride[0], {}};
-  job.cols = {s.OW, s.OW, 0, 1, s.IW, -params.pads[2], params.stride[1], {}};
-  for (int64_t r = 0; r < s.KH; ++r) job.rows.taps.push_back(r * params.dilation[0]);
-  for (int64_t t = 0; t < s.KW; ++t) job.cols.taps.push_back(t * params.dilation[1]);
-  job.w_c = s.KH * s.KW;
-  job.w_k = s.IC_per_group * job.w_c;
-  job.w_group = s.OC_per_group * job.w_k;
+  CorrelationAxis rows{s.OH, s.OH, 0, 1, s.IH, -params.pads[0], params.stride[0], {}, {}};
+  CorrelationAxis cols{s.OW, s.OW, 0, 1, s.IW, -params.pads[2], params.stride[1], {}, {}};
+  for (int64_t r = 0; r < s.KH; ++r) {
+    rows.taps.push_back(r * params.dilation[0]);
+    rows.w_taps.push_back(r * s.KW);
+  }
+  for (int64_t t = 0; t < s.KW; ++t) {
+    cols.taps.push_back(t * params.dilation[1]);
+    cols.w_taps.push_back(t);
+  }
+  const int64_t w_c = s.KH * s.KW, w_k = s.IC_per_group * w_c;
+  const Correlation job{params.groups, s.OC_per_group, s.IC_per_group, s.OC_per_group * w_k, w_k, w_c,
+                        {rows}, {cols}};
   correlate(y.data(), x.data(), weight.data(), bias, relu, x.blocks(), job);
   return y;
 }
@@ -126,39 +130,15 @@ namespace {
 // r with r * dilation % stride == phase reach them, no others. With ih + pad = q * stride + phase and
 // r * dilation = e * stride + phase, tap r meets output oh = q - e: at stride 1 this is the textbook's
 // kernel turned by 180 degrees.
-struct Phase {
-  CorrelationAxis axis;           // from dy to dx
-  std::vector<int64_t> tap_index;  // r of each tap
-};
-
-Phase phase_of(int64_t first, int64_t IH, int64_t OH, int64_t KH, int64_t pad, int64_t stride,
-               int64_t dilation) {
-  Phase phase{{(IH - 1 - first) / stride + 1, IH, first, stride, OH, (first + pad) / stride, 1, {}}, {}};
+CorrelationAxis phase_of(int64_t first, int64_t IH, int64_t OH, int64_t KH, int64_t pad, int64_t stride,
+                         int64_t dilation, int64_t w_tap) {
+  CorrelationAxis axis{(IH - 1 - first) / stride + 1, IH, first, stride, OH, (first + pad) / stride, 1, {}, {}};
   for (int64_t r = 0; r < KH; ++r)
     if (r * dilation % stride == (first + pad) % stride) {
-      phase.tap_index.push_back(r);
-      phase.axis.taps.push_back(-(r * dilation / stride));
+      axis.taps.push_back(-(r * dilation / stride));
+      axis.w_taps.push_back(r * w_tap);
     }
-  return phase;
-}
-
-// w[group][k][c][taps] -> packed[group][c][k][taps of this phase]
-void pack_phase(float* packed, const float* w, const Conv2dShape& s, const std::vector<int64_t>& rows,
-                const std::vector<int64_t>& cols) {
-  const int64_t K = s.OC_per_group, C = s.IC_per_group, taps = s.KH * s.KW;
-  const int64_t phase_taps = static_cast<int64_t>(rows.size() * cols.size());
-  const int64_t channels_at_once = ceil_div(1 << 14, K * phase_taps + 1);
-  parallel_ranges(s.params.groups * C, channels_at_once, [&](int64_t begin, int64_t end) {
-    float* out = packed + begin * K * phase_taps;
-    for (int64_t channel = begin; channel < end; ++channel) {
-      const int64_t group = channel / C, c = channel % C;
-      for (int64_t k = 0; k < K; ++k) {
-        const float* in = w + ((group * K + k) * C + c) * taps;
-        for (const int64_t r : rows)
-          for (const int64_t t : cols) *out++ = in[r * s.KW + t];
-      }
-    }
-  });
+  return axis;
 }
 
 }  // namespace
@@ -174,21 +154,15 @@ Array conv2d_backward_input(const Array& dy_any, const Array& w, const Shape& x_
   Array dx = Array::empty(s.x(), DType::float32, Layout::lanes);
   if (s.N == 0) return dx;
 
-  Scratch<float> packed(s.OC * s.IC_per_group * s.KH * s.KW);
-  for (int64_t row = 0; row < std::min(params.stride[0], s.IH); ++row) {
-    for (int64_t col = 0; col < std::min(params.stride[1], s.IW); ++col) {
-      const Phase rows =
-          phase_of(row, s.IH, s.OH, s.KH, params.pads[0], params.stride[0], params.dilation[0]);
-      const Phase cols =
-          phase_of(col, s.IW, s.OW, s.KW, params.pads[2], params.stride[1], params.dilation[1]);
-      pack_phase(packed.data(), weight.data(), s, rows.tap_index, cols.tap_index);
-      Correlation job{params.groups, s.IC_per_group, s.OC_per_group, rows.axis, cols.axis, 0, 0, 0};
-      job.w_c = static_cast<int64_t>(rows.tap_index.size() * cols.tap_index.size());
-      job.w_k = s.OC_per_group * job.w_c;
-      job.w_group = s.IC_per_group * job.w_k;
-      correlate(dx.data(), dy.data(), packed.data(), bias, false, dy.blocks(), job);
-    }
-  }
+  const int64_t w_k = s.KH * s.KW, w_c = s.IC_per_group * w_k;
+  Correlation job{params.groups, s.IC_per_group, s.OC_per_group, s.OC_per_group * w_c, w_k, w_c, {}, {}};
+  for (int64_t row = 0; row < std::min(params.stride[0], s.IH); ++row)
+    job.rows.push_back(phase_of(row, s.IH, s.OH, s.KH, params.pads[0], params.stride[0],
+                                params.dilation[0], s.KW));
+  for (int64_t col = 0; col < std::min(params.stride[1], s.IW); ++col)
+    job.cols.push_back(
+        phase_of(col, s.IW, s.OW, s.KW, params.pads[2], params.stride[1], params.dilation[1], 1));
+  correlate(dx.data(), dy.data(), weight.data(), bias, false, dy.blocks(), job);
   return dx;
 }
 

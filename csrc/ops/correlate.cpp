@@ -50,34 +50,41 @@ constexpr int64_t kBandVectors = 384 * 1024 / (kLanes * 4);
 // A chunk shorter than this many steps spends more on reloading accumulators than on the sum.
 constexpr int64_t kMinSteps = 144;
 
+int64_t taps_of(const std::vector<CorrelationAxis>& axes) {
+  size_t taps = 0;
+  for (const CorrelationAxis& axis : axes) taps += axis.taps.size();
+  return static_cast<int64_t>(taps);
+}
+
 Cut choose_cut(const Correlation& job, int64_t blocks) {
-  const int64_t row_taps = static_cast<int64_t>(job.rows.taps.size());
-  const int64_t col_taps = static_cast<int64_t>(job.cols.taps.size());
-  const int64_t taps = std::max<int64_t>(1, row_taps * col_taps);
-  Cut cut{job.rows.count, job.cols.count, job.C, job.K, 1};
+  const CorrelationAxis &row_axis = job.rows.front(), &col_axis = job.cols.front();
+  const int64_t row_taps = taps_of(job.rows), col_taps = taps_of(job.cols);
+  const int64_t phases = static_cast<int64_t>(job.rows.size() * job.cols.size());
+  const int64_t taps = std::max<int64_t>(1, row_taps * col_taps / phases);  // of an output, on average
+  Cut cut{row_axis.count, col_axis.count, job.C, job.K, 1};
   const auto too_large = [&] {
-    const int64_t rows = std::min((cut.rows - 1) * job.rows.x_step + row_taps, job.rows.x_size);
-    const int64_t cols = std::min((cut.cols - 1) * job.cols.x_step + col_taps, job.cols.x_size);
+    const int64_t rows = std::min((cut.rows - 1) * row_axis.x_step + row_taps, row_axis.x_size);
+    const int64_t cols = std::min((cut.cols - 1) * col_axis.x_step + col_taps, col_axis.x_size);
     return cut.C * rows * cols > kBandVectors;
   };
   const int64_t min_C = std::min(job.C, std::max<int64_t>(8, ceil_div(kMinSteps, taps)));
-  const int64_t min_rows = std::min<int64_t>(job.rows.count, 4);
+  const int64_t min_rows = std::min<int64_t>(row_axis.count, 4);
   // Fewer rows first, then fewer channels, then narrower and lower bands.
   while (too_large() && cut.rows > min_rows) cut.rows = std::max(min_rows, cut.rows / 2);
   while (too_large() && cut.C > min_C) cut.C = std::max(min_C, ceil_div(cut.C, 2));
   while (too_large() && cut.cols > 24) cut.cols = ceil_div(cut.cols, 2);
   while (too_large() && cut.rows > 1) cut.rows = ceil_div(cut.rows, 2);
-  cut.rows = ceil_div(job.rows.count, ceil_div(job.rows.count, cut.rows));
-  cut.cols = ceil_div(job.cols.count, ceil_div(job.cols.count, cut.cols));
+  cut.rows = ceil_div(row_axis.count, ceil_div(row_axis.count, cut.rows));
+  cut.cols = ceil_div(col_axis.count, ceil_div(col_axis.count, cut.cols));
   cut.C = ceil_div(job.C, ceil_div(job.C, cut.C));
 
   // Groups too small to be a task by themselves go together; then at least 8 tasks where the work allows
   // it: more bands first, then shares of the output channels.
-  const int64_t steps_per_group = job.K * job.C * taps * cut.rows * cut.cols;
+  const int64_t steps_per_group = phases * job.K * job.C * taps * cut.rows * cut.cols;
   cut.groups = std::clamp<int64_t>(ceil_div(16384, steps_per_group), 1, job.groups);
   const auto too_few_tasks = [&] {
-    return blocks * ceil_div(job.groups, cut.groups) * ceil_div(job.rows.count, cut.rows) *
-               ceil_div(job.cols.count, cut.cols) * ceil_div(job.K, cut.K) <
+    return blocks * ceil_div(job.groups, cut.groups) * ceil_div(row_axis.count, cut.rows) *
+               ceil_div(col_axis.count, cut.cols) * ceil_div(job.K, cut.K) <
            8;
   };
   while (too_few_tasks() && cut.groups > 1) cut.groups = ceil_div(cut.groups, 2);
@@ -92,16 +99,16 @@ Cut choose_cut(const Correlation& job, int64_t blocks) {
 void correlate(float* y, const float* x, const float* w, const float* bias, bool relu, int64_t blocks,
                const Correlation& job) {
   const cpu::Kernels& kernels = cpu::kernels();
-  const CorrelationAxis &row_axis = job.rows, &col_axis = job.cols;
-  const std::vector<Run> row_runs = runs_of(row_axis), col_runs = runs_of(col_axis);
-  const int64_t row_taps = static_cast<int64_t>(row_axis.taps.size());
-  const int64_t col_taps = static_cast<int64_t>(col_axis.taps.size());
-  const int64_t x_row = col_axis.x_size * kLanes, x_plane = row_axis.x_size * x_row;
-  const int64_t y_row = col_axis.y_size * kLanes, y_plane = row_axis.y_size * y_row;
+  std::vector<std::vector<Run>> row_runs, col_runs;
+  for (const CorrelationAxis& axis : job.rows) row_runs.push_back(runs_of(axis));
+  for (const CorrelationAxis& axis : job.cols) col_runs.push_back(runs_of(axis));
+  const int64_t x_row = job.cols.front().x_size * kLanes, x_plane = job.rows.front().x_size * x_row;
+  const int64_t y_row = job.cols.front().y_size * kLanes, y_plane = job.rows.front().y_size * y_row;
+  const int64_t max_taps = taps_of(job.rows) * taps_of(job.cols);
   const Cut cut = choose_cut(job, blocks);
   const int64_t group_cuts = ceil_div(job.groups, cut.groups), k_cuts = ceil_div(job.K, cut.K);
-  const int64_t row_cuts = ceil_div(row_axis.count, cut.rows);
-  const int64_t col_cuts = ceil_div(col_axis.count, cut.cols);
+  const int64_t row_cuts = ceil_div(job.rows.front().count, cut.rows);
+  const int64_t col_cuts = ceil_div(job.cols.front().count, cut.cols);
 
   parallel_for(blocks * group_cuts * row_cuts * col_cuts * k_cuts, [&](int64_t task) {
     int64_t rest = task;
@@ -113,22 +120,42 @@ void correlate(float* y, const float* x, const float* w, const float* bias, bool
     rest /= row_cuts;
     const int64_t group0 = rest % group_cuts * cut.groups;
     const int64_t block = rest / group_cuts;
-    const int64_t row_end = std::min(row0 + cut.rows, row_axis.count);
-    const int64_t col_end = std::min(col0 + cut.cols, col_axis.count);
 
-    Scratch<int64_t> taps(2 * row_taps * col_taps + 2);
-    int64_t *x_tap = taps.data(), *w_tap = taps.data() + row_taps * col_taps;
+    Scratch<int64_t> taps(2 * max_taps);
+    int64_t *x_tap = taps.data(), *w_tap = taps.data() + max_taps;
     cpu::TileSweep sweep{};
     sweep.groups = std::min(cut.groups, job.groups - group0);
     sweep.K = std::min(cut.K, job.K - k0);
     sweep.x_group = job.C * x_plane, sweep.x_c = x_plane;
-    sweep.x_row = row_axis.x_step * x_row, sweep.x_col = col_axis.x_step * kLanes;
     sweep.w_group = job.w_group, sweep.w_k = job.w_k, sweep.w_c = job.w_c;
     sweep.y_group = job.K * y_plane, sweep.y_k = y_plane;
-    sweep.y_row = row_axis.y_step * y_row, sweep.y_col = col_axis.y_step * kLanes;
     sweep.x_tap = x_tap, sweep.w_tap = w_tap;
     sweep.bias = bias ? bias + group0 * job.K + k0 : nullptr;
     sweep.tail = kLanes;
+
+    // The outputs [row, row + rows) x [col, col + cols) of two runs.
+    const auto sweep_runs = [&](const CorrelationAxis& rows, const Run& row_run, int64_t row,
+                                const CorrelationAxis& cols, const Run& col_run, int64_t col,
+                                const float* image, float* out) {
+      const int64_t* tap_row = rows.taps.data() + row_run.first_tap;
+      const int64_t* tap_col = cols.taps.data() + col_run.first_tap;
+      const int64_t* w_row = rows.w_taps.data() + row_run.first_tap;
+      const int64_t* w_col = cols.w_taps.data() + col_run.first_tap;
+      sweep.taps = row_run.taps * col_run.taps;
+      for (int64_t r = 0, t = 0; r < row_run.taps; ++r)
+        for (int64_t s = 0; s < col_run.taps; ++s, ++t) {
+          x_tap[t] = (tap_row[r] - tap_row[0]) * x_row + (tap_col[s] - tap_col[0]) * kLanes;
+          w_tap[t] = w_row[r] + w_col[s];
+        }
+      sweep.x = image;
+      if (sweep.taps > 0)  // at the first tap, which lies inside the image
+        sweep.x += (rows.x_first + row * rows.x_step + tap_row[0]) * x_row +
+                   (cols.x_first + col * cols.x_step + tap_col[0]) * kLanes;
+      sweep.x_row = rows.x_step * x_row, sweep.x_col = cols.x_step * kLanes;
+      sweep.y = out + (rows.y_first + row * rows.y_step) * y_row + (cols.y_first + col * cols.y_step) * kLanes;
+      sweep.y_row = rows.y_step * y_row, sweep.y_col = cols.y_step * kLanes;
+      kernels.tile_sweep(sweep);
+    };
 
     for (int64_t c0 = 0; c0 < job.C; c0 += cut.C) {
       sweep.C = std::min(cut.C, job.C - c0);
@@ -137,31 +164,21 @@ void correlate(float* y, const float* x, const float* w, const float* bias, bool
       sweep.w = w + group0 * job.w_group + k0 * job.w_k + c0 * job.w_c;
       const float* image = x + ((block * job.groups + group0) * job.C + c0) * x_plane;
       float* out = y + ((block * job.groups + group0) * job.K + k0) * y_plane;
-      for (const Run& row_run : row_runs) {
-        const int64_t row = std::max(row_run.begin, row0);
-        sweep.rows = std::min(row_run.end, row_end) - row;
-        if (sweep.rows <= 0) continue;
-        for (const Run& col_run : col_runs) {
-          const int64_t col = std::max(col_run.begin, col0);
-          sweep.cols = std::min(col_run.end, col_end) - col;
-          if (sweep.cols <= 0) continue;
-          const int64_t* tap_row = row_axis.taps.data() + row_run.first_tap;
-          const int64_t* tap_col = col_axis.taps.data() + col_run.first_tap;
-          sweep.taps = row_run.taps * col_run.taps;
-          sweep.x = image;
-          if (sweep.taps > 0)  // at the first tap, which lies inside the image
-            sweep.x += (row_axis.x_first + row * row_axis.x_step + tap_row[0]) * x_row +
-                       (col_axis.x_first + col * col_axis.x_step + tap_col[0]) * kLanes;
-          for (int64_t r = 0, t = 0; r < row_run.taps; ++r)
-            for (int64_t s = 0; s < col_run.taps; ++s, ++t) {
-              x_tap[t] = (tap_row[r] - tap_row[0]) * x_row + (tap_col[s] - tap_col[0]) * kLanes;
-              w_tap[t] = (row_run.first_tap + r) * col_taps + col_run.first_tap + s;
+      for (size_t i = 0; i < job.rows.size(); ++i)
+        for (const Run& row_run : row_runs[i]) {
+          const int64_t row = std::max(row_run.begin, row0);
+          sweep.rows = std::min(row_run.end, row0 + cut.rows) - row;
+          if (sweep.rows <= 0) continue;
+          for (size_t j = 0; j < job.cols.size(); ++j)
+            for (const Run& col_run : col_runs[j]) {
+              const int64_t col = std::max(col_run.begin, col0);
+              sweep.cols = std::min(col_run.end, col0 + cut.cols) - col;
+              if (sweep.cols <= 0) continue;
+              const bool nothing_to_add = row_run.taps * col_run.taps == 0 && c0 > 0 && !sweep.relu;
+              if (!nothing_to_add)
+                sweep_runs(job.rows[i], row_run, row, job.cols[j], col_run, col, image, out);
             }
-          sweep.y = out + (row_axis.y_first + row * row_axis.y_step) * y_row +
-                    (col_axis.y_first + col * col_axis.y_step) * kLanes;
-          kernels.tile_sweep(sweep);
         }
-      }
     }
   });
 }

@@ -1,5 +1,5 @@
-// The driver of the broadcast tile over images in lane blocks. Forward convolution is one correlation;
-// the gradient by input is one for each phase of the stride; so is transposed convolution.
+// The driver of the broadcast tile over images in lane blocks: forward convolution, the gradient by input,
+// transposed convolution.
 #pragma once
 
 #include <vector>
@@ -15,13 +15,16 @@ struct CorrelationAxis {
   int64_t count;
   int64_t y_size, y_first, y_step;
   int64_t x_size, x_first, x_step;
-  std::vector<int64_t> taps;
+  std::vector<int64_t> taps;    // offsets in x
+  std::vector<int64_t> w_taps;  // offsets in w of the same taps
 };
 
+// Forward convolution has one axis each way. The gradient by input has one for each phase of the stride:
+// outputs in between belong to different phases, each with taps of its own; all are done band by band.
 struct Correlation {
-  int64_t groups, K, C;          // K output and C input channels per group
-  CorrelationAxis rows, cols;
-  int64_t w_group, w_k, w_c;     // strides of w; tap (r, s) is at r * cols.taps.size() + s
+  int64_t groups, K, C;       // K output and C input channels per group
+  int64_t w_group, w_k, w_c;  // strides of w; it is read in place, never packed
+  std::vector<CorrelationAxis> rows, cols;  // the first of each has the largest count
 };
 
 // y: all channels of every block; elements that no output lands on are not touched. bias: groups * K

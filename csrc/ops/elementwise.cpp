@@ -90,8 +90,8 @@ Array dropout(const Array& x, double p, uint64_t seed) {
     for (int64_t row = begin; row < end;) {
       const int64_t block = row / features, stop = std::min(end, (block + 1) * features);
       const int64_t first = block * kLanes * features + row % features;
-      kernels.dropout(y.data() + row * kLanes, x.data() + row * kLanes, (stop - row) * kLanes, dropout,
-                      static_cast<uint32_t>(first));
+      kernels.dropout(y.data() + row * kLanes, x.data() + row * kLanes, (stop - row) * kLanes,
+                      dropout, static_cast<uint32_t>(first));
       row = stop;
     }
   });

@@ -1,5 +1,5 @@
-// Elementwise functions, dropout and sum. The result has the layout of the (first) operand; a second
-// operand in another layout is converted. What each function is stands in cpu/kernels.h.
+// Elementwise functions, dropout and sum. The result has the layout of the (first) operand; a
+// second operand in another layout is converted. What each function is stands in cpu/kernels.h.
 #pragma once
 
 #include "core/array.h"
@@ -12,15 +12,15 @@ Array unary(const char* op, cpu::Unary f, const Array& x, float p = 0.0f, float 
 Array binary(const char* op, cpu::Binary f, const Array& a, const Array& b, float p = 0.0f);
 void add_into(Array& a, const Array& b);  // a += b
 
-// x / (1 - p) with probability 1 - p, else 0. The choice depends on the seed and on the place of the
-// element in row-major order (modulo 2^32) alone: not on layout, threads or instruction set. With the
-// gradient for x it is its own backward pass.
+// x / (1 - p) with probability 1 - p, else 0. The choice depends on the seed and on the place of
+// the element in row-major order (modulo 2^32) alone: not on layout, threads or instruction set.
+// With the gradient for x it is its own backward pass.
 Array dropout(const Array& x, double p, uint64_t seed);
 
 Array sum(const Array& x);  // shape (); empty lanes do not count
 
-// Sets the empty lanes of an array in lanes to 0: after functions that may make infinities and NaN there
-// (1 / 0, log 0), which later sums over whole vectors would pick up.
+// Sets the empty lanes of an array in lanes to 0: after functions that may make infinities and NaN
+// there (1 / 0, log 0), which later sums over whole vectors would pick up.
 void clear_empty_lanes(Array& x);
 
 }  // namespace fastconv

@@ -43,8 +43,8 @@ int checked_axis(const char* op, const Array& x, int64_t axis) {
   return static_cast<int>(axis < 0 ? axis + x.ndim() : axis);
 }
 
-// y = f(a, b) down an axis, where f is a kernel on columns. Columns must lie side by side: a plain array
-// along its last axis goes through lanes, one in lanes along the batch through plain.
+// y = f(a, b) down an axis, where f is a kernel on columns. Columns must lie side by side: a plain
+// array along its last axis goes through lanes, one in lanes along the batch through plain.
 template <class Kernel>
 Array map_columns(const Array& a, const Array& b, int axis, const Kernel& kernel) {
   const Layout layout = a.layout();
@@ -52,7 +52,8 @@ Array map_columns(const Array& a, const Array& b, int axis, const Kernel& kernel
     return to_lanes(map_columns(to_plain(a), to_plain(b), axis, kernel));
   if (layout == Layout::plain && axis > 0 && axis == a.ndim() - 1) {
     const Shape rows{a.shape().numel() / std::max<int64_t>(1, a.dim(axis)), a.dim(axis)};
-    const Array y = map_columns(to_lanes(a.reshape(rows)), to_lanes(to_plain(b).reshape(rows)), 1, kernel);
+    const Array y =
+        map_columns(to_lanes(a.reshape(rows)), to_lanes(to_plain(b).reshape(rows)), 1, kernel);
     return to_plain(y).reshape(a.shape());
   }
   Array y = Array::empty(a.shape(), DType::float32, layout);
@@ -71,9 +72,8 @@ using Backward = void (*)(float*, const float*, const float*, int64_t, int64_t, 
 Array forward(const char* op, Forward kernel, const Array& x, int64_t axis) {
   check_float32(op, "input", x);
   return map_columns(x, x, checked_axis(op, x, axis),
-                     [kernel](float* y, const float* a, const float*, int64_t n, int64_t C, int64_t stride) {
-                       kernel(y, a, n, C, stride);
-                     });
+                     [kernel](float* y, const float* a, const float*, int64_t n, int64_t C,
+                              int64_t stride) { kernel(y, a, n, C, stride); });
 }
 
 Array backward(const char* op, Backward kernel, const Array& dy, const Array& y, int64_t axis) {
@@ -85,8 +85,8 @@ Array backward(const char* op, Backward kernel, const Array& dy, const Array& y,
 
 constexpr float kNoLabel = -1.0f;
 
-// Labels as cross-entropy kernels take them: floats (kNoLabel for those that do not count, and for empty
-// lanes) in the order of the logits' columns.
+// Labels as cross-entropy kernels take them: floats (kNoLabel for those that do not count, and for
+// empty lanes) in the order of the logits' columns.
 struct Targets {
   Array labels;  // shape of the labels, layout of the logits
   double weight = 0.0;
@@ -104,7 +104,8 @@ std::string index_text(const Shape& shape, int64_t flat) {
 void check_labels(const char* op, const Array& logits, const Array& labels) {
   check_float32(op, "input", logits);
   if (labels.dtype() != DType::int64)
-    throw DTypeError(message("[", op, "] labels must be int64 class numbers, got ", name_of(labels.dtype()),
+    throw DTypeError(message("[", op, "] labels must be int64 class numbers, got ",
+                             name_of(labels.dtype()),
                              "; convert them with labels.astype(np.int64), one-hot rows with "
                              "labels.argmax(1)"));
   if (logits.ndim() < 2)
@@ -114,11 +115,14 @@ void check_labels(const char* op, const Array& logits, const Array& labels) {
   for (int axis = 1; match && axis < labels.ndim(); ++axis)
     match = labels.dim(axis) == logits.dim(axis + 1);
   if (!match)
-    throw ShapeError(message("[", op, "] labels must have the shape of the input without its dimension 1 "
-                             "(the classes): input ", logits.shape(), ", labels ", labels.shape()));
+    throw ShapeError(message("[", op,
+                             "] labels must have the shape of the input without its dimension 1 "
+                             "(the classes): input ",
+                             logits.shape(), ", labels ", labels.shape()));
   for (int axis = 1; axis < logits.ndim(); ++axis)
     if (logits.dim(axis) == 0)
-      throw ShapeError(message("[", op, "] input has size 0 in dimension ", axis, ": ", logits.shape()));
+      throw ShapeError(
+          message("[", op, "] input has size 0 in dimension ", axis, ": ", logits.shape()));
   if (logits.dim(1) > (1 << 24))
     throw ShapeError(message("[", op, "] at most 2^24 classes are supported, got ", logits.dim(1)));
 }
@@ -130,8 +134,9 @@ Targets targets_of(const Array& labels_any, int64_t C, const float* weight, int6
   const int64_t count = labels.shape().numel();
   for (int64_t i = 0; i < count; ++i)
     if ((from[i] < 0 || from[i] >= C) && from[i] != ignore_index)
-      throw std::invalid_argument(message("[cross_entropy] labels[", index_text(labels.shape(), i), "] is ",
-                                          from[i], ", expected 0 to ", C - 1, " (the input has ", C,
+      throw std::invalid_argument(message("[cross_entropy] labels[", index_text(labels.shape(), i),
+                                          "] is ", from[i], ", expected 0 to ", C - 1,
+                                          " (the input has ", C,
                                           " classes) or ignore_index = ", ignore_index));
   Targets t{Array::empty(labels.shape(), DType::float32, layout)};
   float* to = t.labels.data();
@@ -160,9 +165,10 @@ void check_probabilities(const char* op, const Array& x_any) {
   for (int64_t i = 0; i < x.stored(); ++i) {
     const float value = x.data()[i];
     if (!(value >= 0.0f && value <= 1.0f))
-      throw std::invalid_argument(message("[", op, "] input[", index_text(x.shape(), i), "] is ", value,
-                                          ", expected probabilities from 0 to 1; for raw scores use "
-                                          "binary_cross_entropy_with_logits"));
+      throw std::invalid_argument(
+          message("[", op, "] input[", index_text(x.shape(), i), "] is ", value,
+                  ", expected probabilities from 0 to 1; for raw scores use "
+                  "binary_cross_entropy_with_logits"));
   }
 }
 
@@ -189,8 +195,9 @@ Reduction reduction_named(const char* op, const std::string& name) {
       message("[", op, "] reduction must be \"mean\", \"sum\" or \"none\", got \"", name, "\""));
 }
 
-std::pair<Array, Array> cross_entropy(const Array& logits_any, const Array& labels, const Array& weight_any,
-                                      int64_t ignore_index, double label_smoothing, Reduction reduction) {
+std::pair<Array, Array> cross_entropy(const Array& logits_any, const Array& labels,
+                                      const Array& weight_any, int64_t ignore_index,
+                                      double label_smoothing, Reduction reduction) {
   const char* const op = "cross_entropy";
   check_labels(op, logits_any, labels);
   const int64_t C = logits_any.dim(1);
@@ -201,8 +208,8 @@ std::pair<Array, Array> cross_entropy(const Array& logits_any, const Array& labe
   if (weight_any.defined()) {
     check_float32(op, "weight", weight_any);
     if (weight_any.shape() != Shape{C})
-      throw ShapeError(message("[", op, "] weight must have shape (", C, ",), one value a class, got ",
-                               weight_any.shape()));
+      throw ShapeError(message("[", op, "] weight must have shape (", C,
+                               ",), one value a class, got ", weight_any.shape()));
     weight = to_plain(weight_any);
   } else {
     std::fill_n(weight.data(), C, 1.0f);
@@ -265,8 +272,8 @@ std::pair<Array, Array> pointwise_loss(const char* op, cpu::PointwiseLoss kind, 
 int64_t count_correct(const Array& logits_any, const Array& labels_any) {
   check_labels("count_correct", logits_any, labels_any);
   if (logits_any.ndim() != 2)
-    throw ShapeError(message("[count_correct] input must have 2 dimensions (N, C), got ",
-                             logits_any.shape()));
+    throw ShapeError(
+        message("[count_correct] input must have 2 dimensions (N, C), got ", logits_any.shape()));
   const Array logits = to_lanes(logits_any), labels = to_plain(labels_any);
   if (logits.stored() == 0) return 0;
   Array best = Array::empty(labels.shape(), DType::float32, Layout::lanes);

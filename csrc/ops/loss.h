@@ -9,24 +9,26 @@
 
 namespace fastconv {
 
-// Along any axis (negative ones count from the end), in the layout of x. Backward: dy and the result of
-// the forward pass.
+// Along any axis (negative ones count from the end), in the layout of x. Backward: dy and the
+// result of the forward pass.
 Array softmax(const Array& x, int64_t axis);
 Array softmax_backward(const Array& dy, const Array& y, int64_t axis);
 Array log_softmax(const Array& x, int64_t axis);
 Array log_softmax_backward(const Array& dy, const Array& y, int64_t axis);
 
-// "mean", "sum": a loss of shape (); "none": a loss for each label or element, whose gradient is that of
-// their sum.
+// "mean", "sum": a loss of shape (); "none": a loss for each label or element, whose gradient is
+// that of their sum.
 enum class Reduction { mean, sum, none };
 Reduction reduction_named(const char* op, const std::string& name);
 
 // Each: the loss and its gradient by the first argument. Empty lanes count nowhere and get 0.
 
-// logits (N, C, ...), labels int64 (N, ...) from 0 to C - 1, or ignore_index for those that do not count;
-// weight (C,) or undefined. "mean" divides by the sum of the labels' weights: NaN when there are none.
+// logits (N, C, ...), labels int64 (N, ...) from 0 to C - 1, or ignore_index for those that do not
+// count; weight (C,) or undefined. "mean" divides by the sum of the labels' weights: NaN when there
+// are none.
 std::pair<Array, Array> cross_entropy(const Array& logits, const Array& labels, const Array& weight,
-                                      int64_t ignore_index, double label_smoothing, Reduction reduction);
+                                      int64_t ignore_index, double label_smoothing,
+                                      Reduction reduction);
 // x and target of one shape; binary_cross_entropy wants 0 <= x <= 1.
 std::pair<Array, Array> pointwise_loss(const char* op, cpu::PointwiseLoss kind, const Array& x,
                                        const Array& target, Reduction reduction);

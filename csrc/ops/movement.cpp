@@ -97,8 +97,9 @@ Array pad2d(const Array& x, const std::array<int64_t, 4>& pads, float value) {
   const int64_t rows = std::min(IH + top, OH) - std::max<int64_t>(top, 0);
   const int64_t cols = std::min(IW + left, OW) - std::max<int64_t>(left, 0);
   if (OH < 1 || OW < 1 || rows < 0 || cols < 0)
-    throw ShapeError(message("[pad] nothing is left of an image of (", IH, ", ", IW, ") with pads (", top,
-                             ", ", bottom, ", ", left, ", ", right, "): ", OH, " rows, ", OW, " columns"));
+    throw ShapeError(message("[pad] nothing is left of an image of (", IH, ", ", IW,
+                             ") with pads (", top, ", ", bottom, ", ", left, ", ", right, "): ", OH,
+                             " rows, ", OW, " columns"));
   Array y = Array::empty({x.dim(0), x.dim(1), OH, OW}, DType::float32, x.layout());
   const int64_t unit = x.in_lanes() ? kLanes : 1;
   const float* from = x.data();
@@ -128,14 +129,16 @@ Array cat(const std::vector<Array>& arrays, int64_t axis_any) {
   for (size_t i = 0; i < arrays.size(); ++i) {
     const Array& a = arrays[i];
     if (a.dtype() != first.dtype())
-      throw DTypeError(message("[cat] arrays must have one dtype: arrays[0] is ", name_of(first.dtype()),
-                               ", arrays[", i, "] is ", name_of(a.dtype())));
+      throw DTypeError(message("[cat] arrays must have one dtype: arrays[0] is ",
+                               name_of(first.dtype()), ", arrays[", i, "] is ",
+                               name_of(a.dtype())));
     bool match = a.ndim() == first.ndim();
     for (int other = 0; match && other < a.ndim(); ++other)
       match = other == axis || a.dim(other) == first.dim(other);
     if (!match)
-      throw ShapeError(message("[cat] arrays must agree in every dimension but ", axis, ": arrays[0] is ",
-                               first.shape(), ", arrays[", i, "] is ", a.shape()));
+      throw ShapeError(message("[cat] arrays must agree in every dimension but ", axis,
+                               ": arrays[0] is ", first.shape(), ", arrays[", i, "] is ",
+                               a.shape()));
     shape[axis] = checked_add(shape[axis], a.dim(axis), "[cat] size of the result");
   }
   const Layout layout = axis == 0 ? Layout::plain : first.layout();
@@ -145,7 +148,8 @@ Array cat(const std::vector<Array>& arrays, int64_t axis_any) {
   for (const Array& given : arrays) {
     const Array a = as_layout(given, layout);
     const int64_t bytes = a.dim(axis) * rows.inner_bytes;
-    copy_rows(bytes_of(y) + offset, shape[axis] * rows.inner_bytes, bytes_of(a), bytes, rows.outer, bytes);
+    copy_rows(bytes_of(y) + offset, shape[axis] * rows.inner_bytes, bytes_of(a), bytes, rows.outer,
+              bytes);
     offset += bytes;
   }
   return y;
@@ -164,8 +168,8 @@ Array slice_axis(const Array& x_any, int64_t axis_any, int64_t begin, int64_t en
   Array y = Array::empty(shape, x.dtype(), x.layout());
   const Rows rows = rows_along(x, axis);
   const int64_t bytes = (end - begin) * rows.inner_bytes;
-  copy_rows(bytes_of(y), bytes, bytes_of(x) + begin * rows.inner_bytes, size * rows.inner_bytes, rows.outer,
-            bytes);
+  copy_rows(bytes_of(y), bytes, bytes_of(x) + begin * rows.inner_bytes, size * rows.inner_bytes,
+            rows.outer, bytes);
   return y;
 }
 
@@ -182,17 +186,21 @@ Array upsample_nearest2d_backward(const Array& dy, std::array<int64_t, 2> scale)
   check_images("upsample_nearest2d_backward", "dy", dy);
   check_scale("upsample_nearest2d_backward", scale);
   if (dy.dim(2) % scale[0] != 0 || dy.dim(3) % scale[1] != 0)
-    throw ShapeError(message("[upsample_nearest2d_backward] rows and columns of dy must be multiples of the "
-                             "scale (", scale[0], ", ", scale[1], "), got ", dy.shape()));
+    throw ShapeError(
+        message("[upsample_nearest2d_backward] rows and columns of dy must be multiples of the "
+                "scale (",
+                scale[0], ", ", scale[1], "), got ", dy.shape()));
   const int64_t IH = dy.dim(2) / scale[0], IW = dy.dim(3) / scale[1];
-  return resample(dy, nearest_taps(IH, scale[0]).transposed(IH), nearest_taps(IW, scale[1]).transposed(IW));
+  return resample(dy, nearest_taps(IH, scale[0]).transposed(IH),
+                  nearest_taps(IW, scale[1]).transposed(IW));
 }
 
 Array upsample_bilinear2d(const Array& x, std::array<int64_t, 2> output_size, bool align_corners) {
   check_images("upsample_bilinear2d", "input", x);
   if (output_size[0] < 1 || output_size[1] < 1)
-    throw std::invalid_argument(message("[upsample_bilinear2d] output_size must be at least 1, got (",
-                                        output_size[0], ", ", output_size[1], ")"));
+    throw std::invalid_argument(
+        message("[upsample_bilinear2d] output_size must be at least 1, got (", output_size[0], ", ",
+                output_size[1], ")"));
   Shape{x.dim(0), x.dim(1), output_size[0], output_size[1]}.numel();
   return resample(x, linear_taps(x.dim(2), output_size[0], align_corners),
                   linear_taps(x.dim(3), output_size[1], align_corners));
@@ -203,7 +211,8 @@ Array upsample_bilinear2d_backward(const Array& dy, const Shape& x_shape, bool a
   check_images(op, "dy", dy);
   if (x_shape.ndim() != 4 || x_shape[0] != dy.dim(0) || x_shape[1] != dy.dim(1) || x_shape[2] < 1 ||
       x_shape[3] < 1)
-    throw ShapeError(message("[", op, "] dy ", dy.shape(), " does not belong to an input of ", x_shape));
+    throw ShapeError(
+        message("[", op, "] dy ", dy.shape(), " does not belong to an input of ", x_shape));
   return resample(dy, linear_taps(x_shape[2], dy.dim(2), align_corners).transposed(x_shape[2]),
                   linear_taps(x_shape[3], dy.dim(3), align_corners).transposed(x_shape[3]));
 }

@@ -8,8 +8,8 @@
 
 namespace fastconv {
 
-// (N, C, H, W) with `value` around the image; pads (top, bottom, left, right) may be negative, which crops.
-// Its gradient is the negative padding. Layout of x.
+// (N, C, H, W) with `value` around the image; pads (top, bottom, left, right) may be negative,
+// which crops. Its gradient is the negative padding. Layout of x.
 Array pad2d(const Array& x, const std::array<int64_t, 4>& pads, float value);
 // Along axis >= 1 in the layout of the first array; along axis 0 plain. Sizes must agree elsewhere.
 Array cat(const std::vector<Array>& arrays, int64_t axis);
@@ -19,7 +19,8 @@ Array slice_axis(const Array& x, int64_t axis, int64_t begin, int64_t end);
 // y[i][j] = x[i / scale_h][j / scale_w]
 Array upsample_nearest2d(const Array& x, std::array<int64_t, 2> scale);
 Array upsample_nearest2d_backward(const Array& dy, std::array<int64_t, 2> scale);
-// Linear interpolation at i * (I - 1) / (O - 1), corners aligned, or else at max((i + 0.5) * I / O - 0.5, 0).
+// Linear interpolation at i * (I - 1) / (O - 1), corners aligned, or else at max((i + 0.5) * I / O
+// - 0.5, 0).
 Array upsample_bilinear2d(const Array& x, std::array<int64_t, 2> output_size, bool align_corners);
 Array upsample_bilinear2d_backward(const Array& dy, const Shape& x_shape, bool align_corners);
 

@@ -14,11 +14,12 @@ namespace {
 void check_channels(const char* op, const char* what, const Array& x) {
   check_float32(op, what, x);
   if (x.ndim() < 2)
-    throw ShapeError(message("[", op, "] ", what, " must have at least 2 dimensions (N, C, ...), got ",
-                             x.shape()));
+    throw ShapeError(message("[", op, "] ", what,
+                             " must have at least 2 dimensions (N, C, ...), got ", x.shape()));
   for (int axis = 1; axis < x.ndim(); ++axis)
     if (x.dim(axis) == 0)
-      throw ShapeError(message("[", op, "] ", what, " has size 0 in dimension ", axis, ": ", x.shape()));
+      throw ShapeError(
+          message("[", op, "] ", what, " has size 0 in dimension ", axis, ": ", x.shape()));
 }
 
 // A vector over the channels; fill when it is undefined.
@@ -32,8 +33,8 @@ class PerChannel {
     }
     check_float32(op, what, given);
     if (given.shape() != Shape{C})
-      throw ShapeError(message("[", op, "] ", what, " must have shape (", C, ",), one value a channel, got ",
-                               given.shape()));
+      throw ShapeError(message("[", op, "] ", what, " must have shape (", C,
+                               ",), one value a channel, got ", given.shape()));
     values_ = to_plain(given);
   }
   float operator[](int64_t c) const { return values_.data()[c]; }
@@ -43,26 +44,28 @@ class PerChannel {
   Array values_;
 };
 
-// Kernels run along the pixels of a channel. Plain arrays with few or none of them, (N, F) above all, are
-// better off in lanes.
+// Kernels run along the pixels of a channel. Plain arrays with few or none of them, (N, F) above
+// all, are better off in lanes.
 Layout layout_for(const Array& x) {
   return x.shape().numel_from(2) < kLanes ? Layout::lanes : x.layout();
 }
 
-// sums[k * C + c]: per channel sums made by kernel(to, first outer group, groups, first channel, channels),
-// which writes K numbers a channel; pieces are added in order.
+// sums[c * K + k], k < K: sums of channel c, made by kernel(to, first outer group, groups, first
+// channel, channels), which writes K numbers a channel; pieces are added in order.
 template <int K, class Kernel>
 void sum_channels(double* sums, const ChannelWise& v, const Kernel& kernel) {
   const ChannelPieces pieces = channel_pieces(v);
   Scratch<double> parts(pieces.pieces * v.C * K);
   double* to = parts.data();
-  for_channel_pieces(v, pieces, [&](int64_t piece, int64_t o, int64_t groups, int64_t c, int64_t channels) {
-    kernel(to + (piece * v.C + c) * K, o, groups, c, channels);
-  });
+  for_channel_pieces(v, pieces,
+                     [&](int64_t piece, int64_t o, int64_t groups, int64_t c, int64_t channels) {
+                       kernel(to + (piece * v.C + c) * K, o, groups, c, channels);
+                     });
   for (int64_t c = 0; c < v.C; ++c)
     for (int k = 0; k < K; ++k) {
       double total = 0.0;
-      for (int64_t piece = 0; piece < pieces.pieces; ++piece) total += to[(piece * v.C + c) * K + k];
+      for (int64_t piece = 0; piece < pieces.pieces; ++piece)
+        total += to[(piece * v.C + c) * K + k];
       sums[c * K + k] = total;
     }
 }
@@ -74,11 +77,12 @@ void moments_of(cpu::Moments* moments, const Array& x) {
   Scratch<cpu::Moments> parts(pieces.pieces * v.C);
   cpu::Moments* to = parts.data();
   const cpu::Kernels& kernels = cpu::kernels();
-  for_channel_pieces(v, pieces, [&](int64_t piece, int64_t o, int64_t groups, int64_t c, int64_t channels) {
-    const int lanes = o + groups == v.outer ? v.lanes : static_cast<int>(kLanes);
-    kernels.channel_moments(to + piece * v.C + c, x.data() + (o * v.C + c) * v.inner, groups, channels,
-                            v.inner, v.C * v.inner, lanes);
-  });
+  for_channel_pieces(
+      v, pieces, [&](int64_t piece, int64_t o, int64_t groups, int64_t c, int64_t channels) {
+        const int lanes = o + groups == v.outer ? v.lanes : static_cast<int>(kLanes);
+        kernels.channel_moments(to + piece * v.C + c, x.data() + (o * v.C + c) * v.inner, groups,
+                                channels, v.inner, v.C * v.inner, lanes);
+      });
   for (int64_t c = 0; c < v.C; ++c) {
     cpu::Moments all = to[c];
     for (int64_t piece = 1; piece < pieces.pieces; ++piece) {
@@ -96,7 +100,8 @@ void affine(Array& y, const Array& x, const float* mean, const float* scale, con
   const ChannelWise v = channel_wise(x);
   const cpu::Kernels& kernels = cpu::kernels();
   for_shares(v.outer * v.C, v.inner, [&](int64_t begin, int64_t end) {
-    kernels.channel_affine(y.data(), x.data(), begin, end - begin, v.C, v.inner, mean, scale, shift);
+    kernels.channel_affine(y.data(), x.data(), begin, end - begin, v.C, v.inner, mean, scale,
+                           shift);
   });
 }
 
@@ -106,11 +111,12 @@ void parameter_gradients(BatchNormGradients& g, double* sums, const Array& dy, c
   const ChannelWise v = channel_wise(x);
   const cpu::Kernels& kernels = cpu::kernels();
   if (v.outer > 0)
-    sum_channels<2>(sums, v, [&](double* to, int64_t o, int64_t groups, int64_t c, int64_t channels) {
-      const int64_t at = (o * v.C + c) * v.inner;
-      kernels.channel_dots(to, dy.data() + at, x.data() + at, mean + c, groups, channels, v.inner,
-                           v.C * v.inner);
-    });
+    sum_channels<2>(sums, v,
+                    [&](double* to, int64_t o, int64_t groups, int64_t c, int64_t channels) {
+                      const int64_t at = (o * v.C + c) * v.inner;
+                      kernels.channel_dots(to, dy.data() + at, x.data() + at, mean + c, groups,
+                                           channels, v.inner, v.C * v.inner);
+                    });
   else
     std::fill_n(sums, 2 * v.C, 0.0);
   g.dbias = Array::empty({v.C});
@@ -122,19 +128,22 @@ void parameter_gradients(BatchNormGradients& g, double* sums, const Array& dy, c
 }
 
 // running += momentum * (batch - running)
-void update_running(Array& running, const char* what, int64_t C, double momentum, const double* batch) {
+void update_running(Array& running, const char* what, int64_t C, double momentum,
+                    const double* batch) {
   if (!running.defined()) return;
   const PerChannel checked("batch_norm", what, running, C, 0.0f);
   if (running.in_lanes())
-    throw std::invalid_argument(message("[batch_norm] ", what, " must be plain to be updated in place"));
+    throw std::invalid_argument(
+        message("[batch_norm] ", what, " must be plain to be updated in place"));
   for (int64_t c = 0; c < C; ++c)
     running.data()[c] = static_cast<float>((1.0 - momentum) * checked[c] + momentum * batch[c]);
 }
 
-cpu::LocalResponseNorm lrn_params(const char* op, const Array& x, int64_t size, double alpha, double beta,
-                                  double k) {
+cpu::LocalResponseNorm lrn_params(const char* op, const Array& x, int64_t size, double alpha,
+                                  double beta, double k) {
   check_channels(op, "input", x);
-  if (size < 1) throw std::invalid_argument(message("[", op, "] size must be at least 1, got ", size));
+  if (size < 1)
+    throw std::invalid_argument(message("[", op, "] size must be at least 1, got ", size));
   cpu::LocalResponseNorm norm{};
   norm.C = x.dim(1);
   norm.size = size;
@@ -144,17 +153,19 @@ cpu::LocalResponseNorm lrn_params(const char* op, const Array& x, int64_t size, 
   return norm;
 }
 
-// Strips of columns narrow enough that all channels of one stay in L2: body(offset of the strip, columns).
+// Strips of columns narrow enough that all channels of one stay in L2: body(offset of the strip,
+// columns).
 constexpr int64_t kStrip = 256;
 template <class Body>
 void for_strips(const ChannelWise& v, const Body& body) {
   const int64_t strips = ceil_quotient(v.inner, kStrip);
-  for_shares(v.outer * strips, v.C * std::min(kStrip, v.inner) * 4, [&](int64_t begin, int64_t end) {
-    for (int64_t strip = begin; strip < end; ++strip) {
-      const int64_t column = strip % strips * kStrip;
-      body(strip / strips * v.C * v.inner + column, std::min(kStrip, v.inner - column));
-    }
-  });
+  for_shares(v.outer * strips, v.C * std::min(kStrip, v.inner) * 4,
+             [&](int64_t begin, int64_t end) {
+               for (int64_t strip = begin; strip < end; ++strip) {
+                 const int64_t column = strip % strips * kStrip;
+                 body(strip / strips * v.C * v.inner + column, std::min(kStrip, v.inner - column));
+               }
+             });
 }
 
 }  // namespace
@@ -169,8 +180,8 @@ Array channel_sum(const Array& x_any) {
   Scratch<double> sums(v.C);
   sum_channels<1>(sums.data(), v,
                   [&](double* to, int64_t o, int64_t groups, int64_t c, int64_t channels) {
-                    kernels.channel_sums(to, x.data() + (o * v.C + c) * v.inner, groups, channels, v.inner,
-                                         v.C * v.inner);
+                    kernels.channel_sums(to, x.data() + (o * v.C + c) * v.inner, groups, channels,
+                                         v.inner, v.C * v.inner);
                   });
   for (int64_t c = 0; c < v.C; ++c) y.data()[c] = static_cast<float>(sums.data()[c]);
   return y;
@@ -185,9 +196,10 @@ BatchNorm batch_norm_train(const Array& x_any, const Array& weight_any, const Ar
   const PerChannel checked_mean(op, "running_mean", running_mean, C, 0.0f);
   const PerChannel checked_var(op, "running_var", running_var, C, 0.0f);
   if (count == 1)
-    throw std::invalid_argument(message("[batch_norm] training needs more than one value a channel, the "
-                                        "input is ", x_any.shape(),
-                                        "; use a larger batch, or model.eval()"));
+    throw std::invalid_argument(
+        message("[batch_norm] training needs more than one value a channel, the "
+                "input is ",
+                x_any.shape(), "; use a larger batch, or model.eval()"));
   if (count == 0)  // nothing to normalise or to learn from
     return {Array::empty(x_any.shape(), DType::float32, x_any.layout()), Array::zeros({C}),
             Array::zeros({C})};
@@ -195,7 +207,8 @@ BatchNorm batch_norm_train(const Array& x_any, const Array& weight_any, const Ar
 
   Scratch<cpu::Moments> moments(C);
   moments_of(moments.data(), x);
-  BatchNorm out{Array::empty(x.shape(), DType::float32, x.layout()), Array::empty({C}), Array::empty({C})};
+  BatchNorm out{Array::empty(x.shape(), DType::float32, x.layout()), Array::empty({C}),
+                Array::empty({C})};
   Scratch<float> scale(C);
   Scratch<double> mean(C), unbiased(C);
   for (int64_t c = 0; c < C; ++c) {
@@ -220,7 +233,8 @@ Array batch_norm_eval(const Array& x_any, const Array& weight_any, const Array& 
   check_channels(op, "input", x_any);
   const int64_t C = x_any.dim(1);
   const PerChannel weight(op, "weight", weight_any, C, 1.0f), bias(op, "bias", bias_any, C, 0.0f);
-  const PerChannel mean(op, "running_mean", mean_any, C, 0.0f), var(op, "running_var", var_any, C, 1.0f);
+  const PerChannel mean(op, "running_mean", mean_any, C, 0.0f),
+      var(op, "running_var", var_any, C, 1.0f);
   const Array x = as_layout(x_any, layout_for(x_any));
   Scratch<float> scale(C);
   for (int64_t c = 0; c < C; ++c)
@@ -247,21 +261,23 @@ BatchNormGradients batch_norm_train_backward(const Array& dy_any, const Array& x
   Scratch<double> sums(2 * C), inv(C);
   for (int64_t c = 0; c < C; ++c) inv.data()[c] = inv_std[c];
   parameter_gradients(g, sums.data(), dy, x, mean.data(), inv.data());
-  // dx = weight * inv_std * (dy - mean of dy - xhat * mean of (dy * xhat)), xhat = (x - mean) * inv_std
+  // dx = weight * inv_std * (dy - mean of dy - xhat * mean of (dy * xhat)), xhat = (x - mean) *
+  // inv_std
   const double count = static_cast<double>(x.shape().numel() / C);
   Scratch<float> scale(C), dy_mean(C), slope(C);
   for (int64_t c = 0; c < C; ++c) {
     scale.data()[c] = weight[c] * inv_std[c];
     dy_mean.data()[c] = static_cast<float>(sums.data()[2 * c] / count);
-    slope.data()[c] = static_cast<float>(sums.data()[2 * c + 1] * inv.data()[c] * inv.data()[c] / count);
+    slope.data()[c] =
+        static_cast<float>(sums.data()[2 * c + 1] * inv.data()[c] * inv.data()[c] / count);
   }
   const ChannelWise v = channel_wise(x);
   const cpu::Kernels& kernels = cpu::kernels();
   const auto run = [&](int64_t first, int64_t planes, int lanes) {
     for_shares(planes, v.inner, [&](int64_t begin, int64_t end) {
-      kernels.batch_norm_backward_input(g.dx.data(), dy.data(), x.data(), first + begin, end - begin, v.C,
-                                        v.inner, mean.data(), scale.data(), dy_mean.data(), slope.data(),
-                                        lanes);
+      kernels.batch_norm_backward_input(g.dx.data(), dy.data(), x.data(), first + begin,
+                                        end - begin, v.C, v.inner, mean.data(), scale.data(),
+                                        dy_mean.data(), slope.data(), lanes);
     });
   };
   const int64_t masked = v.lanes == kLanes ? 0 : v.C;  // planes of the last block
@@ -311,8 +327,8 @@ Array local_response_norm(const Array& x_any, int64_t size, double alpha, double
   return as_layout(y, x_any.layout());
 }
 
-Array local_response_norm_backward(const Array& dy_any, const Array& x_any, int64_t size, double alpha,
-                                   double beta, double k) {
+Array local_response_norm_backward(const Array& dy_any, const Array& x_any, int64_t size,
+                                   double alpha, double beta, double k) {
   const char* const op = "local_response_norm_backward";
   cpu::LocalResponseNorm norm = lrn_params(op, x_any, size, alpha, beta, k);
   check_float32(op, "dy", dy_any);
@@ -325,8 +341,8 @@ Array local_response_norm_backward(const Array& dy_any, const Array& x_any, int6
   const cpu::Kernels& kernels = cpu::kernels();
   for_strips(v, [&](int64_t at, int64_t columns) {
     Scratch<float> scratch(v.C * columns);
-    kernels.local_response_norm_backward(dx.data() + at, dy.data() + at, x.data() + at, columns, norm,
-                                         scratch.data());
+    kernels.local_response_norm_backward(dx.data() + at, dy.data() + at, x.data() + at, columns,
+                                         norm, scratch.data());
   });
   clear_empty_lanes(dx);
   return as_layout(dx, dy_any.layout());

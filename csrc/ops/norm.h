@@ -1,5 +1,6 @@
-// Sums by channel, batch normalisation, local response normalisation. x is (N, C, ...), plain or in lanes;
-// weight, bias, means and variances are plain (C,). Empty lanes do not count, and dx is zero there.
+// Sums by channel, batch normalisation, local response normalisation. x is (N, C, ...), plain or in
+// lanes; weight, bias, means and variances are plain (C,). Empty lanes do not count, and dx is zero
+// there.
 #pragma once
 
 #include "core/array.h"
@@ -16,11 +17,11 @@ struct BatchNormGradients {
   Array dx, dweight, dbias;
 };
 
-// Statistics of this batch, the variance biased. weight, bias (1 and 0 when undefined), running_mean and
-// running_var may be undefined; the last two move by momentum * (batch - running), with the unbiased
-// variance.
-BatchNorm batch_norm_train(const Array& x, const Array& weight, const Array& bias, Array running_mean,
-                           Array running_var, double momentum, double eps);
+// Statistics of this batch, the variance biased. weight, bias (1 and 0 when undefined),
+// running_mean and running_var may be undefined; the last two move by momentum * (batch - running),
+// with the unbiased variance.
+BatchNorm batch_norm_train(const Array& x, const Array& weight, const Array& bias,
+                           Array running_mean, Array running_var, double momentum, double eps);
 Array batch_norm_eval(const Array& x, const Array& weight, const Array& bias, const Array& mean,
                       const Array& var, double eps);
 BatchNormGradients batch_norm_train_backward(const Array& dy, const Array& x, const Array& weight,
@@ -28,8 +29,8 @@ BatchNormGradients batch_norm_train_backward(const Array& dy, const Array& x, co
 BatchNormGradients batch_norm_eval_backward(const Array& dy, const Array& x, const Array& weight,
                                             const Array& mean, const Array& var, double eps);
 
-// y = x / (k + alpha / size * sum over neighbouring channels of x^2)^beta, the `size` neighbours of channel
-// c being c - size / 2 to c + (size - 1) / 2.
+// y = x / (k + alpha / size * sum over neighbouring channels of x^2)^beta, the `size` neighbours of
+// channel c being c - size / 2 to c + (size - 1) / 2.
 Array local_response_norm(const Array& x, int64_t size, double alpha, double beta, double k);
 Array local_response_norm_backward(const Array& dy, const Array& x, int64_t size, double alpha,
                                    double beta, double k);

@@ -16,11 +16,12 @@ void check_plain(const char* op, const char* what, size_t i, const Array& x) {
 }
 
 // One array of `list` for each parameter, of its shape; or none at all where that is allowed.
-void check_list(const char* op, const char* what, const Arrays& list, const Arrays& params, bool optional) {
+void check_list(const char* op, const char* what, const Arrays& list, const Arrays& params,
+                bool optional) {
   if (optional && list.empty()) return;
   if (list.size() != params.size())
-    throw std::invalid_argument(message("[", op, "] ", params.size(), " params but ", list.size(), " ",
-                                        what, ": there must be one for each"));
+    throw std::invalid_argument(message("[", op, "] ", params.size(), " params but ", list.size(),
+                                        " ", what, ": there must be one for each"));
   for (size_t i = 0; i < list.size(); ++i) {
     check_plain(op, what, i, list[i]);
     if (list[i].shape() != params[i].shape())
@@ -34,8 +35,9 @@ void check_lists(const char* op, const Arrays& params, const Arrays& grads) {
   check_list(op, "grads", grads, params, false);
 }
 
-// body(array, begin, end, range number) over ranges that together cover all arrays, each at most kGrain
-// elements; a task is a run of ranges of about that many in all. Returns the number of ranges.
+// body(array, begin, end, range number) over ranges that together cover all arrays, each at most
+// kGrain elements; a task is a run of ranges of about that many in all. Returns the number of
+// ranges.
 struct Range {
   size_t array;
   int64_t begin, end;
@@ -85,8 +87,8 @@ void sgd_step(Arrays params, const Arrays& grads, Arrays momenta, const cpu::Sgd
   });
 }
 
-void rmsprop_step(Arrays params, const Arrays& grads, Arrays square_avg, Arrays momenta, Arrays grad_avg,
-                  const cpu::RmspropRule& rule) {
+void rmsprop_step(Arrays params, const Arrays& grads, Arrays square_avg, Arrays momenta,
+                  Arrays grad_avg, const cpu::RmspropRule& rule) {
   check_lists("rmsprop_step", params, grads);
   check_list("rmsprop_step", "square_avg", square_avg, params, false);
   check_list("rmsprop_step", "momenta", momenta, params, rule.momentum == 0.0f);
@@ -106,12 +108,13 @@ void adam_step(Arrays params, const Arrays& grads, Arrays exp_avg, Arrays exp_av
   check_list("adam_step", "max_exp_avg_sq", max_exp_avg_sq, params, true);
   const cpu::Kernels& kernels = cpu::kernels();
   for_all(ranges_of(params), [&](const Range& r, size_t) {
-    kernels.adam(at(params, r), at(grads, r), at(exp_avg, r), at(exp_avg_sq, r), at(max_exp_avg_sq, r),
-                 r.end - r.begin, rule);
+    kernels.adam(at(params, r), at(grads, r), at(exp_avg, r), at(exp_avg_sq, r),
+                 at(max_exp_avg_sq, r), r.end - r.begin, rule);
   });
 }
 
-void adagrad_step(Arrays params, const Arrays& grads, Arrays state_sum, const cpu::AdagradRule& rule) {
+void adagrad_step(Arrays params, const Arrays& grads, Arrays state_sum,
+                  const cpu::AdagradRule& rule) {
   check_lists("adagrad_step", params, grads);
   check_list("adagrad_step", "state_sum", state_sum, params, false);
   const cpu::Kernels& kernels = cpu::kernels();

@@ -22,11 +22,11 @@ struct Axis {
 
 Axis pool_axis(const char* op, int i, const Shape& x, const PoolParams& p) {
   const auto at = static_cast<size_t>(i);
-  Axis a{x[2 + i],           p.kernel[at],          p.stride[at], p.pads[2 * at],
-         p.pads[2 * at + 1], p.dilation[at], 0};
+  Axis a{x[2 + i], p.kernel[at], p.stride[at], p.pads[2 * at], p.pads[2 * at + 1], p.dilation[at],
+         0};
   const auto refuse = [&](const char* what, int64_t value, const char* least) {
-    throw std::invalid_argument(
-        message("[", op, "] ", what, " must be at least ", least, ", got ", value, " for ", kAxis[i]));
+    throw std::invalid_argument(message("[", op, "] ", what, " must be at least ", least, ", got ",
+                                        value, " for ", kAxis[i]));
   };
   if (a.kernel < 1) refuse("kernel_size", a.kernel, "1");
   if (a.stride < 1) refuse("stride", a.stride, "1");
@@ -38,20 +38,21 @@ Axis pool_axis(const char* op, int i, const Shape& x, const PoolParams& p) {
     if (pad < 0) refuse("padding", pad, "0");
     // More, and a window could lie in the padding altogether.
     if (pad > reach / 2)
-      throw std::invalid_argument(message("[", op, "] padding must be at most half of the window: padding ",
-                                          pad, ", window ", reach, " ", kAxis[i], " (kernel_size ",
-                                          a.kernel, ", dilation ", a.dilation, ")"));
+      throw std::invalid_argument(message(
+          "[", op, "] padding must be at most half of the window: padding ", pad, ", window ",
+          reach, " ", kAxis[i], " (kernel_size ", a.kernel, ", dilation ", a.dilation, ")"));
   }
-  const int64_t padded = checked_add(a.input, checked_add(a.before, a.after, sizes.c_str()), sizes.c_str());
+  const int64_t padded =
+      checked_add(a.input, checked_add(a.before, a.after, sizes.c_str()), sizes.c_str());
   const int64_t room =
       p.ceil_mode ? checked_add(padded - reach, a.stride - 1, sizes.c_str()) : padded - reach;
   a.output = room < 0 ? 0 : room / a.stride + 1;
   if (p.ceil_mode && a.output > 0 && a.first(a.output - 1) >= a.input) --a.output;
   if (a.output < 1)
-    throw ShapeError(message("[", op, "] the window needs ", reach, " ", kAxis[i], ", the image has ",
-                             a.input, " + ", a.before, " + ", a.after, " of padding: input ", x,
-                             ", kernel_size (", p.kernel[0], ", ", p.kernel[1],
-                             "); use a smaller kernel_size or a larger image"));
+    throw ShapeError(message("[", op, "] the window needs ", reach, " ", kAxis[i],
+                             ", the image has ", a.input, " + ", a.before, " + ", a.after,
+                             " of padding: input ", x, ", kernel_size (", p.kernel[0], ", ",
+                             p.kernel[1], "); use a smaller kernel_size or a larger image"));
   return a;
 }
 
@@ -74,18 +75,29 @@ Axes pool_axes(const char* op, const Shape& x, const PoolParams& params) {
 
 cpu::PoolShape kernel_shape(const Axes& axes, const Array& x) {
   const auto& [h, w] = axes;
-  return {h.input,  w.input,  h.output, w.output, h.kernel,   w.kernel,   h.stride,
-          w.stride, h.before, w.before, h.dilation, w.dilation, x.in_lanes() ? kLanes : 1};
+  return {h.input,
+          w.input,
+          h.output,
+          w.output,
+          h.kernel,
+          w.kernel,
+          h.stride,
+          w.stride,
+          h.before,
+          w.before,
+          h.dilation,
+          w.dilation,
+          x.in_lanes() ? kLanes : 1};
 }
 
 // The windows of max pooling; a position must fit 16 bits.
 Axes max_axes(const char* op, const Shape& x, const PoolParams& params) {
   const Axes axes = pool_axes(op, x, params);
   if (axes.cols.kernel > 65535 / axes.rows.kernel)
-    throw std::invalid_argument(message("[", op, "] kernel_size (", axes.rows.kernel, ", ",
-                                        axes.cols.kernel,
-                                        ") has more than 65535 positions, which is the most that can "
-                                        "be remembered for the gradient"));
+    throw std::invalid_argument(
+        message("[", op, "] kernel_size (", axes.rows.kernel, ", ", axes.cols.kernel,
+                ") has more than 65535 positions, which is the most that can "
+                "be remembered for the gradient"));
   return axes;
 }
 
@@ -93,8 +105,8 @@ void check_gradient(const char* op, const Array& dy, const Shape& x, int64_t row
   check_float32(op, "dy", dy);
   const Shape expected{x[0], x[1], rows, cols};
   if (dy.shape() != expected)
-    throw ShapeError(message("[", op, "] dy must have shape ", expected, " for an input of ", x, ", got ",
-                             dy.shape()));
+    throw ShapeError(message("[", op, "] dy must have shape ", expected, " for an input of ", x,
+                             ", got ", dy.shape()));
 }
 
 // The windows behind a gradient (or argmax), whichever way the forward pass rounded: up, else down.
@@ -106,7 +118,8 @@ Axes axes_of_gradient(const char* op, const Array& dy, const Shape& x, PoolParam
   return max_axes(op, x, params);
 }
 
-// The windows that each input is in, with weight k * step: what a position in the window is made of.
+// The windows that each input is in, with weight k * step: what a position in the window is made
+// of.
 TapTable windows_of_inputs(const Axis& a, int64_t step) {
   TapTable windows(a.output);
   for (int64_t o = 0; o < a.output; ++o) {
@@ -218,11 +231,12 @@ Array max_pool2d_backward(const Array& dy, const Array& argmax_any, const Array&
   const int64_t in_plane = shape.IH * shape.IW * shape.unit;
   const int64_t out_plane = shape.OH * shape.OW * shape.unit;
   const auto run = [&](auto kernel, const auto& windows) {
-    for_shares(dy.blocks() * dy.dim(1), std::max(in_plane, out_plane), [&](int64_t begin, int64_t end) {
-      kernel(dx.data() + begin * in_plane, dy.data() + begin * out_plane,
-             argmax.data<uint16_t>() + begin * out_plane,
-             y.defined() ? y.data() + begin * out_plane : nullptr, end - begin, windows);
-    });
+    for_shares(dy.blocks() * dy.dim(1), std::max(in_plane, out_plane),
+               [&](int64_t begin, int64_t end) {
+                 kernel(dx.data() + begin * in_plane, dy.data() + begin * out_plane,
+                        argmax.data<uint16_t>() + begin * out_plane,
+                        y.defined() ? y.data() + begin * out_plane : nullptr, end - begin, windows);
+               });
   };
   const cpu::Kernels& kernels = cpu::kernels();
   if (!dy.in_lanes()) {
@@ -234,7 +248,8 @@ Array max_pool2d_backward(const Array& dy, const Array& argmax_any, const Array&
   map.out_rows = rows.input, map.out_cols = cols.input;
   map.unit = kLanes;
   const auto simple = [](const Axis& a) {
-    return a.kernel == 2 && a.stride == 2 && a.before == 0 && a.dilation == 1 && 2 * a.output <= a.input;
+    return a.kernel == 2 && a.stride == 2 && a.before == 0 && a.dilation == 1 &&
+           2 * a.output <= a.input;
   };
   if (simple(rows) && simple(cols)) {
     run(kernels.max_pool_backward_2x2, map);
@@ -251,12 +266,13 @@ Array max_pool2d_backward(const Array& dy, const Array& argmax_any, const Array&
 Array max_pool2d_indices(const Array& argmax_any, const Shape& x_shape, const PoolParams& params) {
   const char* const op = "max_pool2d_indices";
   if (argmax_any.dtype() != DType::uint16)
-    throw DTypeError(message("[", op, "] argmax must be uint16, got ", name_of(argmax_any.dtype())));
+    throw DTypeError(
+        message("[", op, "] argmax must be uint16, got ", name_of(argmax_any.dtype())));
   const auto [rows, cols] = axes_of_gradient(op, argmax_any, x_shape, params);
   const Shape out{x_shape[0], x_shape[1], rows.output, cols.output};
   if (argmax_any.shape() != out)
-    throw ShapeError(message("[", op, "] argmax must have shape ", out, " for an input of ", x_shape,
-                             ", got ", argmax_any.shape()));
+    throw ShapeError(message("[", op, "] argmax must have shape ", out, " for an input of ",
+                             x_shape, ", got ", argmax_any.shape()));
   const Array argmax = to_plain(argmax_any);
   Array indices = Array::empty(out, DType::int64);
   const uint16_t* from = argmax.data<uint16_t>();
@@ -267,8 +283,10 @@ Array max_pool2d_indices(const Array& argmax_any, const Shape& x_shape, const Po
         const int64_t kh = *from / cols.kernel, kw = *from % cols.kernel;
         ++from;
         // A window with no pixel at all names the pixel next to it.
-        const int64_t ih = std::clamp<int64_t>(rows.first(oh) + kh * rows.dilation, 0, rows.input - 1);
-        const int64_t iw = std::clamp<int64_t>(cols.first(ow) + kw * cols.dilation, 0, cols.input - 1);
+        const int64_t ih =
+            std::clamp<int64_t>(rows.first(oh) + kh * rows.dilation, 0, rows.input - 1);
+        const int64_t iw =
+            std::clamp<int64_t>(cols.first(ow) + kw * cols.dilation, 0, cols.input - 1);
         *to++ = ih * cols.input + iw;
       }
   return indices;
@@ -295,8 +313,9 @@ Array avg_pool2d_backward(const Array& dy, const Shape& x_shape, const PoolParam
 Array adaptive_avg_pool2d_forward(const Array& x, std::array<int64_t, 2> output_size) {
   check_images("adaptive_avg_pool2d", "input", x);
   if (output_size[0] < 1 || output_size[1] < 1)
-    throw std::invalid_argument(message("[adaptive_avg_pool2d] output_size must be at least 1, got (",
-                                        output_size[0], ", ", output_size[1], ")"));
+    throw std::invalid_argument(
+        message("[adaptive_avg_pool2d] output_size must be at least 1, got (", output_size[0], ", ",
+                output_size[1], ")"));
   // Refused here, before tables of that size are made.
   Shape{x.dim(0), x.dim(1), output_size[0], output_size[1]}.numel();
   const Windows rows = adaptive_windows(x.dim(2), output_size[0]);

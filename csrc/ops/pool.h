@@ -1,5 +1,5 @@
-// Pooling over windows of images (N, C, H, W), plain or in lanes: maxima, averages, averages over a given
-// number of cells. Semantics and rounding of sizes are torch's.
+// Pooling over windows of images (N, C, H, W), plain or in lanes: maxima, averages, averages over a
+// given number of cells. Semantics and rounding of sizes are torch's.
 #pragma once
 
 #include <array>
@@ -17,16 +17,18 @@ struct PoolParams {
   bool ceil_mode = false;
 };
 
-// OH = (IH + top + bottom - dilation * (KH - 1) - 1) / stride + 1, rounded down, or up in ceil mode; but the
-// last window starts inside the image or its top padding, never below. OW likewise. Checks everything.
+// OH = (IH + top + bottom - dilation * (KH - 1) - 1) / stride + 1, rounded down, or up in ceil
+// mode; but the last window starts inside the image or its top padding, never below. OW likewise.
+// Checks everything.
 Shape pooled_shape(const char* op, const Shape& x, const PoolParams& params);
 
-// y and, for each of its elements, the position kh * KW + kw of the maximum (uint16): of the first NaN, else
-// of the first maximum. relu: y = max(y, 0).
+// y and, for each of its elements, the position kh * KW + kw of the maximum (uint16): of the first
+// NaN, else of the first maximum. relu: y = max(y, 0).
 std::pair<Array, Array> max_pool2d_forward(const Array& x, const PoolParams& params, bool relu);
-// y: the output of a forward pass with relu, else undefined. ceil_mode of params is not used: dy tells.
-Array max_pool2d_backward(const Array& dy, const Array& argmax, const Array& y, const Shape& x_shape,
-                          const PoolParams& params);
+// y: the output of a forward pass with relu, else undefined. ceil_mode of params is not used: dy
+// tells.
+Array max_pool2d_backward(const Array& dy, const Array& argmax, const Array& y,
+                          const Shape& x_shape, const PoolParams& params);
 // int64, plain: ih * IW + iw of each maximum.
 Array max_pool2d_indices(const Array& argmax, const Shape& x_shape, const PoolParams& params);
 

@@ -1,6 +1,6 @@
 // Linear maps of images that take rows and columns apart: average pooling, nearest and bilinear
-// interpolation, and (transposed) their gradients. An operation says which inputs each output row and
-// column is made from; the rest is one kernel.
+// interpolation, and (transposed) their gradients. An operation says which inputs each output row
+// and column is made from; the rest is one kernel.
 #pragma once
 
 #include <vector>
@@ -13,7 +13,8 @@ namespace fastconv {
 // Along one axis: the inputs of each output, with weights.
 class TapTable {
  public:
-  // Room for that many outputs is made at once: std::bad_alloc here, not after minutes of filling it.
+  // Room for that many outputs is made at once: std::bad_alloc here, not after minutes of filling
+  // it.
   explicit TapTable(int64_t outputs = 0) {
     begin_.reserve(static_cast<size_t>(outputs) + 1);
     begin_.push_back(0);
@@ -37,9 +38,10 @@ class TapTable {
   std::vector<float> weight_;
 };
 
-// (N, C, IH, IW) -> (N, C, rows.outputs(), cols.outputs()), in the layout of x. Divisors: one an output, or
-// both empty.
+// (N, C, IH, IW) -> (N, C, rows.outputs(), cols.outputs()), in the layout of x. Divisors: one an
+// output, or both empty.
 Array resample(const Array& x, const TapTable& rows, const TapTable& cols,
-               const std::vector<float>& row_divisor = {}, const std::vector<float>& col_divisor = {});
+               const std::vector<float>& row_divisor = {},
+               const std::vector<float>& col_divisor = {});
 
 }  // namespace fastconv

@@ -1,5 +1,5 @@
-// How work on whole arrays is cut into tasks: by the shape alone, so that sums have the same bits for
-// any number of threads.
+// How work on whole arrays is cut into tasks: by the shape alone, so that sums have the same bits
+// for any number of threads.
 #pragma once
 
 #include <algorithm>
@@ -10,12 +10,14 @@
 
 namespace fastconv {
 
-// Floats a task should work on: some ten microseconds from L2, many times what handing it out costs.
+// Floats a task should work on: some ten microseconds from L2, many times what handing it out
+// costs.
 constexpr int64_t kGrain = 32768;
 
 inline int64_t ceil_quotient(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
-// body(begin, end) over [0, n), where each item is `floats` of work. Shares are equal, but for the last.
+// body(begin, end) over [0, n), where each item is `floats` of work. Shares are equal, but for the
+// last.
 template <class Body>
 void for_shares(int64_t n, int64_t floats, const Body& body) {
   if (n == 0) return;
@@ -26,8 +28,8 @@ void for_shares(int64_t n, int64_t floats, const Body& body) {
 }
 
 // The storage of x as ranges of whole sixteens (but for the end of a plain array):
-// body(range, begin, end, lanes), where `lanes` of every sixteen floats count. Returns the number of
-// ranges.
+// body(range, begin, end, lanes), where `lanes` of every sixteen floats count. Returns the number
+// of ranges.
 template <class Body>
 int64_t for_ranges(const Array& x, const Body& body) {
   const int64_t lanes = x.in_lanes() ? x.lanes_in_last_block() : kLanes;
@@ -41,7 +43,8 @@ int64_t for_ranges(const Array& x, const Body& body) {
   parallel_for(ranges, [&](int64_t range) {
     if (range < share_count) {
       const int64_t begin = range * whole_share;
-      if (begin < whole) body(range, begin, std::min(whole, begin + whole_share), static_cast<int>(kLanes));
+      if (begin < whole)
+        body(range, begin, std::min(whole, begin + whole_share), static_cast<int>(kLanes));
     } else {
       const int64_t begin = whole + (range - share_count) * rest_share;
       if (begin < x.stored())
@@ -59,17 +62,16 @@ double sum_ranges(const Array& x, const Part& part) {
   Scratch<double> parts(most);
   std::fill_n(parts.data(), most, 0.0);
   double* to = parts.data();
-  const int64_t ranges =
-      for_ranges(x, [&](int64_t range, int64_t begin, int64_t end, int lanes) {
-        to[range] = part(begin, end, lanes);
-      });
+  const int64_t ranges = for_ranges(x, [&](int64_t range, int64_t begin, int64_t end, int lanes) {
+    to[range] = part(begin, end, lanes);
+  });
   double total = 0.0;
   for (int64_t range = 0; range < ranges; ++range) total += to[range];
   return total;
 }
 
-// An array (N, C, ...) as (outer, C, inner), inner contiguous. In the last of the outer groups `lanes` of
-// every sixteen floats count.
+// An array (N, C, ...) as (outer, C, inner), inner contiguous. In the last of the outer groups
+// `lanes` of every sixteen floats count.
 struct ChannelWise {
   int64_t outer, C, inner;
   int lanes;
@@ -81,8 +83,8 @@ inline ChannelWise channel_wise(const Array& x) {
   return {x.blocks(), x.dim(1), pixels * kLanes, static_cast<int>(x.lanes_in_last_block())};
 }
 
-// Sums over the batch by channel are made in pieces: `pieces` ranges of the outer groups by ranges of
-// channels.
+// Sums over the batch by channel are made in pieces: `pieces` ranges of the outer groups by ranges
+// of channels.
 struct ChannelPieces {
   int64_t outer_share, channel_share, pieces, groups;
 };

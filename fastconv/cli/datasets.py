@@ -45,17 +45,16 @@ def load_digits(argument: str | None) -> Digits:
 def _built_in(reason: str, argument: str | None) -> Digits:
     from ..data.digits import digits
 
+    if reason:
+        print(reason)
+        print(
+            "MNIST could not be had: using the built-in digits, drawn by code, instead.", flush=True
+        )
     train, test = digits()
     return Digits(train, test, "the built-in digits", "", reason, argument)
 
 
 def announce(digits: Digits, verb: str) -> None:
     """Says plainly what is about to be used."""
-    if digits.reason:
-        print(digits.reason)
-        print()
-        print(
-            "MNIST could not be had. Using the built-in digits instead: drawn by code, not MNIST."
-        )
     source = f" in {digits.source}" if digits.source else ""
     print(f"{verb} {digits.name}{source}: {digits.sizes}.", flush=True)

@@ -147,38 +147,36 @@ class _Keeper:
 
 
 class _Until:
-    """Stops the run at an accuracy on the test set, looking several times an epoch.
+    """Stops the run at an accuracy on the test set, looking for it several times an epoch.
 
-    A part of the test set tells when it is worth measuring on all of it.
+    The accuracy in training, then that on a part of the test set, tell when it is worth measuring.
     """
 
     CHECKS = 8  # an epoch
-    PART = 2_000  # images
-    MARGIN = 0.3  # percentage points: closer than this on the part, measure on all
+    TRAINING_MARGIN = 2.0  # percentage points: further below in the epoch so far, do not look
+    PART, PART_MARGIN = 5, 0.4  # every fifth image; further below on these, do not look at all
 
     def __init__(self, percent: float, digits: Digits) -> None:
         self._percent = percent
-        self._x, self._y = digits.test
-        self._every = 1
+        self._test = digits.test
+        self._part = tuple(array[:: self.PART].copy() for array in digits.test)
 
     def on_train_begin(self, run: Run) -> None:
         self._run = run
-
-    def on_epoch_begin(self, epoch: int) -> None:
-        self._every = max(1, self._run.steps_per_epoch // self.CHECKS)
+        self._every = max(1, run.steps_per_epoch // self.CHECKS)
 
     def on_batch_end(self, step: int, logs: Any) -> None:
-        if (step + 1) % self._every == 0 and self._reached():
+        if (step + 1) % self._every or 100 * logs[
+            "accuracy"
+        ] < self._percent - self.TRAINING_MARGIN:
+            return
+        if self._accuracy(self._part) < self._percent - self.PART_MARGIN:
+            return
+        if self._accuracy(self._test) >= self._percent:
             self._run.stop()
 
-    def _reached(self) -> bool:
-        part = self._accuracy(self._x[: self.PART], self._y[: self.PART])
-        if part < self._percent - self.MARGIN:
-            return False
-        return self._accuracy(self._x, self._y) >= self._percent
-
-    def _accuracy(self, x: Any, y: Any) -> float:
-        _, accuracy = self._run.model.evaluate(x, y)
+    def _accuracy(self, samples: Any) -> float:
+        _, accuracy = self._run.model.evaluate(*samples)
         return 100 * float(accuracy)
 
 

@@ -200,7 +200,7 @@ SKELETONS: dict[int, list[tuple[float, str]]] = {
         # a small bowl on a long stem
         (2, "72,8 50,0 32,12 34,32 54,36 72,12* 64,56 54,100"),
         # the top reaches past a curved tail
-        (2, "84,6 56,2 28,12 24,34 46,44 70,30* 72,60 58,90 26,100"),
+        (2, "84,6 56,2 28,12 24,34 46,46 68,30 76,8* 74,60 58,90 26,100"),
         # a slanted bowl to a point
         (2, "82,4 48,8 22,30 20,48 44,50 68,30 82,4* 68,54 52,100"),
         # a bowl with a flat top

@@ -80,10 +80,11 @@ class Progress:
         self._seen += self._done
         self._busy += now - self._epoch_begin
 
-    def epoch_end(self, logs: Mapping[str, float]) -> None:
+    def epoch_end(self, logs: Mapping[str, float], last: bool = False) -> None:
+        """Writes the epoch's line. `last`: nothing follows, though epochs would be left."""
         self._close_bar()
         now = time.perf_counter()
-        left = self._epochs - self._epoch - 1
+        left = 0 if last else self._epochs - self._epoch - 1
         # A finished epoch is the best estimate of another, validation included.
         ahead = left * (now - self._epoch_begin)
         ending = (

@@ -223,7 +223,7 @@ def fit(
                 if validation is not None:
                     logs |= _evaluate(network, compiled, validation).logs("val_")
                 run.history.append(run.epoch, logs)
-                progress.epoch_end(logs)
+                progress.epoch_end(logs, run.stopping)
                 watchers.epoch_end(run.epoch, logs)
                 interrupt.check()
                 if run.stopping:

@@ -8,7 +8,8 @@ namespace {
 
 template <class F>
 void map(float* y, const float* x, int64_t n, const F& f) {
-  for_vectors(n, [&](int64_t i, int valid) { store_first(y + i, f(load_first(x + i, valid)), valid); });
+  for_vectors(
+      n, [&](int64_t i, int valid) { store_first(y + i, f(load_first(x + i, valid)), valid); });
 }
 
 template <class F>
@@ -18,8 +19,9 @@ void map(float* y, const float* a, const float* b, int64_t n, const F& f) {
   });
 }
 
-// Thirty-two bits that look random, from a number: two rounds of a multiply-xorshift hash (constants
-// of Ellis and Wellons, github.com/skeeto/hash-prospector), with half of the key added to each.
+// Thirty-two bits that look random, from a number: two rounds of a multiply-xorshift hash
+// (constants of Ellis and Wellons, github.com/skeeto/hash-prospector), with half of the key added
+// to each.
 U hash(U number, const uint32_t (&key)[2]) {
   U h = number + set1_u(key[0]);
   h = (h ^ shift_right<16>(h)) * set1_u(0x7feb352du);
@@ -41,8 +43,7 @@ void unary(Unary f, float* y, const float* x, int64_t n, float p, float q) {
     // max and min give their second operand when it is NaN.
     case Unary::relu: return map(y, x, n, [](V a) { return max(zero(), a); });
     case Unary::relu6: return map(y, x, n, [=](V a) { return min(six, max(zero(), a)); });
-    case Unary::leaky_relu:
-      return map(y, x, n, [=](V a) { return select(a > zero(), a, a * vp); });
+    case Unary::leaky_relu: return map(y, x, n, [=](V a) { return select(a > zero(), a, a * vp); });
     case Unary::sigmoid: return map(y, x, n, [](V a) { return sigmoid(a); });
     case Unary::tanh: return map(y, x, n, [](V a) { return tanh(a); });
     case Unary::scale_shift: return map(y, x, n, [=](V a) { return fma(a, vp, vq); });
@@ -59,9 +60,8 @@ void binary(Binary f, float* y, const float* a, const float* b, int64_t n, float
     case Binary::relu_backward:
       return map(y, a, b, n, [](V dy, V out) { return select(out <= zero(), zero(), dy); });
     case Binary::relu6_backward:
-      return map(y, a, b, n, [=](V dy, V out) {
-        return select((out <= zero()) | (six <= out), zero(), dy);
-      });
+      return map(y, a, b, n,
+                 [=](V dy, V out) { return select((out <= zero()) | (six <= out), zero(), dy); });
     case Binary::leaky_relu_backward:
       return map(y, a, b, n, [=](V dy, V x) { return select(x > zero(), dy, dy * vp); });
     case Binary::sigmoid_backward:
@@ -76,9 +76,8 @@ void dropout(float* y, const float* x, int64_t n, const Dropout& dropout, uint32
   const V threshold = set1(dropout.p * 16777216.0f), scale = set1(dropout.scale);
   U number[kParts];
   for (int part = 0; part < kParts; ++part)
-    number[part] =
-        set1_u(first) + (lane_numbers() + set1_u(static_cast<uint32_t>(part * kWidth))) *
-                            set1_u(dropout.lane_step);
+    number[part] = set1_u(first) + (lane_numbers() + set1_u(static_cast<uint32_t>(part * kWidth))) *
+                                       set1_u(dropout.lane_step);
   for (int64_t row = 0; row < n; row += kBlock) {
     for (int part = 0; part < kParts; ++part) {
       const int64_t i = row + part * kWidth, left = n - i;

@@ -1,6 +1,6 @@
 // Sums by channel, batch normalisation and local response normalisation on channel-wise arrays
-// (outer, C, inner) (contracts: cpu/kernels.h). Vectors run along inner; lane blocks and plain images
-// differ only in its length.
+// (outer, C, inner) (contracts: cpu/kernels.h). Vectors run along inner; lane blocks and plain
+// images differ only in its length.
 #include "cpu/kernels/functions.h"
 #include "cpu/simd_math.h"
 
@@ -22,9 +22,8 @@ FASTCONV_INLINE void sum_planes(double (&total)[K], int64_t outer, int64_t inner
   for (int k = 0; k < K; ++k) total[k] = 0.0;
   for (int64_t o = 0; o < outer; ++o) {
     double plane[K];
-    long_sums<K>(plane, inner, lanes, [&](int64_t i, int valid, V(&v)[K]) {
-      term(o * stride + i, valid, v);
-    });
+    long_sums<K>(plane, inner, lanes,
+                 [&](int64_t i, int valid, V(&v)[K]) { term(o * stride + i, valid, v); });
     for (int k = 0; k < K; ++k) total[k] += plane[k];
   }
 }
@@ -36,14 +35,13 @@ Moments join(const Moments& a, const Moments& b) {
           a.sum_squares + b.sum_squares + delta * delta * a.count * share};
 }
 
-// The moments of outer planes of n floats, few enough to stay in L1 for the second pass. The rounding
-// of the first mean is made good by the sum of the deviations from it.
+// The moments of outer planes of n floats, few enough to stay in L1 for the second pass. The
+// rounding of the first mean is made good by the sum of the deviations from it.
 Moments short_moments(const float* x, int64_t outer, int64_t n, int64_t stride, int lanes) {
   const double count = static_cast<double>(outer) * static_cast<double>(n) * lanes / kBlock;
   double sum[1], deviations[2];
-  sum_planes<1>(sum, outer, n, stride, lanes, [&](int64_t at, int valid, V(&v)[1]) {
-    v[0] = load_first(x + at, valid);
-  });
+  sum_planes<1>(sum, outer, n, stride, lanes,
+                [&](int64_t at, int valid, V(&v)[1]) { v[0] = load_first(x + at, valid); });
   const float mean = static_cast<float>(sum[0] / count);
   const V centre = set1(mean);
   sum_planes<2>(deviations, outer, n, stride, lanes, [&](int64_t at, int valid, V(&v)[2]) {
@@ -89,8 +87,8 @@ FASTCONV_INLINE V sum_rows(const float* x, int64_t c, int64_t before, int64_t af
 }
 
 FASTCONV_INLINE V lrn_base(const float* x, int64_t c, int valid, const LocalResponseNorm& m) {
-  const V squares = sum_rows(x, c, m.size / 2, (m.size - 1) / 2, m.C, m.stride, valid,
-                             [](V a) { return a * a; });
+  const V squares =
+      sum_rows(x, c, m.size / 2, (m.size - 1) / 2, m.C, m.stride, valid, [](V a) { return a * a; });
   return fma(set1(m.alpha / static_cast<float>(m.size)), squares, set1(m.k));
 }
 
@@ -100,9 +98,8 @@ void channel_sums(double* sums, const float* x, int64_t outer, int64_t channels,
                   int64_t stride) {
   for (int64_t c = 0; c < channels; ++c, x += inner) {
     double total[1];
-    sum_planes<1>(total, outer, inner, stride, kBlock, [&](int64_t at, int valid, V(&v)[1]) {
-      v[0] = load_first(x + at, valid);
-    });
+    sum_planes<1>(total, outer, inner, stride, kBlock,
+                  [&](int64_t at, int valid, V(&v)[1]) { v[0] = load_first(x + at, valid); });
     sums[c] = total[0];
   }
 }
@@ -140,8 +137,8 @@ void channel_dots(double* sums, const float* dy, const float* x, const float* me
   }
 }
 
-void channel_affine(float* y, const float* x, int64_t first, int64_t planes, int64_t C, int64_t inner,
-                    const float* mean, const float* scale, const float* shift) {
+void channel_affine(float* y, const float* x, int64_t first, int64_t planes, int64_t C,
+                    int64_t inner, const float* mean, const float* scale, const float* shift) {
   for_planes(first, planes, C, inner, [&](int64_t at, int64_t c) {
     const V m = set1(mean[c]), a = set1(scale[c]), b = set1(shift[c]);
     for_vectors(inner, [&](int64_t i, int valid) {
@@ -177,8 +174,8 @@ void local_response_norm(float* y, const float* x, int64_t n, const LocalRespons
 
 void local_response_norm_backward(float* dx, const float* dy, const float* x, int64_t n,
                                   const LocalResponseNorm& m, float* scratch) {
-  // dx_j = dy_j s_j^-beta - 2 alpha beta / size * x_j * sum of dy_c x_c s_c^(-beta - 1) over the c whose
-  // neighbour j is: first the parts of each c, then their sums.
+  // dx_j = dy_j s_j^-beta - 2 alpha beta / size * x_j * sum of dy_c x_c s_c^(-beta - 1) over the c
+  // whose neighbour j is: first the parts of each c, then their sums.
   for (int64_t c = 0; c < m.C; ++c)
     for_vectors(n, [&](int64_t i, int valid) {
       const int64_t at = c * m.stride + i;

@@ -1,5 +1,5 @@
-// One step of each optimiser on a range of parameters (rules: cpu/kernels.h). Every array is read once
-// and written once: memory speed, except for Adam's square root and division.
+// One step of each optimiser on a range of parameters (rules: cpu/kernels.h). Every array is read
+// once and written once: memory speed, except for Adam's square root and division.
 #include "cpu/kernels/functions.h"
 #include "cpu/simd_math.h"
 
@@ -56,7 +56,8 @@ void adam(float* p, const float* g, float* exp_avg, float* exp_avg_sq, float* ma
           int64_t n, const AdamRule& r) {
   const V rest1 = set1(r.one_minus_beta1), beta2 = set1(r.beta2), rest2 = set1(r.one_minus_beta2);
   const V eps = set1(r.eps), step = set1(r.step_size), correction = set1(r.inv_sqrt_correction);
-  const V sign = set1(r.maximize ? -1.0f : 1.0f), decay = set1(r.weight_decay), keep = set1(r.decay);
+  const V sign = set1(r.maximize ? -1.0f : 1.0f), decay = set1(r.weight_decay),
+          keep = set1(r.decay);
   for_vectors(n, [&](int64_t i, int valid) {
     const V before = load_first(p + i, valid);
     const V d = gradient(g + i, before, valid, sign, decay);

@@ -1,6 +1,6 @@
 // Max pooling (contracts: cpu/kernels.h). In lanes a vector is sixteen samples at one position; in
-// plain images it is neighbouring outputs of a row, whose taps lie `stride` apart. Average pooling is
-// in resample.cpp.
+// plain images it is neighbouring outputs of a row, whose taps lie `stride` apart. Average pooling
+// is in resample.cpp.
 #include "cpu/kernels/functions.h"
 #include "cpu/simd_math.h"
 
@@ -48,8 +48,8 @@ FASTCONV_INLINE void store_position(uint16_t* p, V position, int n) {
   memcpy(p, lanes, static_cast<size_t>(n) * sizeof(uint16_t));
 }
 
-// The maximum over the taps kh x kw of a window; tap(k, kh, kw) loads one. K: the window is K x K and
-// all of it inside the image, known to the compiler; or 0.
+// The maximum over the taps kh x kw of a window; tap(k, kh, kw) loads one. K: the window is K x K
+// and all of it inside the image, known to the compiler; or 0.
 template <int K, class Tap>
 FASTCONV_INLINE Maximum window(const PoolShape& s, Range kh, Range kw, const Tap& tap) {
   if constexpr (K > 0) {
@@ -60,8 +60,7 @@ FASTCONV_INLINE Maximum window(const PoolShape& s, Range kh, Range kw, const Tap
   }
   // Where no tap is inside, tap (0, 0) stands for the padding.
   if (kh.begin == kh.end || kw.begin == kw.end) return start(set1(-INFINITY), 0.0f);
-  Maximum best =
-      start(tap(kh.begin, kw.begin), static_cast<float>(kh.begin * s.KW + kw.begin));
+  Maximum best = start(tap(kh.begin, kw.begin), static_cast<float>(kh.begin * s.KW + kw.begin));
   for (int64_t i = kh.begin; i < kh.end; ++i)
     for (int64_t j = kw.begin + (i == kh.begin); j < kw.end; ++j)
       consider(best, tap(i, j), static_cast<float>(i * s.KW + j));
@@ -79,7 +78,8 @@ struct Row {
 
 // Outputs ow .. ow + count - 1, whose windows all have the same taps.
 template <int K, bool in_lanes>
-FASTCONV_INLINE void pool_span(const Row& row, int64_t ow, int64_t count, Range kw, const PoolShape& s) {
+FASTCONV_INLINE void pool_span(const Row& row, int64_t ow, int64_t count, Range kw,
+                               const PoolShape& s) {
   constexpr int64_t unit = in_lanes ? kBlock : 1;
   const int64_t down = s.DH * s.IW * unit, right = s.DW * unit, step = s.SW * unit;
   const float* x = row.x + (ow * s.SW - s.PL) * unit;
@@ -108,7 +108,8 @@ FASTCONV_INLINE void pool_span(const Row& row, int64_t ow, int64_t count, Range 
 // Windows that hang over the left or right edge one by one, those between together.
 template <int K, bool in_lanes>
 void pool_row(const Row& row, const PoolShape& s) {
-  const int64_t room = s.IW + s.PL - (s.KW - 1) * s.DW - 1;  // left edge of the last whole window + PL
+  const int64_t room =
+      s.IW + s.PL - (s.KW - 1) * s.DW - 1;  // left edge of the last whole window + PL
   int64_t begin = (s.PL + s.SW - 1) / s.SW, end = room < 0 ? 0 : room / s.SW + 1;
   if (begin > s.OW) begin = s.OW;
   if (end > s.OW) end = s.OW;
@@ -139,14 +140,16 @@ void pool_planes(float* y, uint16_t* argmax, const float* x, int64_t planes, con
 }
 
 template <bool in_lanes>
-void pool(float* y, uint16_t* argmax, const float* x, int64_t planes, const PoolShape& s, bool relu) {
+void pool(float* y, uint16_t* argmax, const float* x, int64_t planes, const PoolShape& s,
+          bool relu) {
   if (s.KH == 2 && s.KW == 2) return pool_planes<2, in_lanes>(y, argmax, x, planes, s, relu);
   if (s.KH == 3 && s.KW == 3) return pool_planes<3, in_lanes>(y, argmax, x, planes, s, relu);
   pool_planes<0, in_lanes>(y, argmax, x, planes, s, relu);
 }
 
-// The gradient of one pixel from the windows [begin, end) of its row and of its column. A weight is a
-// share of the position in the window; their sum is what argmax holds if the pixel was the maximum.
+// The gradient of one pixel from the windows [begin, end) of its row and of its column. A weight is
+// a share of the position in the window; their sum is what argmax holds if the pixel was the
+// maximum.
 template <class Add>
 FASTCONV_INLINE void for_windows(const Resample& m, int64_t ih, int64_t iw, const Add& add) {
   for (int64_t r = m.rows.begin[ih]; r < m.rows.begin[ih + 1]; ++r)

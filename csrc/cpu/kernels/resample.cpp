@@ -3,14 +3,16 @@
 // cpu/kernels.h). Each output row is made in two steps, both in every layout:
 //
 //   scratch[iw] = sum_i w_i * x[index_i][iw]        vertical: whole input rows, contiguous
-//   y[r][c] = sum_j w_j * scratch[index_j]          horizontal: vectors in lanes, floats in plain images
+//   y[r][c] = sum_j w_j * scratch[index_j]          horizontal: vectors in lanes, floats in plain
+//   images
 #include "cpu/kernels/functions.h"
 #include "cpu/simd_math.h"
 
 namespace fastconv::cpu::FASTCONV_ISA {
 namespace {
 
-// The weighted sum of input rows for output row r: in scratch, or in place when it is one row as is.
+// The weighted sum of input rows for output row r: in scratch, or in place when it is one row as
+// is.
 const float* sum_rows(const float* x, int64_t r, const Resample& m, float* scratch) {
   const int64_t begin = m.rows.begin[r], end = m.rows.begin[r + 1], length = m.in_cols * m.unit;
   if (end - begin == 1 && m.rows.weight[begin] == 1.0f) return x + m.rows.index[begin] * length;
