@@ -126,8 +126,8 @@ struct Moments {
 };
 
 // y_c = x_c * s_c^-beta, with s_c = k + alpha / size * the sum of x_j^2 over the channels j that
-// there are from c - size / 2 to c + (size - 1) / 2. Rows of the matrix are channels, `stride` floats
-// apart.
+// there are from c - size / 2 to c + (size - 1) / 2. Rows of the matrix are channels, `stride`
+// floats apart.
 struct LocalResponseNorm {
   int64_t C, stride, size;
   float alpha, beta, k;
@@ -195,11 +195,11 @@ struct Kernels {
   void (*to_plain)(float* x, const float* y, int64_t features, int64_t stride, int samples);
   // One lane block gathered from bytes: y[f][i] = scale * x[i][f] + shift, x[i] a pointer to sample
   // i's bytes; lanes i >= samples become 0.
-  void (*bytes_to_lanes)(float* y, const uint8_t* const* x, int64_t features, int samples, float scale,
-                         float shift);
+  void (*bytes_to_lanes)(float* y, const uint8_t* const* x, int64_t features, int samples,
+                         float scale, float shift);
   // The same from floats.
-  void (*floats_to_lanes)(float* y, const float* const* x, int64_t features, int samples, float scale,
-                          float shift);
+  void (*floats_to_lanes)(float* y, const float* const* x, int64_t features, int samples,
+                          float scale, float shift);
 
   // ---- peak.cpp ---------------------------------------------------------------------------------
   // A loop of independent fused multiply-adds on registers. Returns the floating-point operations
@@ -209,7 +209,7 @@ struct Kernels {
   // ---- tile.cpp: convolution forward and by input, linear layers --------------------------------
   void (*tile_sweep)(const TileSweep& sweep);
 
-  // ---- dot.cpp: convolution by weight, linear layers for a few samples ----------------------------
+  // ---- dot.cpp: convolution by weight, linear layers for a few samples --------------------------
   void (*dot_sweep)(const DotSweep& sweep);
 
   // ---- elementwise.cpp -------------------------------------------------------------------------
@@ -227,9 +227,9 @@ struct Kernels {
   double (*sum_squares)(const float* x, int64_t n, int lanes);
 
   // ---- pool.cpp --------------------------------------------------------------------------------
-  // `planes` images, unit * IH * IW floats each, to unit * OH * OW: y is the maximum of the window's
-  // taps inside the image, argmax its position kh * KW + kw (< 65536): of the first NaN if there is
-  // one, else of the first maximum. A window with no tap inside: -inf, position 0. relu:
+  // `planes` images, unit * IH * IW floats each, to unit * OH * OW: y is the maximum of the
+  // window's taps inside the image, argmax its position kh * KW + kw (< 65536): of the first NaN if
+  // there is one, else of the first maximum. A window with no tap inside: -inf, position 0. relu:
   // y = max(y, 0).
   void (*max_pool)(float* y, uint16_t* argmax, const float* x, int64_t planes,
                    const PoolShape& shape, bool relu);
@@ -247,12 +247,13 @@ struct Kernels {
 
   // ---- resample.cpp: average pooling, interpolation, and their gradients -----------------------
   // y[r][c] = the sum over taps i of row r and j of column c of w_i * w_j * x[index_i][index_j],
-  // divided by row_divisor[r] * col_divisor[c] when these are given. scratch: unit * in_cols floats.
+  // divided by row_divisor[r] * col_divisor[c] when these are given. scratch: unit * in_cols
+  // floats.
   void (*resample)(float* y, const float* x, int64_t planes, const Resample& map, float* scratch);
 
   // ---- norm.cpp --------------------------------------------------------------------------------
-  // Sums over a channel-wise array: x points at the first of `channels` planes of `inner` floats, and
-  // outer such groups lie `stride` floats apart. sums[c]: the sum of channel c.
+  // Sums over a channel-wise array: x points at the first of `channels` planes of `inner` floats,
+  // and outer such groups lie `stride` floats apart. sums[c]: the sum of channel c.
   void (*channel_sums)(double* sums, const float* x, int64_t outer, int64_t channels, int64_t inner,
                        int64_t stride);
   // Mean and sum of squared deviations of each channel, by the two-pass formula over short runs
@@ -272,8 +273,8 @@ struct Kernels {
                                     int64_t planes, int64_t C, int64_t inner, const float* mean,
                                     const float* scale, const float* dy_mean, const float* slope,
                                     int lanes);
-  // Columns 0 .. n - 1 of (C, stride), n <= stride: see LocalResponseNorm. The scratch memory of the
-  // backward pass is C * n floats.
+  // Columns 0 .. n - 1 of (C, stride), n <= stride: see LocalResponseNorm. The scratch memory of
+  // the backward pass is C * n floats.
   void (*local_response_norm)(float* y, const float* x, int64_t n, const LocalResponseNorm& norm);
   void (*local_response_norm_backward)(float* dx, const float* dy, const float* x, int64_t n,
                                        const LocalResponseNorm& norm, float* scratch);
@@ -299,8 +300,8 @@ struct Kernels {
                            const float* t, int64_t n, float scale, int lanes);
 
   // ---- optim.cpp -------------------------------------------------------------------------------
-  // One step of an optimiser on n parameters p with gradients g, in place. State pointers may be null
-  // where the rule does not use them.
+  // One step of an optimiser on n parameters p with gradients g, in place. State pointers may be
+  // null where the rule does not use them.
   void (*sgd)(float* p, const float* g, float* momentum, int64_t n, const SgdRule& rule);
   void (*rmsprop)(float* p, const float* g, float* square_avg, float* grad_avg, float* momentum,
                   int64_t n, const RmspropRule& rule);

@@ -75,19 +75,12 @@ Axes pool_axes(const char* op, const Shape& x, const PoolParams& params) {
 
 cpu::PoolShape kernel_shape(const Axes& axes, const Array& x) {
   const auto& [h, w] = axes;
-  return {h.input,
-          w.input,
-          h.output,
-          w.output,
-          h.kernel,
-          w.kernel,
-          h.stride,
-          w.stride,
-          h.before,
-          w.before,
-          h.dilation,
-          w.dilation,
-          x.in_lanes() ? kLanes : 1};
+  cpu::PoolShape s{};
+  s.IH = h.input, s.OH = h.output, s.KH = h.kernel, s.SH = h.stride, s.PT = h.before;
+  s.IW = w.input, s.OW = w.output, s.KW = w.kernel, s.SW = w.stride, s.PL = w.before;
+  s.DH = h.dilation, s.DW = w.dilation;
+  s.unit = x.in_lanes() ? kLanes : 1;
+  return s;
 }
 
 // The windows of max pooling; a position must fit 16 bits.
