@@ -18,6 +18,7 @@ cp -r "$root/fastconv" "$root/tests" "$root/pyproject.toml" "$work/"
 rm -f "$work"/fastconv/*.so
 "$python" -m cmake --version >/dev/null 2>&1 && cmake=("$python" -m cmake) || cmake=(cmake)
 "${cmake[@]}" -S "$root" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+  -DCMAKE_CXX_FLAGS_RELWITHDEBINFO="-O1 -g1" \
   -DFASTCONV_SANITIZE=address,undefined -DPython_EXECUTABLE="$(command -v "$python")" \
   -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)" >"$work/cmake.log" || {
   cat "$work/cmake.log"

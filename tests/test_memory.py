@@ -47,7 +47,7 @@ def test_training_step_allocates_nothing_new() -> None:
 
 
 def test_threads_allocate_only_until_each_has_its_scratch() -> None:
-    """How many scratch buffers are in use at once is a matter of timing, their number is bounded."""
+    """How many scratch buffers are in use at once is a matter of timing, but bounded."""
     fc.set_num_threads(3)
     train = training_step()
     for _ in range(10):

@@ -1,11 +1,13 @@
-// THE KERNEL CONTRACT. One table of functions per instruction set; kernels/<room>.cpp holds the code,
-// written once against simd.h and compiled for each set.
+// THE KERNEL CONTRACT. One table of functions per instruction set; kernels/<room>.cpp holds the
+// code, written once against simd.h and compiled for each set.
 //
 // Common rules, unless an entry says otherwise:
 //   * Sizes are in elements, strides in floats, and 64-bit. Sizes are > 0; ops/ checked them.
-//   * Pointers need no alignment, though arena memory is 64-byte aligned. Outputs do not overlap inputs.
+//   * Pointers need no alignment, though arena memory is 64-byte aligned. Outputs do not overlap
+//   inputs.
 //   * Outputs are overwritten and may be uninitialised before; what accumulates says so.
-//   * A kernel runs in one thread and allocates nothing. ops/ splits the work and owns scratch memory.
+//   * A kernel runs in one thread and allocates nothing. ops/ splits the work and owns scratch
+//   memory.
 //   * "Channel-wise" arrays are (outer, C, inner) with inner contiguous: plain NCHW is (N, C, H*W),
 //     lane blocks are (N/16, C, H*W*16), features (N, F) in lanes are (N/16, F, 16).
 //   * Empty lanes: see core/array.h. Kernels compute them like any others.
@@ -20,15 +22,16 @@ namespace fastconv::cpu {
 //   y[k][row][col] = act(start + sum_{c < C} sum_{t < taps} w[k][c][t] * x[c][row][col][t])
 //
 // for each of `groups`, where an element of x or y is a *vector* of sixteen floats: sixteen samples
-// (lanes), or sixteen neighbouring pixels or features (few samples, weight gradients of linear layers).
-// Address of a vector:
+// (lanes), or sixteen neighbouring pixels or features (few samples, weight gradients of linear
+// layers). Address of a vector:
 //
 //   x + group * x_group + c * x_c + row * x_row + col * x_col + x_tap[t]
 //   y + group * y_group + k * y_k + row * y_row + col * y_col
 //   w + group * w_group + k * w_k + c * w_c + w_tap[t]  (a single float)
 //
 // start is y itself (accumulate), else bias[group * K + k], else 0; act is max(., 0) when relu, NaN
-// staying NaN. The sum runs over c, then t, in that order, whatever the register tile. taps may be 0.
+// staying NaN. The sum runs over c, then t, in that order, whatever the register tile. taps may be
+// 0.
 struct TileSweep {
   int64_t groups, K, C, taps, rows, cols;
   const float* x;
@@ -41,12 +44,14 @@ struct TileSweep {
   int64_t y_group, y_k, y_row, y_col;
   const float* bias;  // groups * K floats or null
   bool accumulate, relu;
-  int tail;  // floats to write in the last vector of a row, 1..16; x must be readable for all sixteen
+  int tail;  // floats to write in the last vector of a row, 1..16; x must be readable for all
+             // sixteen
 };
 
 // The dot tile: both operands are vectors; the sums over lanes come last, once per output.
 //
-//   out[k][j] = start + sum_{image, row, col} sum_lanes a[k][image][row][col] * b[j][image][row][col]
+//   out[k][j] = start + sum_{image, row, col} sum_lanes a[k][image][row][col] *
+//   b[j][image][row][col]
 //
 //   a + k * a_k + image * a_image + row * a_row + col * a_col
 //   b + b_j[j]  + image * b_image + row * b_row + col * b_col

@@ -56,8 +56,8 @@ FASTCONV_INLINE V operator+(V a, V b) { return {_mm512_add_ps(a.v, b.v)}; }
 FASTCONV_INLINE V operator-(V a, V b) { return {_mm512_sub_ps(a.v, b.v)}; }
 FASTCONV_INLINE V operator*(V a, V b) { return {_mm512_mul_ps(a.v, b.v)}; }
 FASTCONV_INLINE V operator/(V a, V b) { return {_mm512_div_ps(a.v, b.v)}; }
-FASTCONV_INLINE V fma(V a, V b, V c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }     // a*b + c
-FASTCONV_INLINE V fnma(V a, V b, V c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }   // c - a*b
+FASTCONV_INLINE V fma(V a, V b, V c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }    // a*b + c
+FASTCONV_INLINE V fnma(V a, V b, V c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }  // c - a*b
 FASTCONV_INLINE V sqrt(V a) { return {_mm512_sqrt_ps(a.v)}; }
 // As the x86 instructions: when either is NaN (or both are zero) the *second* operand comes out.
 FASTCONV_INLINE V max(V a, V b) { return {_mm512_max_ps(a.v, b.v)}; }
@@ -204,8 +204,7 @@ FASTCONV_INLINE V load_even(const float* p, int n) {
   const V high = n > 4 ? load_partial(p + 7, 2 * n - 8) : zero();
   // a0 a2 b1 b3 | a4 a6 b5 b7, then the middle pairs change places
   const __m256 both = _mm256_shuffle_ps(low.v, high.v, _MM_SHUFFLE(3, 1, 2, 0));
-  return {_mm256_castpd_ps(
-      _mm256_permute4x64_pd(_mm256_castps_pd(both), _MM_SHUFFLE(3, 1, 2, 0)))};
+  return {_mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(both), _MM_SHUFFLE(3, 1, 2, 0)))};
 }
 
 struct U {
@@ -244,73 +243,72 @@ struct U {
   uint32_t u[kWidth];
 };
 
-#define FASTCONV_EACH(Type, expression)                    \
-  Type r;                                                  \
+#define FASTCONV_EACH(Type, expression)                              \
+  Type r;                                                            \
   for (int i = 0; i < kWidth; ++i) r.FASTCONV_FIELD[i] = expression; \
   return r;
 #define FASTCONV_FIELD v
-FASTCONV_INLINE V load(const float* p) { FASTCONV_EACH(V, p[i]) }
-FASTCONV_INLINE void store(float* p, V a) {
+FASTCONV_INLINE V load(const float* p){FASTCONV_EACH(V, p[i])} FASTCONV_INLINE
+    void store(float* p, V a) {
   for (int i = 0; i < kWidth; ++i) p[i] = a.v[i];
 }
-FASTCONV_INLINE V set1(float a) { FASTCONV_EACH(V, a) }
-FASTCONV_INLINE V zero() { return set1(0.0f); }
-FASTCONV_INLINE V operator+(V a, V b) { FASTCONV_EACH(V, a.v[i] + b.v[i]) }
-FASTCONV_INLINE V operator-(V a, V b) { FASTCONV_EACH(V, a.v[i] - b.v[i]) }
-FASTCONV_INLINE V operator*(V a, V b) { FASTCONV_EACH(V, a.v[i] * b.v[i]) }
-FASTCONV_INLINE V operator/(V a, V b) { FASTCONV_EACH(V, a.v[i] / b.v[i]) }
-FASTCONV_INLINE V fma(V a, V b, V c) { FASTCONV_EACH(V, a.v[i] * b.v[i] + c.v[i]) }
-FASTCONV_INLINE V fnma(V a, V b, V c) { FASTCONV_EACH(V, c.v[i] - a.v[i] * b.v[i]) }
-FASTCONV_INLINE V sqrt(V a) { FASTCONV_EACH(V, ::sqrtf(a.v[i])) }
-FASTCONV_INLINE V max(V a, V b) { FASTCONV_EACH(V, a.v[i] > b.v[i] ? a.v[i] : b.v[i]) }
-FASTCONV_INLINE V min(V a, V b) { FASTCONV_EACH(V, a.v[i] < b.v[i] ? a.v[i] : b.v[i]) }
-FASTCONV_INLINE V select(Mask m, V yes, V no) { FASTCONV_EACH(V, m.m[i] ? yes.v[i] : no.v[i]) }
-FASTCONV_INLINE V load_partial(const float* p, int n) { FASTCONV_EACH(V, i < n ? p[i] : 0.0f) }
-FASTCONV_INLINE void store_partial(float* p, V a, int n) {
+FASTCONV_INLINE V set1(float a){FASTCONV_EACH(V, a)} FASTCONV_INLINE V zero() { return set1(0.0f); }
+FASTCONV_INLINE V operator+(V a, V b){
+    FASTCONV_EACH(V, a.v[i] + b.v[i])} FASTCONV_INLINE V operator-(V a, V b){
+    FASTCONV_EACH(V, a.v[i] - b.v[i])} FASTCONV_INLINE V operator*(V a, V b){
+    FASTCONV_EACH(V, a.v[i] * b.v[i])} FASTCONV_INLINE V operator/(V a, V b){
+    FASTCONV_EACH(V, a.v[i] / b.v[i])} FASTCONV_INLINE V
+    fma(V a, V b, V c){FASTCONV_EACH(V, a.v[i] * b.v[i] + c.v[i])} FASTCONV_INLINE V
+    fnma(V a, V b, V c){FASTCONV_EACH(V, c.v[i] - a.v[i] * b.v[i])} FASTCONV_INLINE V
+    sqrt(V a){FASTCONV_EACH(V, ::sqrtf(a.v[i]))} FASTCONV_INLINE V
+    max(V a, V b){FASTCONV_EACH(V, a.v[i] > b.v[i] ? a.v[i] : b.v[i])} FASTCONV_INLINE V
+    min(V a, V b){FASTCONV_EACH(V, a.v[i] < b.v[i] ? a.v[i] : b.v[i])} FASTCONV_INLINE V
+    select(Mask m, V yes, V no){FASTCONV_EACH(V, m.m[i] ? yes.v[i] : no.v[i])} FASTCONV_INLINE V
+    load_partial(const float* p, int n){FASTCONV_EACH(V, i < n ? p[i] : 0.0f)} FASTCONV_INLINE
+    void store_partial(float* p, V a, int n) {
   for (int i = 0; i < n; ++i) p[i] = a.v[i];
 }
-FASTCONV_INLINE V round_to_int(V a) { FASTCONV_EACH(V, ::rintf(a.v[i])) }
-FASTCONV_INLINE V scale_by_exp2(V a, V k) {
-  FASTCONV_EACH(V, ::ldexpf(a.v[i], static_cast<int>(k.v[i])))
-}
-FASTCONV_INLINE V load_u16(const uint16_t* p) { FASTCONV_EACH(V, static_cast<float>(p[i])) }
-FASTCONV_INLINE void store_u16(uint16_t* p, V a) {
+FASTCONV_INLINE V round_to_int(V a){FASTCONV_EACH(V, ::rintf(a.v[i]))} FASTCONV_INLINE V
+    scale_by_exp2(V a, V k){
+        FASTCONV_EACH(V, ::ldexpf(a.v[i], static_cast<int>(k.v[i])))} FASTCONV_INLINE V
+    load_u16(const uint16_t* p){FASTCONV_EACH(V, static_cast<float>(p[i]))} FASTCONV_INLINE
+    void store_u16(uint16_t* p, V a) {
   for (int i = 0; i < kWidth; ++i) p[i] = static_cast<uint16_t>(a.v[i]);
 }
-FASTCONV_INLINE V load_u8(const uint8_t* p) { FASTCONV_EACH(V, static_cast<float>(p[i])) }
-FASTCONV_INLINE V load_even(const float* p, int n) { FASTCONV_EACH(V, i < n ? p[2 * i] : 0.0f) }
-FASTCONV_INLINE V to_float(U a) {
-  FASTCONV_EACH(V, static_cast<float>(static_cast<int32_t>(a.u[i])))
-}
-FASTCONV_INLINE V from_bits(U a) {
+FASTCONV_INLINE V load_u8(const uint8_t* p){
+    FASTCONV_EACH(V, static_cast<float>(p[i]))} FASTCONV_INLINE V
+    load_even(const float* p, int n){FASTCONV_EACH(V, i < n ? p[2 * i] : 0.0f)} FASTCONV_INLINE V
+    to_float(U a){
+        FASTCONV_EACH(V, static_cast<float>(static_cast<int32_t>(a.u[i])))} FASTCONV_INLINE V
+    from_bits(U a) {
   V r;
   std::memcpy(r.v, a.u, sizeof r.v);
   return r;
 }
 #undef FASTCONV_FIELD
 #define FASTCONV_FIELD m
-FASTCONV_INLINE Mask operator>(V a, V b) { FASTCONV_EACH(Mask, a.v[i] > b.v[i]) }
-FASTCONV_INLINE Mask operator<(V a, V b) { FASTCONV_EACH(Mask, a.v[i] < b.v[i]) }
-FASTCONV_INLINE Mask operator<=(V a, V b) { FASTCONV_EACH(Mask, a.v[i] <= b.v[i]) }
-FASTCONV_INLINE Mask operator==(V a, V b) { FASTCONV_EACH(Mask, a.v[i] == b.v[i]) }
-FASTCONV_INLINE Mask is_nan(V a) { FASTCONV_EACH(Mask, a.v[i] != a.v[i]) }
-FASTCONV_INLINE Mask operator|(Mask a, Mask b) { FASTCONV_EACH(Mask, a.m[i] || b.m[i]) }
-FASTCONV_INLINE Mask operator&(Mask a, Mask b) { FASTCONV_EACH(Mask, a.m[i] && b.m[i]) }
-FASTCONV_INLINE Mask operator!(Mask a) { FASTCONV_EACH(Mask, !a.m[i]) }
-FASTCONV_INLINE Mask first_lanes(int n) { FASTCONV_EACH(Mask, i < n) }
+FASTCONV_INLINE Mask operator>(V a, V b){
+    FASTCONV_EACH(Mask, a.v[i] > b.v[i])} FASTCONV_INLINE Mask operator<(V a, V b){
+    FASTCONV_EACH(Mask, a.v[i] < b.v[i])} FASTCONV_INLINE Mask operator<=(V a, V b){
+    FASTCONV_EACH(Mask, a.v[i] <= b.v[i])} FASTCONV_INLINE Mask operator==(V a, V b){
+    FASTCONV_EACH(Mask, a.v[i] == b.v[i])} FASTCONV_INLINE Mask is_nan(V a){
+    FASTCONV_EACH(Mask, a.v[i] != a.v[i])} FASTCONV_INLINE Mask operator|(Mask a, Mask b){
+    FASTCONV_EACH(Mask, a.m[i] || b.m[i])} FASTCONV_INLINE Mask operator&(Mask a, Mask b){
+    FASTCONV_EACH(Mask, a.m[i] && b.m[i])} FASTCONV_INLINE Mask operator!(Mask a){
+    FASTCONV_EACH(Mask, !a.m[i])} FASTCONV_INLINE Mask
+    first_lanes(int n){FASTCONV_EACH(Mask, i < n)}
 #undef FASTCONV_FIELD
 #define FASTCONV_FIELD u
-FASTCONV_INLINE U set1_u(uint32_t a) { FASTCONV_EACH(U, a) }
-FASTCONV_INLINE U lane_numbers() { FASTCONV_EACH(U, static_cast<uint32_t>(i)) }
-FASTCONV_INLINE U operator+(U a, U b) { FASTCONV_EACH(U, a.u[i] + b.u[i]) }
-FASTCONV_INLINE U operator*(U a, U b) { FASTCONV_EACH(U, a.u[i] * b.u[i]) }
-FASTCONV_INLINE U operator&(U a, U b) { FASTCONV_EACH(U, a.u[i] & b.u[i]) }
-FASTCONV_INLINE U operator^(U a, U b) { FASTCONV_EACH(U, a.u[i] ^ b.u[i]) }
-template <unsigned bits>
-FASTCONV_INLINE U shift_right(U a) {
-  FASTCONV_EACH(U, a.u[i] >> bits)
+FASTCONV_INLINE U set1_u(uint32_t a){FASTCONV_EACH(U, a)} FASTCONV_INLINE U lane_numbers(){
+    FASTCONV_EACH(U, static_cast<uint32_t>(i))} FASTCONV_INLINE U operator+(U a, U b){
+    FASTCONV_EACH(U, a.u[i] + b.u[i])} FASTCONV_INLINE U operator*(U a, U b){
+    FASTCONV_EACH(U, a.u[i] * b.u[i])} FASTCONV_INLINE U operator&(U a, U b){
+    FASTCONV_EACH(U, a.u[i] & b.u[i])} FASTCONV_INLINE U operator^(U a, U b) {
+  FASTCONV_EACH(U, a.u[i] ^ b.u[i])
 }
-FASTCONV_INLINE U bits_of(V a) {
+template <unsigned bits>
+FASTCONV_INLINE U shift_right(U a){FASTCONV_EACH(U, a.u[i] >> bits)} FASTCONV_INLINE U
+    bits_of(V a) {
   U r;
   std::memcpy(r.u, a.v, sizeof r.u);
   return r;
@@ -320,8 +318,8 @@ FASTCONV_INLINE U bits_of(V a) {
 
 #endif
 
-constexpr int kBlock = 16;                // samples in a lane block (kLanes in core/array.h)
-constexpr int kParts = kBlock / kWidth;   // vectors in a lane block
+constexpr int kBlock = 16;               // samples in a lane block (kLanes in core/array.h)
+constexpr int kParts = kBlock / kWidth;  // vectors in a lane block
 
 // The sum of sixteen floats in one fixed order on every instruction set: neighbours eight apart,
 // then four, two, one. `part` holds them as kParts vectors.

@@ -19,15 +19,16 @@ int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // One axis of the output size; `axis` is "height" or "width".
 int64_t output_size(const char* axis, int64_t size, int64_t before, int64_t after, int64_t kernel,
                     int64_t stride, int64_t dilation, const Shape& x, const Shape& w) {
-  const int64_t padded = checked_add(checked_add(size, before, "conv2d padding"), after, "conv2d padding");
+  const int64_t padded =
+      checked_add(checked_add(size, before, "conv2d padding"), after, "conv2d padding");
   const int64_t span =
       checked_add(checked_mul(dilation, kernel - 1, "conv2d dilation"), 1, "conv2d dilation");
   if (padded < span)
-    throw ShapeError(message("[conv2d] the kernel is larger than the padded input: ", axis, " ", size,
-                             " + padding ", before, " + ", after, " = ", padded, ", kernel ", kernel,
-                             " with dilation ", dilation, " spans ", dilation, " * (", kernel,
-                             " - 1) + 1 = ", span, "; use a smaller kernel or more padding: input ", x,
-                             ", weight ", w));
+    throw ShapeError(message("[conv2d] the kernel is larger than the padded input: ", axis, " ",
+                             size, " + padding ", before, " + ", after, " = ", padded, ", kernel ",
+                             kernel, " with dilation ", dilation, " spans ", dilation, " * (",
+                             kernel, " - 1) + 1 = ", span,
+                             "; use a smaller kernel or more padding: input ", x, ", weight ", w));
   return (padded - span) / stride + 1;
 }
 
@@ -40,7 +41,8 @@ Conv2dShape conv2d_shape(const Shape& x, const Shape& w, const Conv2dParams& p) 
     throw ShapeError(
         message("[conv2d] weight must have 4 dimensions (OC, IC / groups, KH, KW), got ", w));
   const auto positive = [](int64_t value, const char* what) {
-    if (value < 1) throw std::invalid_argument(message("[conv2d] ", what, " must be at least 1, got ", value));
+    if (value < 1)
+      throw std::invalid_argument(message("[conv2d] ", what, " must be at least 1, got ", value));
   };
   positive(p.stride[0], "stride");
   positive(p.stride[1], "stride");
@@ -52,16 +54,19 @@ Conv2dShape conv2d_shape(const Shape& x, const Shape& w, const Conv2dParams& p) 
       throw std::invalid_argument(message("[conv2d] padding must not be negative, got ", pad));
   for (int axis = 1; axis < 4; ++axis)
     if (x[axis] < 1)
-      throw ShapeError(message("[conv2d] input has size 0 along ", axis == 1 ? "channels" : "an image axis",
-                               ": ", x));
+      throw ShapeError(message("[conv2d] input has size 0 along ",
+                               axis == 1 ? "channels" : "an image axis", ": ", x));
   for (int axis = 0; axis < 4; ++axis)
-    if (w[axis] < 1) throw ShapeError(message("[conv2d] weight has size 0 along axis ", axis, ": ", w));
+    if (w[axis] < 1)
+      throw ShapeError(message("[conv2d] weight has size 0 along axis ", axis, ": ", w));
   if (x[1] % p.groups != 0 || w[0] % p.groups != 0)
     throw ShapeError(message("[conv2d] groups=", p.groups, " must divide the ", x[1],
-                             " input channels and the ", w[0], " output channels: input ", x, ", weight ", w));
+                             " input channels and the ", w[0], " output channels: input ", x,
+                             ", weight ", w));
   if (x[1] != checked_mul(w[1], p.groups, "conv2d channels"))
-    throw ShapeError(message("[conv2d] input has ", x[1], " channels, weight expects ", w[1] * p.groups,
-                             " (groups=", p.groups, "): input ", x, ", weight ", w));
+    throw ShapeError(message("[conv2d] input has ", x[1], " channels, weight expects ",
+                             w[1] * p.groups, " (groups=", p.groups, "): input ", x, ", weight ",
+                             w));
   Conv2dShape s{};
   s.N = x[0], s.IC = x[1], s.IH = x[2], s.IW = x[3];
   s.OC = w[0], s.KH = w[2], s.KW = w[3];
@@ -69,10 +74,12 @@ Conv2dShape conv2d_shape(const Shape& x, const Shape& w, const Conv2dParams& p) 
   s.params = p;
   s.OH = output_size("height", s.IH, p.pads[0], p.pads[1], s.KH, p.stride[0], p.dilation[0], x, w);
   s.OW = output_size("width", s.IW, p.pads[2], p.pads[3], s.KW, p.stride[1], p.dilation[1], x, w);
-  // Every window and offset lies inside the padded input, so these products are the largest there are.
-  const int64_t padded_plane = checked_mul(s.IH + p.pads[0] + p.pads[1], s.IW + p.pads[2] + p.pads[3],
-                                           "conv2d padded input");
-  checked_mul(checked_mul(padded_plane, s.IC, "conv2d padded input"), kLanes * 4, "conv2d padded input");
+  // Every window and offset lies inside the padded input, so these products are the largest there
+  // are.
+  const int64_t padded_plane = checked_mul(s.IH + p.pads[0] + p.pads[1],
+                                           s.IW + p.pads[2] + p.pads[3], "conv2d padded input");
+  checked_mul(checked_mul(padded_plane, s.IC, "conv2d padded input"), kLanes * 4,
+              "conv2d padded input");
   return s;
 }
 
@@ -89,8 +96,8 @@ void check_bias(const Array& b, int64_t channels) {
 void check_dy(const Array& dy, const Conv2dShape& s) {
   check_float32("conv2d", "dy", dy);
   if (dy.shape() != s.y())
-    throw ShapeError(message("[conv2d] the gradient of the output must have the output's shape ", s.y(),
-                             ", got ", dy.shape(), ": input ", s.x(), ", weight ", s.w()));
+    throw ShapeError(message("[conv2d] the gradient of the output must have the output's shape ",
+                             s.y(), ", got ", dy.shape(), ": input ", s.x(), ", weight ", s.w()));
 }
 
 }  // namespace
@@ -118,21 +125,22 @@ Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2
     cols.w_taps.push_back(t);
   }
   const int64_t w_c = s.KH * s.KW, w_k = s.IC_per_group * w_c;
-  const Correlation job{params.groups, s.OC_per_group, s.IC_per_group, s.OC_per_group * w_k, w_k, w_c,
-                        {rows}, {cols}};
+  const Correlation job{params.groups, s.OC_per_group, s.IC_per_group, s.OC_per_group * w_k, w_k,
+                        w_c,           {rows},         {cols}};
   correlate(y.data(), x.data(), weight.data(), bias, relu, x.blocks(), job);
   return y;
 }
 
 namespace {
 
-// Along one axis, input positions first, first + stride, ... share a phase (ih + pad) % stride, and taps
-// r with r * dilation % stride == phase reach them, no others. With ih + pad = q * stride + phase and
-// r * dilation = e * stride + phase, tap r meets output oh = q - e: at stride 1 this is the textbook's
-// kernel turned by 180 degrees.
-CorrelationAxis phase_of(int64_t first, int64_t IH, int64_t OH, int64_t KH, int64_t pad, int64_t stride,
-                         int64_t dilation, int64_t w_tap) {
-  CorrelationAxis axis{(IH - 1 - first) / stride + 1, IH, first, stride, OH, (first + pad) / stride, 1, {}, {}};
+// Along one axis, input positions first, first + stride, ... share a phase (ih + pad) % stride, and
+// taps r with r * dilation % stride == phase reach them, no others. With ih + pad = q * stride +
+// phase and r * dilation = e * stride + phase, tap r meets output oh = q - e: at stride 1 this is
+// the textbook's kernel turned by 180 degrees.
+CorrelationAxis phase_of(int64_t first, int64_t IH, int64_t OH, int64_t KH, int64_t pad,
+                         int64_t stride, int64_t dilation, int64_t w_tap) {
+  CorrelationAxis axis{(IH - 1 - first) / stride + 1, IH, first, stride, OH,
+                       (first + pad) / stride,        1,  {},    {}};
   for (int64_t r = 0; r < KH; ++r)
     if (r * dilation % stride == (first + pad) % stride) {
       axis.taps.push_back(-(r * dilation / stride));
@@ -155,7 +163,8 @@ Array conv2d_backward_input(const Array& dy_any, const Array& w, const Shape& x_
   if (s.N == 0) return dx;
 
   const int64_t w_k = s.KH * s.KW, w_c = s.IC_per_group * w_k;
-  Correlation job{params.groups, s.IC_per_group, s.OC_per_group, s.OC_per_group * w_c, w_k, w_c, {}, {}};
+  Correlation job{
+      params.groups, s.IC_per_group, s.OC_per_group, s.OC_per_group * w_c, w_k, w_c, {}, {}};
   for (int64_t row = 0; row < std::min(params.stride[0], s.IH); ++row)
     job.rows.push_back(phase_of(row, s.IH, s.OH, s.KH, params.pads[0], params.stride[0],
                                 params.dilation[0], s.KW));
@@ -168,8 +177,8 @@ Array conv2d_backward_input(const Array& dy_any, const Array& w, const Shape& x_
 
 namespace {
 
-// How the sum over samples and pixels is cut. `slices` partial sums are made side by side and added in
-// order, so the result has the same bits for any number of threads.
+// How the sum over samples and pixels is cut. `slices` partial sums are made side by side and added
+// in order, so the result has the same bits for any number of threads.
 struct WeightCut {
   int64_t images, rows, cols;  // of a band: blocks of samples, output rows and columns
   int64_t C, K, groups;        // of a chunk of input channels, of a task's share of the rest
@@ -179,11 +188,12 @@ struct WeightCut {
 WeightCut choose_weight_cut(const Conv2dShape& s, int64_t blocks) {
   const Conv2dParams& p = s.params;
   WeightCut cut{};
-  // A band long enough that summing lanes is cheap beside it, short enough that the dy of a tile stays
-  // in L1 while the tile moves over the taps.
+  // A band long enough that summing lanes is cheap beside it, short enough that the dy of a tile
+  // stays in L1 while the tile moves over the taps.
   constexpr int64_t kBandPixels = 96;
   cut.cols = ceil_div(s.OW, ceil_div(s.OW, 64));
-  const int64_t reach = (s.KH - 1) * p.dilation[0] / p.stride[0];  // less than half of a window is halo
+  const int64_t reach =
+      (s.KH - 1) * p.dilation[0] / p.stride[0];  // less than half of a window is halo
   cut.rows = std::clamp<int64_t>(std::max(kBandPixels / cut.cols, reach), 1, s.OH);
   cut.rows = ceil_div(s.OH, ceil_div(s.OH, cut.rows));
   cut.images = std::clamp<int64_t>(kBandPixels / (cut.rows * cut.cols), 1, blocks);
@@ -193,13 +203,15 @@ WeightCut choose_weight_cut(const Conv2dShape& s, int64_t blocks) {
   cut.C = std::clamp<int64_t>(kWindowVectors / (window * cut.images), 1, s.IC_per_group);
   cut.C = ceil_div(s.IC_per_group, ceil_div(s.IC_per_group, cut.C));
 
-  const int64_t items = ceil_div(blocks, cut.images) * ceil_div(s.OH, cut.rows) * ceil_div(s.OW, cut.cols);
+  const int64_t items =
+      ceil_div(blocks, cut.images) * ceil_div(s.OH, cut.rows) * ceil_div(s.OW, cut.cols);
   const int64_t weights = s.OC * s.IC_per_group * s.KH * s.KW;
   constexpr int64_t kTasks = 16, kPartialFloats = 1 << 20;
   cut.slices = std::clamp<int64_t>(kPartialFloats / weights, 1, std::min(items, kTasks));
   cut.groups = ceil_div(p.groups, std::min(p.groups, ceil_div(kTasks, cut.slices)));
   const int64_t tasks = cut.slices * ceil_div(p.groups, cut.groups);
-  const int64_t k_cuts = std::clamp<int64_t>(ceil_div(kTasks, tasks), 1, ceil_div(s.OC_per_group, 12));
+  const int64_t k_cuts =
+      std::clamp<int64_t>(ceil_div(kTasks, tasks), 1, ceil_div(s.OC_per_group, 12));
   cut.K = ceil_div(s.OC_per_group, k_cuts);
   return cut;
 }
@@ -225,7 +237,8 @@ Array conv2d_backward_weight(const Array& dy_any, const Array& x_any, const Shap
   const int64_t blocks = x.blocks(), image_cuts = ceil_div(blocks, cut.images);
   const int64_t row_cuts = ceil_div(s.OH, cut.rows), col_cuts = ceil_div(s.OW, cut.cols);
   const int64_t items = image_cuts * row_cuts * col_cuts;
-  const int64_t group_cuts = ceil_div(params.groups, cut.groups), k_cuts = ceil_div(s.OC_per_group, cut.K);
+  const int64_t group_cuts = ceil_div(params.groups, cut.groups),
+                k_cuts = ceil_div(s.OC_per_group, cut.K);
   const auto window_rows = [&](int64_t rows) {
     return (rows - 1) * params.stride[0] + (s.KH - 1) * params.dilation[0] + 1;
   };
@@ -239,7 +252,8 @@ Array conv2d_backward_weight(const Array& dy_any, const Array& x_any, const Shap
     const int64_t group0 = task / k_cuts % group_cuts * cut.groups, k0 = task % k_cuts * cut.K;
     const int64_t K = std::min(cut.K, s.OC_per_group - k0);
     const int64_t first = items * slice / cut.slices, last = items * (slice + 1) / cut.slices;
-    Scratch<float> scratch(cut.images * cut.C * window_rows(cut.rows) * window_cols(cut.cols) * kLanes);
+    Scratch<float> scratch(cut.images * cut.C * window_rows(cut.rows) * window_cols(cut.cols) *
+                           kLanes);
     Scratch<int64_t> b_j(cut.C * taps);
     for (int64_t item = first; item < last; ++item) {
       const int64_t block0 = item / (row_cuts * col_cuts) * cut.images;
@@ -251,13 +265,15 @@ Array conv2d_backward_weight(const Array& dy_any, const Array& x_any, const Shap
         const int64_t k = group * s.OC_per_group + k0;
         for (int64_t c0 = 0; c0 < s.IC_per_group; c0 += cut.C) {
           const int64_t C = std::min(cut.C, s.IC_per_group - c0);
-          const int64_t x_image = s.IC * s.IH * s.IW * kLanes, copy = C * in_rows * in_cols * kLanes;
+          const int64_t x_image = s.IC * s.IH * s.IW * kLanes,
+                        copy = C * in_rows * in_cols * kLanes;
           Window window{};
           for (int64_t i = images - 1; i >= 0; --i)  // the last one taken is the first image
-            window = take_window(
-                x.data() + (block0 + i) * x_image + (group * s.IC_per_group + c0) * s.IH * s.IW * kLanes, C,
-                s.IH, s.IW, row0 * params.stride[0] - params.pads[0], col0 * params.stride[1] - params.pads[2],
-                in_rows, in_cols, scratch.data() + i * copy);
+            window = take_window(x.data() + (block0 + i) * x_image +
+                                     (group * s.IC_per_group + c0) * s.IH * s.IW * kLanes,
+                                 C, s.IH, s.IW, row0 * params.stride[0] - params.pads[0],
+                                 col0 * params.stride[1] - params.pads[2], in_rows, in_cols,
+                                 scratch.data() + i * copy);
           int64_t* offset = b_j.data();
           for (int64_t c = 0; c < C; ++c)
             for (int64_t r = 0; r < s.KH; ++r)

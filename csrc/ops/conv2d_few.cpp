@@ -1,10 +1,11 @@
-// With fewer samples than lanes, sixteen neighbouring *pixels* fill the vectors instead, and the same
-// broadcast tile runs over them. The padded image is laid out flat, rows one after the other, so that
-// output pixel q = oh * width + ow reads input q + r * width + s for tap (r, s): a row of outputs runs
-// on into the next without a gap. The width - OW values between rows are computed and dropped.
+// With fewer samples than lanes, sixteen neighbouring *pixels* fill the vectors instead, and the
+// same broadcast tile runs over them. The padded image is laid out flat, rows one after the other,
+// so that output pixel q = oh * width + ow reads input q + r * width + s for tap (r, s): a row of
+// outputs runs on into the next without a gap. The width - OW values between rows are computed and
+// dropped.
 //
-// A stride splits the image into stride x stride phases, each flat; a tap then lies in one phase. Phases
-// that no tap reaches are left out.
+// A stride splits the image into stride x stride phases, each flat; a tap then lies in one phase.
+// Phases that no tap reaches are left out.
 #include "ops/conv2d_few.h"
 
 #include <algorithm>
@@ -73,8 +74,8 @@ Array conv2d_forward_few(const Array& x, const Array& w, const float* bias, cons
           phase * flat.phase() + row / p.stride[0] * flat.width + col / p.stride[1];
     }
 
-  // Bands of output rows whose window stays in L2; shares of the output channels for the threads. Work
-  // below about 20 microseconds stays in the calling thread.
+  // Bands of output rows whose window stays in L2; shares of the output channels for the threads.
+  // Work below about 20 microseconds stays in the calling thread.
   const int64_t macs = s.OC * s.IC_per_group * taps * s.OH * s.OW;
   constexpr int64_t kWindowFloats = 64 * 1024;
   int64_t band = std::clamp<int64_t>(kWindowFloats / (s.IC_per_group * flat.width), 1, s.OH);
@@ -84,8 +85,9 @@ Array conv2d_forward_few(const Array& x, const Array& w, const float* bias, cons
   const int64_t wanted = small ? 1 : ceil_div(16, row_cuts);
   const int64_t group_cut = ceil_div(p.groups, std::min(p.groups, wanted));
   const int64_t group_cuts = ceil_div(p.groups, group_cut);
-  const int64_t k_cut = ceil_div(
-      s.OC_per_group, std::clamp<int64_t>(ceil_div(wanted, group_cuts), 1, ceil_div(s.OC_per_group, 8)));
+  const int64_t k_cut =
+      ceil_div(s.OC_per_group,
+               std::clamp<int64_t>(ceil_div(wanted, group_cuts), 1, ceil_div(s.OC_per_group, 8)));
   const int64_t k_cuts = ceil_div(s.OC_per_group, k_cut);
   const int64_t channel_cut = small ? s.IC : ceil_div(s.IC, 16);
   const cpu::Kernels& kernels = cpu::kernels();

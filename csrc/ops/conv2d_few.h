@@ -5,7 +5,7 @@
 
 namespace fastconv {
 
-Array conv2d_forward_few(const Array& x, const Array& w, const float* bias, const Conv2dShape& shape,
-                         bool relu);
+Array conv2d_forward_few(const Array& x, const Array& w, const float* bias,
+                         const Conv2dShape& shape, bool relu);
 
 }  // namespace fastconv

@@ -11,9 +11,9 @@ namespace {
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Neighbouring outputs that meet the same taps: all of them away from the edges, fewer beside them. So
-// padding is never read and never multiplied: of the 25 * 9 products that a 3 x 3 gradient map and a
-// 3 x 3 kernel seem to need for their 5 x 5 inputs, 81 remain.
+// Neighbouring outputs that meet the same taps: all of them away from the edges, fewer beside them.
+// So padding is never read and never multiplied: of the 25 * 9 products that a 3 x 3 gradient map
+// and a 3 x 3 kernel seem to need for their 5 x 5 inputs, 81 remain.
 struct Run {
   int64_t begin, end;  // outputs
   int64_t first_tap, taps;
@@ -38,8 +38,9 @@ std::vector<Run> runs_of(const CorrelationAxis& axis) {
   return runs;
 }
 
-// How one image is cut: bands of output rows and columns, chunks of input channels. Chosen from the shape
-// alone, so the order of every sum is the same on every machine and for any number of threads.
+// How one image is cut: bands of output rows and columns, chunks of input channels. Chosen from the
+// shape alone, so the order of every sum is the same on every machine and for any number of
+// threads.
 struct Cut {
   int64_t rows, cols, C;  // sizes of a band, of a chunk of channels
   int64_t K, groups;      // of a task's share
@@ -60,7 +61,8 @@ Cut choose_cut(const Correlation& job, int64_t blocks) {
   const CorrelationAxis &row_axis = job.rows.front(), &col_axis = job.cols.front();
   const int64_t row_taps = taps_of(job.rows), col_taps = taps_of(job.cols);
   const int64_t phases = static_cast<int64_t>(job.rows.size() * job.cols.size());
-  const int64_t taps = std::max<int64_t>(1, row_taps * col_taps / phases);  // of an output, on average
+  const int64_t taps =
+      std::max<int64_t>(1, row_taps * col_taps / phases);  // of an output, on average
   Cut cut{row_axis.count, col_axis.count, job.C, job.K, 1};
   const auto too_large = [&] {
     const int64_t rows = std::min((cut.rows - 1) * row_axis.x_step + row_taps, row_axis.x_size);
@@ -78,8 +80,8 @@ Cut choose_cut(const Correlation& job, int64_t blocks) {
   cut.cols = ceil_div(col_axis.count, ceil_div(col_axis.count, cut.cols));
   cut.C = ceil_div(job.C, ceil_div(job.C, cut.C));
 
-  // Groups too small to be a task by themselves go together; then at least 8 tasks where the work allows
-  // it: more bands first, then shares of the output channels.
+  // Groups too small to be a task by themselves go together; then at least 8 tasks where the work
+  // allows it: more bands first, then shares of the output channels.
   const int64_t steps_per_group = phases * job.K * job.C * taps * cut.rows * cut.cols;
   cut.groups = std::clamp<int64_t>(ceil_div(16384, steps_per_group), 1, job.groups);
   const auto too_few_tasks = [&] {
@@ -96,8 +98,8 @@ Cut choose_cut(const Correlation& job, int64_t blocks) {
 
 }  // namespace
 
-void correlate(float* y, const float* x, const float* w, const float* bias, bool relu, int64_t blocks,
-               const Correlation& job) {
+void correlate(float* y, const float* x, const float* w, const float* bias, bool relu,
+               int64_t blocks, const Correlation& job) {
   const cpu::Kernels& kernels = cpu::kernels();
   std::vector<std::vector<Run>> row_runs, col_runs;
   for (const CorrelationAxis& axis : job.rows) row_runs.push_back(runs_of(axis));
@@ -152,7 +154,8 @@ void correlate(float* y, const float* x, const float* w, const float* bias, bool
         sweep.x += (rows.x_first + row * rows.x_step + tap_row[0]) * x_row +
                    (cols.x_first + col * cols.x_step + tap_col[0]) * kLanes;
       sweep.x_row = rows.x_step * x_row, sweep.x_col = cols.x_step * kLanes;
-      sweep.y = out + (rows.y_first + row * rows.y_step) * y_row + (cols.y_first + col * cols.y_step) * kLanes;
+      sweep.y = out + (rows.y_first + row * rows.y_step) * y_row +
+                (cols.y_first + col * cols.y_step) * kLanes;
       sweep.y_row = rows.y_step * y_row, sweep.y_col = cols.y_step * kLanes;
       kernels.tile_sweep(sweep);
     };

@@ -1,5 +1,5 @@
-// The driver of the broadcast tile over images in lane blocks: forward convolution, the gradient by input,
-// transposed convolution.
+// The driver of the broadcast tile over images in lane blocks: forward convolution, the gradient by
+// input, transposed convolution.
 #pragma once
 
 #include <vector>
@@ -8,9 +8,9 @@
 
 namespace fastconv {
 
-// One axis of a correlation: output i < count lands in y at y_first + i * y_step and sums over taps t
-// x at x_first + i * x_step + taps[t]. Taps outside 0 .. x_size - 1 are left out. taps are ascending or
-// descending.
+// One axis of a correlation: output i < count lands in y at y_first + i * y_step and sums over taps
+// t x at x_first + i * x_step + taps[t]. Taps outside 0 .. x_size - 1 are left out. taps are
+// ascending or descending.
 struct CorrelationAxis {
   int64_t count;
   int64_t y_size, y_first, y_step;
@@ -19,17 +19,18 @@ struct CorrelationAxis {
   std::vector<int64_t> w_taps;  // offsets in w of the same taps
 };
 
-// Forward convolution has one axis each way. The gradient by input has one for each phase of the stride:
-// outputs in between belong to different phases, each with taps of its own; all are done band by band.
+// Forward convolution has one axis each way. The gradient by input has one for each phase of the
+// stride: outputs in between belong to different phases, each with taps of its own; all are done
+// band by band.
 struct Correlation {
-  int64_t groups, K, C;       // K output and C input channels per group
-  int64_t w_group, w_k, w_c;  // strides of w; it is read in place, never packed
+  int64_t groups, K, C;                     // K output and C input channels per group
+  int64_t w_group, w_k, w_c;                // strides of w; it is read in place, never packed
   std::vector<CorrelationAxis> rows, cols;  // the first of each has the largest count
 };
 
-// y: all channels of every block; elements that no output lands on are not touched. bias: groups * K
-// floats or null.
-void correlate(float* y, const float* x, const float* w, const float* bias, bool relu, int64_t blocks,
-               const Correlation& correlation);
+// y: all channels of every block; elements that no output lands on are not touched. bias: groups *
+// K floats or null.
+void correlate(float* y, const float* x, const float* w, const float* bias, bool relu,
+               int64_t blocks, const Correlation& correlation);
 
 }  // namespace fastconv

@@ -1,9 +1,9 @@
 // The three products of a linear layer, none of which packs the weights.
 //
-// In lanes, x is [N/16][I][16]: spread a weight, multiply a vector of sixteen samples, four blocks at
-// a time. Forward reads w row by row, the gradient by input column by column. For the gradient by weight
-// the sums run over samples, so x and dy go back to plain (they are small beside the product) and the
-// lanes hold sixteen input features.
+// In lanes, x is [N/16][I][16]: spread a weight, multiply a vector of sixteen samples, four blocks
+// at a time. Forward reads w row by row, the gradient by input column by column. For the gradient
+// by weight the sums run over samples, so x and dy go back to plain (they are small beside the
+// product) and the lanes hold sixteen input features.
 #include "ops/linear.h"
 
 #include <algorithm>
@@ -22,8 +22,8 @@ int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 void check_weight(const Array& w) {
   check_float32("linear", "weight", w);
   if (w.ndim() != 2)
-    throw ShapeError(message("[linear] weight must have 2 dimensions (out_features, in_features), got ",
-                             w.shape()));
+    throw ShapeError(message(
+        "[linear] weight must have 2 dimensions (out_features, in_features), got ", w.shape()));
   if (w.dim(0) < 1 || w.dim(1) < 1)
     throw ShapeError(message("[linear] weight has an axis of size 0: ", w.shape()));
 }
@@ -31,11 +31,12 @@ void check_weight(const Array& w) {
 void check_matrix(const char* what, const Array& x) {
   check_float32("linear", what, x);
   if (x.ndim() != 2)
-    throw ShapeError(message("[linear] ", what, " must have 2 dimensions (N, features), got ", x.shape(),
-                             "; insert Flatten() before the layer"));
+    throw ShapeError(message("[linear] ", what, " must have 2 dimensions (N, features), got ",
+                             x.shape(), "; insert Flatten() before the layer"));
 }
 
-// One task for every 1.5 million multiply-adds or so (about 30 microseconds): shares of `n`, whole tiles.
+// One task for every 1.5 million multiply-adds or so (about 30 microseconds): shares of `n`, whole
+// tiles.
 int64_t share(int64_t n, int64_t macs) {
   const int64_t tasks = std::clamp<int64_t>(macs / 1'500'000, 1, 16);
   return std::max<int64_t>(1, ceil_div(ceil_div(n, tasks), 6) * 6);
@@ -107,8 +108,9 @@ Array linear_forward(const Array& x, const Array& w, const Array& b, bool relu) 
   check_weight(w);
   const int64_t O = w.dim(0), I = w.dim(1);
   if (x.dim(1) != I)
-    throw ShapeError(message("[linear] input has ", x.dim(1), " features per sample, weight expects ", I,
-                             ": input ", x.shape(), ", weight ", w.shape()));
+    throw ShapeError(message("[linear] input has ", x.dim(1),
+                             " features per sample, weight expects ", I, ": input ", x.shape(),
+                             ", weight ", w.shape()));
   if (b.defined()) {
     check_float32("linear", "bias", b);
     if (b.ndim() != 1 || b.dim(0) != O)
@@ -128,8 +130,8 @@ Array linear_backward_input(const Array& dy_any, const Array& w) {
   const int64_t O = w.dim(0), I = w.dim(1);
   if (dy_any.dim(1) != O)
     throw ShapeError(message("[linear] the gradient of the output has ", dy_any.dim(1),
-                             " features per sample, weight gives ", O, ": dy ", dy_any.shape(), ", weight ",
-                             w.shape()));
+                             " features per sample, weight gives ", O, ": dy ", dy_any.shape(),
+                             ", weight ", w.shape()));
   const Array dy = to_lanes(dy_any), weight = to_plain(w);
   Array dx = Array::empty({dy.dim(0), I}, DType::float32, Layout::lanes);
   if (dy.dim(0) > 0) product_in_lanes(dx, dy, weight.data(), 1, I, nullptr, false);
@@ -151,8 +153,8 @@ void to_panels(float* panels, const Array& x) {
     for (int64_t n = 0; n < N; n += kLanes) {
       const int samples = static_cast<int>(std::min(kLanes, N - n));
       if (x.in_lanes())
-        kernels.to_plain(panel + n * kPanel, x.data() + (n / kLanes * I + p * kPanel) * kLanes, width, kPanel,
-                         samples);
+        kernels.to_plain(panel + n * kPanel, x.data() + (n / kLanes * I + p * kPanel) * kLanes,
+                         width, kPanel, samples);
       else
         for (int i = 0; i < samples; ++i)
           std::copy_n(x.data() + (n + i) * I + p * kPanel, width, panel + (n + i) * kPanel);
@@ -166,8 +168,9 @@ Array linear_backward_weight(const Array& dy_any, const Array& x) {
   check_matrix("input", x);
   check_matrix("dy", dy_any);
   if (x.dim(0) != dy_any.dim(0))
-    throw ShapeError(message("[linear] input and gradient must have the same number of samples: input ",
-                             x.shape(), ", dy ", dy_any.shape()));
+    throw ShapeError(
+        message("[linear] input and gradient must have the same number of samples: input ",
+                x.shape(), ", dy ", dy_any.shape()));
   const int64_t N = x.dim(0), I = x.dim(1), O = dy_any.dim(1);
   Array dw = Array::empty({O, I});
   if (N == 0) {

@@ -1,8 +1,9 @@
-// A rectangle of an image in lane blocks, with zeros outside the image: what a band of output rows and
-// columns reads. Taken in place where it lies inside the image, copied into scratch where it does not,
-// so that kernels never test for edges.
+// A rectangle of an image in lane blocks, with zeros outside the image: what a band of output rows
+// and columns reads. Taken in place where it lies inside the image, copied into scratch where it
+// does not, so that kernels never test for edges.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 
 #include "core/array.h"
@@ -21,9 +22,11 @@ inline Window take_window(const float* image, int64_t C, int64_t IH, int64_t IW,
   const bool inside = row0 >= 0 && col0 >= 0 && row0 + rows <= IH && col0 + cols <= IW;
   if (inside) return {image + (row0 * IW + col0) * kLanes, IH * IW * kLanes, IW * kLanes, kLanes};
 
-  const int64_t first = std::min(cols, std::max<int64_t>(0, -col0));         // columns left of the image
-  const int64_t last = std::max(first, std::min(cols, IW - col0));          // end of those inside it
-  const auto bytes = [](int64_t vectors) { return static_cast<size_t>(vectors * kLanes) * sizeof(float); };
+  const int64_t first = std::min(cols, std::max<int64_t>(0, -col0));  // columns left of the image
+  const int64_t last = std::max(first, std::min(cols, IW - col0));    // end of those inside it
+  const auto bytes = [](int64_t vectors) {
+    return static_cast<size_t>(vectors * kLanes) * sizeof(float);
+  };
   float* out = scratch;
   for (int64_t c = 0; c < C; ++c) {
     for (int64_t r = 0; r < rows; ++r, out += cols * kLanes) {

@@ -3,10 +3,10 @@
 //
 //   for each c, for each tap:      load WT vectors of x, spread KT weights, KT * WT multiply-adds
 //
-// KT * WT accumulators stay in registers over the whole sum. With 24 of them a step costs 4 loads and 6
-// broadcasts for 24 multiply-adds, which the load ports sustain beside the FMA pipes; the count of
-// samples in the lanes makes every channel count (1, 6, 16, 20) run at full width. Offsets of taps come
-// from a table, so strides, dilation and both passes are the same code.
+// KT * WT accumulators stay in registers over the whole sum. With 24 of them a step costs 4 loads
+// and 6 broadcasts for 24 multiply-adds, which the load ports sustain beside the FMA pipes; the
+// count of samples in the lanes makes every channel count (1, 6, 16, 20) run at full width. Offsets
+// of taps come from a table, so strides, dilation and both passes are the same code.
 #include "cpu/kernels.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd.h"
@@ -14,8 +14,9 @@
 namespace fastconv::cpu::FASTCONV_ISA {
 namespace {
 
-// Widest tile for KT output channels: KT * WT accumulators + WT vectors of x + 1 weight must fit the
-// registers (32 with AVX-512, else 16). One more spills: 2 x 11 ran at a quarter of the speed of 2 x 9.
+// Widest tile for KT output channels: KT * WT accumulators + WT vectors of x + 1 weight must fit
+// the registers (32 with AVX-512, else 16). One more spills: 2 x 11 ran at a quarter of the speed
+// of 2 x 9.
 #if defined(FASTCONV_ISA_AVX512)
 constexpr int kMaxKT = 8;
 constexpr int kMaxWT[kMaxKT + 1] = {0, 12, 9, 7, 6, 5, 4, 3, 3};
@@ -42,7 +43,8 @@ void row_of_tiles(const TileSweep& s, const float* x, const float* w, float* y, 
         for (int j = 0; j < WT; ++j) acc[k][j] = start;
       }
       const bool partial = last_is_partial && tile == tiles - 1;
-      const int valid = partial ? s.tail - part * kWidth : kWidth;  // of the last vector of the tile
+      const int valid =
+          partial ? s.tail - part * kWidth : kWidth;  // of the last vector of the tile
       if (partial && valid <= 0 && WT == 1) continue;
       if (s.accumulate) {
         for (int k = 0; k < KT; ++k)
@@ -84,8 +86,8 @@ void row_of_tiles(const TileSweep& s, const float* x, const float* w, float* y, 
   }
 }
 
-using RowOfTiles = void (*)(const TileSweep&, const float*, const float*, float*, const float*, int64_t,
-                            bool);
+using RowOfTiles = void (*)(const TileSweep&, const float*, const float*, float*, const float*,
+                            int64_t, bool);
 
 // row_of_tiles<KT, WT> as a table: [KT][WT].
 struct Tiles {
@@ -171,8 +173,8 @@ void sweep_group(const TileSweep& s, int max_kt, const float* x0, const float* w
 void tile_sweep(const TileSweep& s) {
   const int max_kt = best_kt(s.K, s.cols);
   for (int64_t group = 0; group < s.groups; ++group)
-    sweep_group(s, max_kt, s.x + group * s.x_group, s.w + group * s.w_group, s.y + group * s.y_group,
-                s.bias ? s.bias + group * s.K : nullptr);
+    sweep_group(s, max_kt, s.x + group * s.x_group, s.w + group * s.w_group,
+                s.y + group * s.y_group, s.bias ? s.bias + group * s.K : nullptr);
 }
 
 }  // namespace fastconv::cpu::FASTCONV_ISA
