@@ -18,7 +18,7 @@ Array = _core.Array
 Make = Callable[..., Array]
 Operation = Callable[[Make], list[Array]]
 
-N, C, H, W = 37, 6, 32, 40
+N, C, H, W = 37, 6, 32, 42
 GEOMETRY = ((1, 1), (1, 1, 1, 1), (1, 1), 1)
 DEPTHWISE = ((2, 1), (1, 0, 1, 1), (1, 1), C)
 WINDOW = ((3, 2), (2, 2), (1, 0, 0, 1), (1, 1))
