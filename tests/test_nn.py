@@ -235,6 +235,13 @@ def test_dropout_only_while_training() -> None:
     np.testing.assert_array_equal(layer(x), np.ones((100, 100)))
 
 
+def test_dropout_sends_the_gradient_through_the_same_mask() -> None:
+    x = fc.Tensor(np.ones((17, 3, 5, 5), np.float32), requires_grad=True)
+    y = F.dropout(F.max_pool2d(x, 1), 0.5)
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad, y)
+
+
 def test_state_dict_round_trip(rng: np.random.Generator) -> None:
     fc.manual_seed(1)
     a, b = Residual(), Residual()
@@ -270,7 +277,9 @@ def test_training_takes_the_fused_path_and_means_the_same(
     """Sequential may fuse conv, bias, ReLU and pooling; layer by layer gives the same."""
     fc.manual_seed(0)
     layers = [
-        nn.Conv2d(1, 4, 3),
+        nn.Conv2d(1, 3, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(3, 4, 3),
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Flatten(),

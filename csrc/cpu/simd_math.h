@@ -16,8 +16,8 @@ namespace {
 // e^a: 2^k * e^r with |r| <= ln(2)/2 and a polynomial of degree 6. Within 1.1 ulp; overflow gives
 // +inf, underflow 0, NaN stays NaN.
 FASTCONV_INLINE V exp(V a) {
-  const V x =
-      min(max(a, set1(-104.0f)), set1(88.8f));  // NaN becomes -104 here, and comes back below
+  // NaN becomes -104 here, and comes back in the last line.
+  const V x = min(max(a, set1(-104.0f)), set1(88.8f));
   const V k = round_to_int(x * set1(1.44269504088896341f));
   V r = fnma(k, set1(0.693359375f), x);  // ln(2) in two pieces, the first with few bits
   r = fnma(k, set1(-2.12194440e-4f), r);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -221,21 +222,22 @@ def _reachable(mirrors: tuple[str, ...], failures: list[str]) -> list[str]:
     outcome: dict[str, str] = {}
 
     def knock(mirror: str) -> None:
+        address = urlsplit(mirror)
         try:
-            socket.create_connection((urlsplit(mirror).hostname, 443), CONNECT_SECONDS).close()
+            socket.create_connection(
+                (address.hostname, address.port or 443), CONNECT_SECONDS
+            ).close()
             outcome[mirror] = ""
         except OSError as error:
             outcome[mirror] = f"{type(error).__name__}: {error}"
 
     threads = [threading.Thread(target=knock, args=(mirror,), daemon=True) for mirror in mirrors]
+    deadline = time.monotonic() + CONNECT_SECONDS
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(CONNECT_SECONDS)
+        thread.join(max(0.0, deadline - time.monotonic()))
     silent = f"no answer within {CONNECT_SECONDS:g} s"
-    failures += [
-        f"{mirror}: {outcome.get(mirror, silent)}"
-        for mirror in mirrors
-        if outcome.get(mirror, silent)
-    ]
-    return [mirror for mirror in mirrors if outcome.get(mirror) == ""]
+    reasons = {mirror: outcome.get(mirror, silent) for mirror in mirrors}
+    failures += [f"{mirror}: {reason}" for mirror, reason in reasons.items() if reason]
+    return [mirror for mirror, reason in reasons.items() if not reason]

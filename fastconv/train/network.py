@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager
 
 from .. import nn
 from ..errors import ShapeError
@@ -31,16 +30,13 @@ class Network:
         self.model = model
         self._sample = sample
         self._head: nn.Module | None = None
+        self._open = ExitStack()
         for candidate in [m for m in model.modules() if head is not None and isinstance(m, head)]:
-            passed: list[Tensor] = []
-            candidate.forward = _passing(passed)  # type: ignore[method-assign]
-            try:
-                # Only what comes out last, untouched, is the head; softmax inside a network stays.
+            with _passing_through(candidate) as passed:
                 outputs = self._run_sample()
-                if any(outputs is x for x in passed):
-                    self._head = candidate
-            finally:
-                del candidate.forward
+            # Only what comes out last, untouched, is the head; softmax inside a network stays.
+            if any(outputs is x for x in passed):
+                self._head = candidate
 
     def output_shape(self) -> tuple[int, ...]:
         """Of one sample; a trial run that finds shapes that do not fit before anything is done."""
@@ -56,12 +52,11 @@ class Network:
 
     def __enter__(self) -> Network:
         if self._head is not None:
-            self._head.forward = _passing([])  # type: ignore[method-assign]
+            self._open.enter_context(_passing_through(self._head))
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._head is not None:
-            del self._head.forward
+        self._open.close()
 
     def _run_sample(self) -> Tensor:
         with modes_kept(self.model), no_grad():
@@ -90,12 +85,27 @@ def takes_signals(model: nn.Module) -> bool:
     return isinstance(first, (nn.Conv1d, nn.BatchNorm1d))
 
 
-def _passing(passed: list[Tensor]) -> Any:
+@contextmanager
+def _passing_through(module: nn.Module) -> Iterator[list[Tensor]]:
+    """While open the module returns its input, and notes the last one in the list.
+
+    May be nested: a callback of `fit` may call `evaluate` on the same model.
+    """
+    passed: list[Tensor] = []
+
     def forward(x: Tensor) -> Tensor:
         passed[:] = [x]
         return x
 
-    return forward
+    before = vars(module).get("forward")
+    module.forward = forward  # type: ignore[method-assign]
+    try:
+        yield passed
+    finally:
+        if before is None:
+            del module.forward
+        else:
+            module.forward = before  # type: ignore[method-assign]
 
 
 def _channels_last_hint(sample: Tensor) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -221,7 +221,8 @@ def fit(
                 logs = _train_epoch(run, network, loader, watchers, progress, interrupt)
                 progress.training_end()
                 if validation is not None:
-                    logs |= _evaluate(network, compiled, validation).logs("val_")
+                    means = _evaluate(network, compiled, validation, interrupt.check)
+                    logs |= means.logs("val_")
                 run.history.append(run.epoch, logs)
                 progress.epoch_end(logs, run.stopping)
                 watchers.epoch_end(run.epoch, logs)
@@ -254,7 +255,8 @@ def _train_epoch(
             raise TrainingDiverged(_why_diverged(run, value, loader))
         loss.backward()
         optimizer.step()
-        means.add(value, outputs, targets)
+        # A network with auxiliary heads returns a tuple in training, the main outputs first.
+        means.add(value, outputs[0] if isinstance(outputs, tuple) else outputs, targets)
         logs = means.logs()
         progress.batch_end(len(targets), logs)
         watchers.batch_end(run.step, logs)
@@ -331,13 +333,20 @@ def predict(
     return np.concatenate(parts)
 
 
-def _evaluate(network: Network, compiled: Compiled, loader: Loader) -> _Means:
+def _evaluate(
+    network: Network,
+    compiled: Compiled,
+    loader: Loader,
+    after_batch: Callable[[], None] | None = None,
+) -> _Means:
     means = _Means(compiled)
     network.model.eval()
     with no_grad():
         for images, targets in loader:
             outputs = network(images)
             means.add(compiled.objective.loss(outputs, targets).item(), outputs, targets)
+            if after_batch is not None:
+                after_batch()
     return means
 
 

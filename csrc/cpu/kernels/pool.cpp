@@ -108,8 +108,8 @@ FASTCONV_INLINE void pool_span(const Row& row, int64_t ow, int64_t count, Range 
 // Windows that hang over the left or right edge one by one, those between together.
 template <int K, bool in_lanes>
 void pool_row(const Row& row, const PoolShape& s) {
-  const int64_t room =
-      s.IW + s.PL - (s.KW - 1) * s.DW - 1;  // left edge of the last whole window + PL
+  // The left edge of the last window that ends inside the image is room - PL.
+  const int64_t room = s.IW + s.PL - (s.KW - 1) * s.DW - 1;
   int64_t begin = (s.PL + s.SW - 1) / s.SW, end = room < 0 ? 0 : room / s.SW + 1;
   if (begin > s.OW) begin = s.OW;
   if (end > s.OW) end = s.OW;
