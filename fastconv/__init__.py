@@ -25,7 +25,14 @@ from .errors import CorruptFileError, DownloadError, ShapeError, TrainingDiverge
 from .grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from .io import load, save
 from .random import manual_seed
-from .runtime import get_num_threads, isa, set_num_threads, show_config
+from .runtime import (
+    get_algorithm,
+    get_num_threads,
+    isa,
+    set_algorithm,
+    set_num_threads,
+    show_config,
+)
 from .tensor import Tensor
 
 if TYPE_CHECKING:
@@ -44,6 +51,7 @@ __all__ = [
     "enable_grad",
     "from_dlpack",
     "functional",
+    "get_algorithm",
     "get_num_threads",
     "is_grad_enabled",
     "isa",
@@ -57,6 +65,7 @@ __all__ = [
     "rand",
     "randn",
     "save",
+    "set_algorithm",
     "set_grad_enabled",
     "set_num_threads",
     "show_config",

@@ -60,6 +60,9 @@ def fma_peak(seconds: float) -> float: ...  # FLOP/s of a pure FMA loop on all p
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
 
+# Whether 3x3 convolutions may run through Winograd's F(4x4, 3x3) where that is quicker.
+def allow_winograd(allowed: bool) -> None: ...
+def winograd_allowed() -> bool: ...
 def conv2d_output_shape(
     x_shape: Sequence[int], w_shape: Sequence[int], stride: Pair, pads: Pads, dilation: Pair, groups: int
 ) -> tuple[int, int, int, int]: ...

@@ -1,11 +1,49 @@
-"""What this fastconv is and runs on: instruction set, threads, devices, build."""
+"""What this fastconv is and runs on: instruction set, threads, algorithms, devices, build."""
 
 from __future__ import annotations
 
 from . import _core
 from ._core import get_num_threads, isa, set_num_threads
 
-__all__ = ["get_num_threads", "isa", "set_num_threads", "show_config"]
+__all__ = [
+    "get_algorithm",
+    "get_num_threads",
+    "isa",
+    "set_algorithm",
+    "set_num_threads",
+    "show_config",
+]
+
+
+def set_algorithm(name: str) -> None:
+    """Chooses how convolutions are computed.
+
+    Args:
+        name: "auto": 3x3 convolutions with stride 1 and at least 16 channels on both sides run
+            through Winograd's F(4x4, 3x3) where that is quicker: a quarter of the products, rounding
+            errors up to twice as large. The choice depends on the shape alone.
+            "direct": always the formula as it stands.
+
+    Raises:
+        ValueError: another name.
+
+    Example:
+        >>> import fastconv as fc
+        >>> fc.set_algorithm("direct")
+        >>> fc.get_algorithm()
+        'direct'
+        >>> fc.set_algorithm("auto")
+
+    Reference: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015.
+    """
+    if name not in ("auto", "direct"):
+        raise ValueError(f"[set_algorithm] expected 'auto' or 'direct', got {name!r}")
+    _core.allow_winograd(name == "auto")
+
+
+def get_algorithm() -> str:
+    """The name given to `set_algorithm`; "auto" at first."""
+    return "auto" if _core.winograd_allowed() else "direct"
 
 
 def show_config() -> None:

@@ -32,9 +32,10 @@ def pytest_report_header() -> list[str]:
 
 @pytest.fixture(autouse=True)
 def runtime_restored() -> Iterator[None]:
-    """No test leaves its instruction set or thread count to the next one."""
-    isa, threads = _core.isa(), _core.get_num_threads()
+    """No test leaves its instruction set, thread count or algorithm to the next one."""
+    isa, threads, algorithm = _core.isa(), _core.get_num_threads(), fastconv.get_algorithm()
     yield
+    fastconv.set_algorithm(algorithm)
     _core.set_isa(isa)
     _core.set_num_threads(threads)
 

@@ -1,4 +1,7 @@
-"""Convolution, all three passes: every named case on every instruction set and layout."""
+"""Direct convolution, all three passes: every named case on every instruction set and layout.
+
+tests/test_winograd.py does the same for the other algorithm.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 
+import fastconv
 from fastconv import _core
 from tests import reference
 from tests.shapes import CONVS, CONVS_SHORT, Conv
@@ -28,6 +32,11 @@ from tests.support import (
 
 every_case = pytest.mark.parametrize("case", CONVS, ids=lambda case: case.name)
 some_cases = pytest.mark.parametrize("case", CONVS_SHORT, ids=lambda case: case.name)
+
+
+@pytest.fixture(autouse=True)
+def direct(runtime_restored: None) -> None:
+    fastconv.set_algorithm("direct")
 
 
 @cache

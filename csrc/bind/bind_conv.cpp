@@ -1,6 +1,7 @@
 // Bindings of convolution.
 #include "bind/bind.h"
 #include "ops/conv2d.h"
+#include "ops/winograd.h"
 
 namespace fastconv::bind {
 namespace {
@@ -11,6 +12,8 @@ using Pads = std::array<int64_t, 4>;
 }  // namespace
 
 void register_conv(py::module_& m) {
+  m.def("allow_winograd", &allow_winograd, py::arg("allowed"));
+  m.def("winograd_allowed", &winograd_allowed);
   m.def(
       "conv2d_output_shape",
       [](const Shape& x, const Shape& w, Pair stride, Pads pads, Pair dilation, int64_t groups) {

@@ -10,6 +10,7 @@
 #include "ops/correlate.h"
 #include "ops/layout.h"
 #include "ops/window.h"
+#include "ops/winograd.h"
 
 namespace fastconv {
 namespace {
@@ -114,6 +115,10 @@ Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2
 
   Array y = Array::empty(s.y(), DType::float32, Layout::lanes);
   if (s.N == 0) return y;
+  if (winograd_pays(s, Pass::forward)) {
+    winograd_forward(y.data(), x.data(), weight.data(), bias, relu, x.blocks(), s);
+    return y;
+  }
   CorrelationAxis rows{s.OH, s.OH, 0, 1, s.IH, -params.pads[0], params.stride[0], {}, {}};
   CorrelationAxis cols{s.OW, s.OW, 0, 1, s.IW, -params.pads[2], params.stride[1], {}, {}};
   for (int64_t r = 0; r < s.KH; ++r) {
@@ -161,6 +166,10 @@ Array conv2d_backward_input(const Array& dy_any, const Array& w, const Shape& x_
   const Array dy = to_lanes(dy_any), weight = to_plain(w);
   Array dx = Array::empty(s.x(), DType::float32, Layout::lanes);
   if (s.N == 0) return dx;
+  if (winograd_pays(s, Pass::backward_input)) {
+    winograd_backward_input(dx.data(), dy.data(), weight.data(), bias, dy.blocks(), s);
+    return dx;
+  }
 
   const int64_t w_k = s.KH * s.KW, w_c = s.IC_per_group * w_k;
   Correlation job{
@@ -230,7 +239,10 @@ Array conv2d_backward_weight(const Array& dy_any, const Array& x_any, const Shap
     std::fill_n(dw.data(), weights, 0.0f);
     return dw;
   }
-
+  if (winograd_pays(s, Pass::backward_weight)) {
+    winograd_backward_weight(dw.data(), dy.data(), x.data(), x.blocks(), s);
+    return dw;
+  }
   const cpu::Kernels& kernels = cpu::kernels();
   const WeightCut cut = choose_weight_cut(s, x.blocks());
   const int64_t taps = s.KH * s.KW, J = s.IC_per_group * taps;

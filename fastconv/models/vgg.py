@@ -80,6 +80,8 @@ class VGG(Module):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
+        if depth not in DEPTHS:
+            raise ValueError(f"[VGG] depth must be 11, 13, 16 or 19, got {depth}")
         layers: list[Module] = []
         for convolutions, channels in zip(DEPTHS[depth], CHANNELS, strict=True):
             for _ in range(convolutions):

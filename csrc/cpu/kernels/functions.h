@@ -19,6 +19,16 @@ void floats_to_lanes(float* y, const float* const* x, int64_t features, int samp
 void tile_sweep(const TileSweep& sweep);
 void dot_sweep(const DotSweep& sweep);
 
+// winograd.cpp
+void winograd_input(float* v, int64_t v_point, int64_t v_c, const float* x, int64_t C,
+                    const WinogradGrid& grid);
+void winograd_dy(float* v, int64_t v_point, int64_t v_k, const float* dy, int64_t K,
+                 const WinogradGrid& grid);
+void winograd_output(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
+                     const float* bias, bool relu, const WinogradGrid& grid);
+void winograd_weight(float* u, int64_t u_point, const float* w, int pairs, bool turned);
+void winograd_dw(float* dw, const float* u, int64_t u_point, int pairs);
+
 // peak.cpp
 double fma_loop(int64_t rounds);
 

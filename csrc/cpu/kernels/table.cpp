@@ -24,6 +24,12 @@ constexpr Kernels make_table() {
   // tile.cpp, dot.cpp
   t.tile_sweep = tile_sweep;
   t.dot_sweep = dot_sweep;
+  // winograd.cpp
+  t.winograd_input = winograd_input;
+  t.winograd_dy = winograd_dy;
+  t.winograd_output = winograd_output;
+  t.winograd_weight = winograd_weight;
+  t.winograd_dw = winograd_dw;
   // peak.cpp
   t.fma_loop = fma_loop;
   // elementwise.cpp

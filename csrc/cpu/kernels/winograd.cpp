@@ -1,0 +1,221 @@
+// The transforms of Winograd's F(4x4, 3x3) (contract in cpu/kernels.h). The products in between run
+// in the broadcast tile and the dot tile. In lane blocks a transform is nothing but additions of
+// whole vectors.
+//
+//   y = A^T [ (G w G^T) * (B^T x B) ] A       w 3x3, x 6x6, y 4x4
+//
+// Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015. The gradient by weight
+// is the adjoint: dw = G^T [ (B^T x B) * (A dy A^T) ] G.
+//
+// The polynomials are evaluated at 0, +-3/4, +-3/2 and infinity instead of the usual 0, +-1, +-2:
+// the largest error over 64 channels falls from 1.6e-4 to 3.5e-5, and all their powers are exact in
+// float32.
+#include "cpu/kernels.h"
+#include "cpu/kernels/functions.h"
+#include "cpu/simd.h"
+
+namespace fastconv::cpu::FASTCONV_ISA {
+namespace {
+
+constexpr int kPoints = 6;  // along one axis
+
+constexpr float a = 0.75f, a2 = a * a, a3 = a2 * a;  // the points +-a and +-b
+constexpr float b = 1.5f, b2 = b * b, b3 = b2 * b;
+// The factors of G: one over the product of the distances from a point to the others.
+constexpr float at_zero = 1 / (a2 * b2), at_a = 1 / (2 * a2 * (a2 - b2)),
+                at_b = 1 / (2 * b2 * (b2 - a2));
+
+FASTCONV_INLINE void transform_input(const V (&d)[6], V (&o)[6]) {  // B^T
+  const V even_a = fnma(set1(b2), d[2], d[4]), odd_a = set1(a) * fnma(set1(b2), d[1], d[3]);
+  const V even_b = fnma(set1(a2), d[2], d[4]), odd_b = set1(b) * fnma(set1(a2), d[1], d[3]);
+  o[0] = fma(set1(a2 * b2), d[0], fnma(set1(a2 + b2), d[2], d[4]));
+  o[1] = even_a + odd_a;
+  o[2] = even_a - odd_a;
+  o[3] = even_b + odd_b;
+  o[4] = even_b - odd_b;
+  o[5] = fma(set1(a2 * b2), d[1], fnma(set1(a2 + b2), d[3], d[5]));
+}
+
+FASTCONV_INLINE void transform_output(const V (&m)[6], V (&o)[4]) {  // A^T
+  const V sum_a = m[1] + m[2], diff_a = m[1] - m[2], sum_b = m[3] + m[4], diff_b = m[3] - m[4];
+  o[0] = m[0] + sum_a + sum_b;
+  o[1] = fma(set1(a), diff_a, set1(b) * diff_b);
+  o[2] = fma(set1(a2), sum_a, set1(b2) * sum_b);
+  o[3] = fma(set1(a3), diff_a, fma(set1(b3), diff_b, m[5]));
+}
+
+FASTCONV_INLINE void transform_dy(const V (&d)[4], V (&o)[6]) {  // A
+  const V even_a = fma(set1(a2), d[2], d[0]), odd_a = fma(set1(a3), d[3], set1(a) * d[1]);
+  const V even_b = fma(set1(b2), d[2], d[0]), odd_b = fma(set1(b3), d[3], set1(b) * d[1]);
+  o[0] = d[0];
+  o[1] = even_a + odd_a;
+  o[2] = even_a - odd_a;
+  o[3] = even_b + odd_b;
+  o[4] = even_b - odd_b;
+  o[5] = d[3];
+}
+
+FASTCONV_INLINE void transform_weight(const V (&w)[3], V (&o)[6]) {  // G
+  const V even_a = set1(at_a) * fma(set1(a2), w[2], w[0]), odd_a = set1(at_a * a) * w[1];
+  const V even_b = set1(at_b) * fma(set1(b2), w[2], w[0]), odd_b = set1(at_b * b) * w[1];
+  o[0] = set1(at_zero) * w[0];
+  o[1] = even_a + odd_a;
+  o[2] = even_a - odd_a;
+  o[3] = even_b + odd_b;
+  o[4] = even_b - odd_b;
+  o[5] = w[2];
+}
+
+FASTCONV_INLINE void transform_dw(const V (&u)[6], V (&o)[3]) {  // G^T
+  const V sum_a = set1(at_a) * (u[1] + u[2]), diff_a = set1(at_a) * (u[1] - u[2]);
+  const V sum_b = set1(at_b) * (u[3] + u[4]), diff_b = set1(at_b) * (u[3] - u[4]);
+  o[0] = fma(set1(at_zero), u[0], sum_a + sum_b);
+  o[1] = fma(set1(a), diff_a, set1(b) * diff_b);
+  o[2] = fma(set1(a2), sum_a, fma(set1(b2), sum_b, u[5]));
+}
+
+// Tile `index` of the grid as size x size vectors, zeros outside the image.
+template <int size>
+FASTCONV_INLINE void load_patch(V (&patch)[size][size], const float* plane, const WinogradGrid& g,
+                                int64_t index, int part) {
+  const int64_t row = g.row0 + index / g.tile_cols * 4, col = g.col0 + index % g.tile_cols * 4;
+  const float* p = plane + (row * g.cols + col) * kBlock + part * kWidth;
+  if (row >= 0 && col >= 0 && row + size <= g.rows && col + size <= g.cols) {
+    for (int i = 0; i < size; ++i)
+      for (int j = 0; j < size; ++j) patch[i][j] = load(p + (i * g.cols + j) * kBlock);
+    return;
+  }
+  for (int i = 0; i < size; ++i)
+    for (int j = 0; j < size; ++j) {
+      const bool inside = row + i >= 0 && row + i < g.rows && col + j >= 0 && col + j < g.cols;
+      patch[i][j] = inside ? load(p + (i * g.cols + j) * kBlock) : zero();
+    }
+}
+
+}  // namespace
+
+void winograd_input(float* v, int64_t v_point, int64_t v_c, const float* x, int64_t C,
+                    const WinogradGrid& g) {
+  for (int64_t c = 0; c < C; ++c)
+    for (int64_t t = 0; t < g.count; ++t)
+      for (int part = 0; part < kParts; ++part) {
+        V patch[6][6], half[6][6];
+        load_patch(patch, x + c * g.rows * g.cols * kBlock, g, g.first + t, part);
+        for (int j = 0; j < 6; ++j) {
+          V d[6], o[6];
+          for (int i = 0; i < 6; ++i) d[i] = patch[i][j];
+          transform_input(d, o);
+          for (int i = 0; i < 6; ++i) half[i][j] = o[i];
+        }
+        float* out = v + c * v_c + t * kBlock + part * kWidth;
+        for (int i = 0; i < 6; ++i) {
+          V o[6];
+          transform_input(half[i], o);
+          for (int j = 0; j < 6; ++j) store(out + (i * kPoints + j) * v_point, o[j]);
+        }
+      }
+}
+
+void winograd_dy(float* v, int64_t v_point, int64_t v_k, const float* dy, int64_t K,
+                 const WinogradGrid& g) {
+  for (int64_t k = 0; k < K; ++k)
+    for (int64_t t = 0; t < g.count; ++t)
+      for (int part = 0; part < kParts; ++part) {
+        V patch[4][4], half[6][4];
+        load_patch(patch, dy + k * g.rows * g.cols * kBlock, g, g.first + t, part);
+        for (int j = 0; j < 4; ++j) {
+          V d[4], o[6];
+          for (int i = 0; i < 4; ++i) d[i] = patch[i][j];
+          transform_dy(d, o);
+          for (int i = 0; i < 6; ++i) half[i][j] = o[i];
+        }
+        float* out = v + k * v_k + t * kBlock + part * kWidth;
+        for (int i = 0; i < 6; ++i) {
+          V o[6];
+          transform_dy(half[i], o);
+          for (int j = 0; j < 6; ++j) store(out + (i * kPoints + j) * v_point, o[j]);
+        }
+      }
+}
+
+void winograd_output(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
+                     const float* bias, bool relu, const WinogradGrid& g) {
+  for (int64_t k = 0; k < K; ++k)
+    for (int64_t t = 0; t < g.count; ++t)
+      for (int part = 0; part < kParts; ++part) {
+        const float* in = m + k * m_k + t * kBlock + part * kWidth;
+        V half[4][6];
+        for (int j = 0; j < 6; ++j) {
+          V d[6], o[4];
+          for (int i = 0; i < 6; ++i) d[i] = load(in + (i * kPoints + j) * m_point);
+          transform_output(d, o);
+          for (int i = 0; i < 4; ++i) half[i][j] = o[i];
+        }
+        const int64_t row = g.row0 + (g.first + t) / g.tile_cols * 4;
+        const int64_t col = g.col0 + (g.first + t) % g.tile_cols * 4;
+        float* out = y + ((k * g.rows + row) * g.cols + col) * kBlock + part * kWidth;
+        const V shift = bias ? set1(bias[k]) : zero();
+        for (int i = 0; i < 4 && row + i < g.rows; ++i) {
+          V o[4];
+          transform_output(half[i], o);
+          for (int j = 0; j < 4 && col + j < g.cols; ++j) {
+            const V value = o[j] + shift;
+            store(out + (i * g.cols + j) * kBlock, relu ? max(zero(), value) : value);
+          }
+        }
+      }
+}
+
+void winograd_weight(float* u, int64_t u_point, const float* w, int pairs, bool turned) {
+  float lanes[9 * kBlock];  // nine taps of sixteen channel pairs, side by side
+  to_lanes(lanes, w, 9, 9, pairs);
+  for (int part = 0; part < kParts; ++part) {
+    V half[6][3];
+    for (int j = 0; j < 3; ++j) {
+      V taps[3], o[6];
+      for (int i = 0; i < 3; ++i) {
+        const int tap = turned ? 8 - (i * 3 + j) : i * 3 + j;
+        taps[i] = load(lanes + tap * kBlock + part * kWidth);
+      }
+      transform_weight(taps, o);
+      for (int i = 0; i < 6; ++i) half[i][j] = o[i];
+    }
+    const int rest = pairs - part * kWidth, valid = rest < kWidth ? rest : kWidth;
+    if (valid <= 0) continue;
+    for (int i = 0; i < 6; ++i) {
+      V o[6];
+      transform_weight(half[i], o);
+      for (int j = 0; j < 6; ++j) {
+        float* p = u + (i * kPoints + j) * u_point + part * kWidth;
+        if (valid == kWidth)
+          store(p, o[j]);
+        else
+          store_partial(p, o[j], valid);
+      }
+    }
+  }
+}
+
+void winograd_dw(float* dw, const float* u, int64_t u_point, int pairs) {
+  float lanes[9 * kBlock];
+  for (int part = 0; part < kParts; ++part) {
+    const int rest = pairs - part * kWidth, valid = rest < kWidth ? rest : kWidth;
+    if (valid <= 0) continue;
+    V half[3][6];
+    for (int j = 0; j < 6; ++j) {
+      V d[6], o[3];
+      for (int i = 0; i < 6; ++i)
+        d[i] = load_partial(u + (i * kPoints + j) * u_point + part * kWidth, valid);
+      transform_dw(d, o);
+      for (int i = 0; i < 3; ++i) half[i][j] = o[i];
+    }
+    for (int i = 0; i < 3; ++i) {
+      V o[3];
+      transform_dw(half[i], o);
+      for (int j = 0; j < 3; ++j) store(lanes + (i * 3 + j) * kBlock + part * kWidth, o[j]);
+    }
+  }
+  to_plain(dw, lanes, 9, 9, pairs);
+}
+
+}  // namespace fastconv::cpu::FASTCONV_ISA

@@ -1,0 +1,105 @@
+"""Pretrained weights on real data, where $FASTCONV_DATA has them: accuracies, photographs."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastconv as fc
+from fastconv import functional as F
+from fastconv import models, nn
+
+# The networks' own implementations, evaluated with PyTorch on the same files.
+CIFAR = {
+    "cifar_resnet20": ("cifar10_resnet20-12fca82f", 0.915),
+    "cifar_resnet32": ("cifar10_resnet32-d509ac18", 0.928),
+}
+PHOTOS = {
+    "cat": {"tiger cat": 0.540, "Egyptian cat": 0.255, "tabby": 0.078, "lynx": 0.042},
+    "dog": {"malamute": 0.332, "bicycle-built-for-two": 0.272, "Tibetan mastiff": 0.064},
+    "eagle": {"hen": 0.364, "kite": 0.358, "bald eagle": 0.186, "ruddy turnstone": 0.040},
+    "giraffe": {"zebra": 0.962, "prairie chicken": 0.015},
+    "samoyed": {"Samoyed": 0.861, "Pomeranian": 0.038, "Arctic fox": 0.018},
+    "zebra": {"zebra": 1.000},
+}
+
+
+@pytest.fixture(scope="module")
+def weights(data_folder: Path) -> Path:
+    folder = data_folder / "weights"
+    if not folder.is_dir():
+        pytest.skip("real data: $FASTCONV_DATA has no weights/")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cifar10(data_folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    path = data_folder / "cifar10" / "test_1000_lossless.bin.gz"
+    if not path.is_file():
+        pytest.skip("real data: $FASTCONV_DATA has no cifar10/")
+    records = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8).reshape(-1, 3073)
+    pixels = records[:, 1:].reshape(-1, 3, 32, 32).astype(np.float32) / 255
+    mean, std = np.float32([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, :, None, None]
+    return (pixels - mean) / std, records[:, 0]
+
+
+@pytest.mark.parametrize("name", CIFAR)
+def test_cifar_resnets(name: str, weights: Path, cifar10: Any) -> None:
+    file, accuracy = CIFAR[name]
+    model = getattr(models, name)(weights=weights / f"{file}.safetensors").eval()
+    x, labels = cifar10
+    logits = model.predict(x)
+    assert (logits.argmax(axis=1) == labels).mean() == pytest.approx(accuracy, abs=1e-6)
+    with fc.no_grad():
+        np.testing.assert_allclose(model(x[:2]).numpy(), logits[:2], rtol=0, atol=1e-3)
+
+
+def photograph(path: Path) -> np.ndarray:
+    """(3, 224, 224): shorter side 256, the middle, from -1 to 1."""
+    from PIL import Image
+
+    image = Image.open(path).convert("RGB")
+    scale = 256 / min(image.size)
+    width, height = (round(side * scale) for side in image.size)
+    left, top = (width - 224) // 2, (height - 224) // 2
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    image = image.crop((left, top, left + 224, top + 224))
+    return np.asarray(image, np.float32).transpose(2, 0, 1) / 127.5 - 1
+
+
+def test_mobilenet_v1_names_photographs(data_folder: Path, weights: Path) -> None:
+    pytest.importorskip("PIL", reason="Pillow is not installed")
+    file = weights / "mobilenet_v1_0.75_224.safetensors"
+    classes = (weights / "imagenet_classes.txt").read_text().splitlines()
+    model = models.mobilenet_v1(width=0.75, weights=file).eval()
+    x = np.stack([photograph(data_folder / "photos" / f"{name}.jpg") for name in PHOTOS])
+    with fc.no_grad():
+        probabilities = F.softmax(model(x), dim=1).numpy()
+    for expected, row in zip(PHOTOS.values(), probabilities, strict=True):
+        best = row.argsort()[::-1][: len(expected)]
+        assert [classes[i] for i in best] == list(expected)
+        np.testing.assert_allclose(row[best], list(expected.values()), rtol=0, atol=0.02)
+
+
+def test_caffes_lenet_reads_mnist(weights: Path, mnist: Any) -> None:
+    """Average of 10,000 digits: 99.05 %. Caffe's LeNet has no activation behind convolutions."""
+    _, (images, labels) = mnist
+    model = nn.Sequential(
+        {
+            "conv1": nn.Conv2d(1, 20, 5),
+            "pool1": nn.MaxPool2d(2),
+            "conv2": nn.Conv2d(20, 50, 5),
+            "pool2": nn.MaxPool2d(2),
+            "flatten": nn.Flatten(),
+            "ip1": nn.Linear(800, 500),
+            "relu1": nn.ReLU(),
+            "ip2": nn.Linear(500, 10),
+        }
+    )
+    model.load_state_dict(fc.load(weights / "lenet_mnist_caffe.safetensors"))
+    logits = model.predict(images[:, None].astype(np.float32) / 256)
+    assert (logits.argmax(axis=1) == labels).mean() == pytest.approx(0.9905, abs=1e-6)

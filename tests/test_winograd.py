@@ -1,0 +1,125 @@
+"""3x3 convolutions through Winograd's F(4x4, 3x3): all three passes, every instruction set."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+import pytest
+
+import fastconv
+from fastconv import _core
+from tests.shapes import Conv, same
+from tests.support import (
+    FIXED_WIDTH_ISAS,
+    array,
+    assert_close,
+    assert_same_bits,
+    dirty_arena,
+    empty_lanes,
+    numpy,
+)
+from tests.test_conv2d import problem
+
+# Whole tiles and cut ones, more channels than a chunk of 32, unequal and odd ones, padding on each
+# side, maps smaller than a tile, blocks of samples with one and with fifteen empty lanes.
+CASES = [
+    Conv("keras_convnet_2", (16, 32, 13, 13), 64),
+    Conv("whole_tiles", (16, 16, 18, 10), 16),
+    Conv("same_padding", (16, 48, 14, 14), 40, pads=same(1)),
+    Conv("odd_channels", (31, 17, 9, 14), 37, pads=same(1)),
+    Conv("uneven_padding", (17, 16, 8, 7), 20, pads=(2, 0, 1, 2)),
+    Conv("wide_padding", (16, 16, 12, 16), 16, pads=(4, 3, 3, 4)),
+    Conv("smaller_than_a_tile", (48, 64, 5, 5), 72),
+    Conv("one_row", (16, 40, 3, 30), 16),
+    Conv("many_blocks", (100, 16, 12, 12), 16),
+]
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+# The transforms cost accuracy: the bound is twice that of a plain sum of the same length.
+C = 2.0
+
+
+def passes(case: Conv) -> tuple[_core.Array, _core.Array, _core.Array]:
+    p = problem(case)
+    x, w, dy = array(p.x, "lanes"), array(p.w), array(p.dy, "lanes")
+    return (
+        _core.conv2d_forward(x, w, array(p.b), *case.geometry, True),
+        _core.conv2d_backward_input(dy, w, case.x, *case.geometry),
+        _core.conv2d_backward_weight(dy, x, case.w, *case.geometry),
+    )
+
+
+@every_case
+def test_against_the_oracle(case: Conv, isa: str) -> None:
+    p, K = problem(case), prod(case.w[1:])
+    for _ in range(2):
+        dirty_arena()
+        y, dx, dw = passes(case)
+        assert_close(numpy(y), np.maximum(p.y + p.b[:, None, None], 0), K + 1, c=C)
+        assert_close(numpy(dx), p.dx, case.OC * 9, c=C)
+        assert_close(numpy(dw), p.dw, case.y[0] * prod(case.y[2:]), c=C)
+        assert np.isfinite(empty_lanes(y)).all()
+        assert not empty_lanes(dx).any(), "empty lanes of a gradient are zero"
+
+
+def test_it_is_chosen_and_can_be_forbidden() -> None:
+    """Not the same bits as the direct sum, hence another algorithm; and back again."""
+    case = CASES[0]
+    automatic = [numpy(a) for a in passes(case)]
+    fastconv.set_algorithm("direct")
+    assert fastconv.get_algorithm() == "direct"
+    direct = [numpy(a) for a in passes(case)]
+    for one, other in zip(automatic, direct, strict=True):
+        assert (one != other).any()
+        np.testing.assert_allclose(one, other, atol=2e-6 * np.abs(other).max(), rtol=0)
+    fastconv.set_algorithm("auto")
+    for one, other in zip(automatic, passes(case), strict=True):
+        assert_same_bits(one, numpy(other))
+    with pytest.raises(ValueError, match=r"\[set_algorithm\] expected 'auto' or 'direct', got 'fft'"):
+        fastconv.set_algorithm("fft")
+
+
+@every_case
+def test_same_bits_for_any_number_of_threads(case: Conv) -> None:
+    _core.set_num_threads(1)
+    expected = [numpy(a) for a in passes(case)]
+    for threads in (2, 3, 7):
+        _core.set_num_threads(threads)
+        for one, other in zip(expected, passes(case), strict=True):
+            assert_same_bits(one, numpy(other))
+
+
+@pytest.mark.skipif(len(FIXED_WIDTH_ISAS) < 2, reason="this CPU has only one of avx2 and avx512")
+@every_case
+def test_avx2_and_avx512_agree_to_the_bit(case: Conv) -> None:
+    results = []
+    for name in FIXED_WIDTH_ISAS:
+        _core.set_isa(name)
+        results.append([numpy(a) for a in passes(case)])
+    for one, other in zip(*results, strict=True):
+        assert_same_bits(one, other)
+
+
+@every_case
+def test_empty_lanes_do_not_count(case: Conv, isa: str) -> None:
+    p = problem(case)
+    x, dy = array(p.x, "lanes"), array(p.dy, "lanes")
+    empty_lanes(x)[...] = 1e30
+    y = _core.conv2d_forward(x, array(p.w), None, *case.geometry, False)
+    assert_close(numpy(y), p.y, prod(case.w[1:]), c=C)
+    dw = _core.conv2d_backward_weight(dy, x, case.w, *case.geometry)
+    assert_close(numpy(dw), p.dw, case.y[0] * prod(case.y[2:]), c=C)
+
+
+def test_nan_stays_in_the_tiles_that_read_it(isa: str) -> None:
+    """A transform spreads NaN over its tile of 4 x 4 outputs, and no further."""
+    case = CASES[1]
+    p = problem(case)
+    x = np.array(p.x)
+    x[0, 0, 0, 0] = np.nan
+    y = numpy(_core.conv2d_forward(array(x, "lanes"), array(p.w), None, *case.geometry, False))
+    assert np.isnan(y[0, :, 0, 0]).all()
+    assert not np.isnan(y[0, :, 4:]).any()
+    assert not np.isnan(y[0, :, :, 4:]).any()
+    assert not np.isnan(y[1:]).any()
