@@ -20,8 +20,8 @@ def set_algorithm(name: str) -> None:
 
     Args:
         name: "auto": 3x3 convolutions with stride 1 and at least 16 channels on both sides run
-            through Winograd's F(4x4, 3x3) where that is quicker: a quarter of the products, rounding
-            errors up to twice as large. The choice depends on the shape alone.
+            through Winograd's F(4x4, 3x3) where that is quicker: a quarter of the products,
+            rounding errors up to twice as large. The choice depends on the shape alone.
             "direct": always the formula as it stands.
 
     Raises:

@@ -54,6 +54,16 @@ def _conv2d_depthwise(make: Make) -> list[Array]:
     ]
 
 
+def _conv2d_winograd(make: Make) -> list[Array]:
+    x, w, b = make(N, 24, 13, 14), weight(32, 24, 3, 3), weight(32)
+    y = _core.conv2d_forward(x, w, b, *GEOMETRY, True)
+    return [
+        y,
+        _core.conv2d_backward_input(y, w, x.shape, *GEOMETRY),
+        _core.conv2d_backward_weight(y, x, w.shape, *GEOMETRY),
+    ]
+
+
 def _linear(make: Make) -> list[Array]:
     x, w, dy = make(N, 300), weight(200, 300), make(N, 200)
     return [
@@ -199,6 +209,7 @@ def _optimisers(make: Make) -> list[Array]:
 OPERATIONS: dict[str, Operation] = {
     "conv2d": _conv2d,
     "conv2d_depthwise": _conv2d_depthwise,
+    "conv2d_winograd": _conv2d_winograd,
     "linear": _linear,
     "max_pool": _max_pool,
     "avg_pool": _avg_pool,

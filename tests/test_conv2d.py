@@ -36,6 +36,7 @@ some_cases = pytest.mark.parametrize("case", CONVS_SHORT, ids=lambda case: case.
 
 @pytest.fixture(autouse=True)
 def direct(runtime_restored: None) -> None:
+    """The direct sum for every shape; test_winograd.py has the other way."""
     fastconv.set_algorithm("direct")
 
 

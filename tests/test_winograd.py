@@ -6,10 +6,14 @@ from math import prod
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fastconv
 from fastconv import _core
+from tests import reference
 from tests.shapes import Conv, same
+from tests.strategies import BATCHES, SEEDS, generator
 from tests.support import (
     FIXED_WIDTH_ISAS,
     array,
@@ -18,6 +22,7 @@ from tests.support import (
     dirty_arena,
     empty_lanes,
     numpy,
+    uniform,
 )
 from tests.test_conv2d import problem
 
@@ -63,6 +68,33 @@ def test_against_the_oracle(case: Conv, isa: str) -> None:
         assert not empty_lanes(dx).any(), "empty lanes of a gradient are zero"
 
 
+@given(
+    BATCHES,
+    st.tuples(st.integers(16, 40), st.integers(16, 40)),
+    st.tuples(st.integers(6, 24), st.integers(6, 24)),
+    st.tuples(*[st.integers(0, 3)] * 4),
+    SEEDS,
+)
+def test_random_shapes(
+    N: int,
+    channels: tuple[int, int],
+    size: tuple[int, int],
+    pads: tuple[int, int, int, int],
+    seed: int,
+) -> None:
+    case = Conv("random", (N, channels[0], *size), channels[1], pads=pads)
+    rng, g = generator(seed), case.geometry
+    x, w, dy = uniform(rng, *case.x), uniform(rng, *case.w), uniform(rng, *case.y)
+    a, d = array(x, "lanes"), array(dy, "lanes")
+    y = _core.conv2d_forward(a, array(w), None, *g, False)
+    assert_close(numpy(y), reference.conv2d(x, w, None, *g), 9 * case.x[1], c=C)
+    dx = _core.conv2d_backward_input(d, array(w), case.x, *g)
+    assert_close(numpy(dx), reference.conv2d_backward_input(dy, w, case.x, *g), 9 * case.OC, c=C)
+    dw = _core.conv2d_backward_weight(d, a, case.w, *g)
+    expected = reference.conv2d_backward_weight(dy, x, case.w, *g)
+    assert_close(numpy(dw), expected, N * prod(case.y[2:]), c=C)
+
+
 def test_it_is_chosen_and_can_be_forbidden() -> None:
     """Not the same bits as the direct sum, hence another algorithm; and back again."""
     case = CASES[0]
@@ -76,7 +108,9 @@ def test_it_is_chosen_and_can_be_forbidden() -> None:
     fastconv.set_algorithm("auto")
     for one, other in zip(automatic, passes(case), strict=True):
         assert_same_bits(one, numpy(other))
-    with pytest.raises(ValueError, match=r"\[set_algorithm\] expected 'auto' or 'direct', got 'fft'"):
+    with pytest.raises(
+        ValueError, match=r"\[set_algorithm\] expected 'auto' or 'direct', got 'fft'"
+    ):
         fastconv.set_algorithm("fft")
 
 

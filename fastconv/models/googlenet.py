@@ -7,7 +7,7 @@ instead of local response normalisation, and 3x3 convolutions where the paper ha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .. import functional as F
 from ..nn import (
@@ -37,6 +37,12 @@ class GoogLeNetOutputs(NamedTuple):
     logits: Tensor
     aux_logits2: Tensor
     aux_logits1: Tensor
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+        raise TypeError(
+            "[googlenet] in training there are three outputs, with auxiliary heads: use "
+            "models.GoogLeNetLoss() as the loss, or googlenet(aux_logits=False)"
+        )
 
 
 class GoogLeNetLoss(CrossEntropyLoss):
@@ -193,7 +199,7 @@ def googlenet(
     dropout_aux: float = 0.7,
     weights: PathLike | None = None,
 ) -> GoogLeNet:
-    """GoogLeNet, as in torchvision; 6,624,904 parameters, 13,004,888 with the auxiliary heads.
+    """GoogLeNet, as in torchvision; 13,004,888 parameters, 6,624,904 without the auxiliary heads.
 
     ================================  ===============  ==========
     layer                             output           parameters

@@ -85,11 +85,14 @@ FASTCONV_INLINE void load_patch(V (&patch)[size][size], const float* plane, cons
       for (int j = 0; j < size; ++j) patch[i][j] = load(p + (i * g.cols + j) * kBlock);
     return;
   }
+  const auto inside = [](int64_t at, int64_t end) { return at < 0 ? 0 : at < end ? at : end; };
+  const int64_t first_row = inside(-row, size), last_row = inside(g.rows - row, size);
+  const int64_t first_col = inside(-col, size), last_col = inside(g.cols - col, size);
   for (int i = 0; i < size; ++i)
-    for (int j = 0; j < size; ++j) {
-      const bool inside = row + i >= 0 && row + i < g.rows && col + j >= 0 && col + j < g.cols;
-      patch[i][j] = inside ? load(p + (i * g.cols + j) * kBlock) : zero();
-    }
+    for (int j = 0; j < size; ++j) patch[i][j] = zero();
+  for (int64_t i = first_row; i < last_row; ++i)
+    for (int64_t j = first_col; j < last_col; ++j)
+      patch[i][j] = load(p + (i * g.cols + j) * kBlock);
 }
 
 }  // namespace
