@@ -78,6 +78,7 @@ Cut choose_cut(const Correlation& job, int64_t blocks) {
   while (too_large() && cut.rows > 1) cut.rows = ceil_div(cut.rows, 2);
   cut.rows = ceil_div(row_axis.count, ceil_div(row_axis.count, cut.rows));
   cut.cols = ceil_div(col_axis.count, ceil_div(col_axis.count, cut.cols));
+  if (cut.cols < col_axis.count) cut.cols = ceil_div(cut.cols, 12) * 12;  // whole tiles of 3, 4 and 6
   cut.C = ceil_div(job.C, ceil_div(job.C, cut.C));
 
   // Groups too small to be a task by themselves go together; then at least 8 tasks where the work
@@ -96,10 +97,26 @@ Cut choose_cut(const Correlation& job, int64_t blocks) {
   return cut;
 }
 
+// A 1x1 convolution that reads each pixel where it writes it knows no rows: all pixels are one row.
+Correlation flattened(Correlation job) {
+  CorrelationAxis &rows = job.rows.front(), &cols = job.cols.front();
+  const auto in_place = [](const CorrelationAxis& axis) {
+    return axis.taps.size() == 1 && axis.taps[0] == 0 && axis.x_first == 0 && axis.y_first == 0 &&
+           axis.x_step == 1 && axis.y_step == 1 && axis.x_size == axis.count &&
+           axis.y_size == axis.count;
+  };
+  if (job.rows.size() != 1 || job.cols.size() != 1 || !in_place(rows) || !in_place(cols))
+    return job;
+  cols.count = cols.x_size = cols.y_size = rows.count * cols.count;
+  rows.count = rows.x_size = rows.y_size = 1;
+  return job;
+}
+
 }  // namespace
 
 void correlate(float* y, const float* x, const float* w, const float* bias, bool relu,
-               int64_t blocks, const Correlation& job) {
+               int64_t blocks, const Correlation& given) {
+  const Correlation job = flattened(given);
   const cpu::Kernels& kernels = cpu::kernels();
   std::vector<std::vector<Run>> row_runs, col_runs;
   for (const CorrelationAxis& axis : job.rows) row_runs.push_back(runs_of(axis));

@@ -31,6 +31,6 @@ struct Correlation {
 // y: all channels of every block; elements that no output lands on are not touched. bias: groups *
 // K floats or null.
 void correlate(float* y, const float* x, const float* w, const float* bias, bool relu,
-               int64_t blocks, const Correlation& correlation);
+               int64_t blocks, const Correlation& job);
 
 }  // namespace fastconv

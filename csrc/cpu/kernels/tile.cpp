@@ -28,8 +28,8 @@ constexpr int kWidest = kMaxWT[1];
 
 // `tiles` neighbouring tiles of one row. x, w, y point at the first one.
 template <int KT, int WT>
-void row_of_tiles(const TileSweep& s, const float* x, const float* w, float* y, const float* bias,
-                  int64_t tiles, bool last_is_partial) {
+FASTCONV_INLINE void row_of_tiles(const TileSweep& s, const float* x, const float* w, float* y,
+                                  const float* bias, int64_t tiles, bool last_is_partial) {
   const int64_t x_c = s.x_c, x_col = s.x_col, w_k = s.w_k, w_c = s.w_c;
   const int64_t y_k = s.y_k, y_col = s.y_col, taps = s.taps, C = s.C;
   const int64_t *x_tap = s.x_tap, *w_tap = s.w_tap;
@@ -86,18 +86,25 @@ void row_of_tiles(const TileSweep& s, const float* x, const float* w, float* y, 
   }
 }
 
-using RowOfTiles = void (*)(const TileSweep&, const float*, const float*, float*, const float*,
-                            int64_t, bool);
+template <int KT, int WT>
+void rows_of_tiles(const TileSweep& s, const float* x, const float* w, float* y, const float* bias,
+                   int64_t rows, int64_t tiles, bool last_is_partial) {
+  for (int64_t row = 0; row < rows; ++row)
+    row_of_tiles<KT, WT>(s, x + row * s.x_row, w, y + row * s.y_row, bias, tiles, last_is_partial);
+}
 
-// row_of_tiles<KT, WT> as a table: [KT][WT].
+using RowsOfTiles = void (*)(const TileSweep&, const float*, const float*, float*, const float*,
+                             int64_t, int64_t, bool);
+
+// rows_of_tiles<KT, WT> as a table: [KT][WT].
 struct Tiles {
-  RowOfTiles at[kMaxKT + 1][kWidest + 1];
+  RowsOfTiles at[kMaxKT + 1][kWidest + 1];
 };
 
 template <int KT, int WT>
 struct FillWidths {
   static constexpr void fill(Tiles& tiles) {
-    tiles.at[KT][WT] = row_of_tiles<KT, WT>;
+    tiles.at[KT][WT] = rows_of_tiles<KT, WT>;
     FillWidths<KT, WT - 1>::fill(tiles);
   }
 };
@@ -142,39 +149,56 @@ int best_kt(int64_t K, int64_t cols) {
   return best;
 }
 
-void sweep_group(const TileSweep& s, int max_kt, const float* x0, const float* w0, float* y0,
-                 const float* bias0) {
-  // Both cuts are even: K = 16 in tiles of at most 6 is 6 + 5 + 5, not 6 + 6 + 4.
-  const int64_t k_tiles = ceil_div(s.K, max_kt);
+// A row of `cols` vectors in tiles of width `wide` and, before them, `wide` - 1.
+struct Columns {
+  int64_t narrow_tiles, wide_tiles;
+  int wide;
+};
+
+Columns cut_columns(int64_t cols, int kt) {
+  const int64_t tiles = ceil_div(cols, kMaxWT[kt]), wide = ceil_div(cols, tiles);
+  const int64_t narrow_tiles = tiles * wide - cols;
+  return {narrow_tiles, tiles - narrow_tiles, static_cast<int>(wide)};
+}
+
+void sweep_rows(const TileSweep& s, const Columns& columns, int kt, const float* x, const float* w,
+                float* y, const float* bias) {
+  const RowsOfTiles wide = kTiles.at[kt][columns.wide];
   const bool partial = s.tail < kBlock;
-  for (int64_t k_tile = 0, k = 0; k_tile < k_tiles; ++k_tile) {
-    const int kt = static_cast<int>(ceil_div(s.K - k, k_tiles - k_tile));
-    const int64_t col_tiles = ceil_div(s.cols, kMaxWT[kt]);
-    const int wide = static_cast<int>(ceil_div(s.cols, col_tiles));
-    const int64_t narrow_tiles = col_tiles * wide - s.cols, wide_tiles = col_tiles - narrow_tiles;
-    const float* w = w0 + k * s.w_k;
-    const float* bias = bias0 ? bias0 + k : nullptr;
-    for (int64_t row = 0; row < s.rows; ++row) {
-      const float* x = x0 + row * s.x_row;
-      float* y = y0 + k * s.y_k + row * s.y_row;
-      if (narrow_tiles > 0) {
-        kTiles.at[kt][wide - 1](s, x, w, y, bias, narrow_tiles, false);
-        x += narrow_tiles * (wide - 1) * s.x_col;
-        y += narrow_tiles * (wide - 1) * s.y_col;
-      }
-      kTiles.at[kt][wide](s, x, w, y, bias, wide_tiles, partial);
-    }
-    k += kt;
+  if (columns.narrow_tiles == 0) {
+    wide(s, x, w, y, bias, s.rows, columns.wide_tiles, partial);
+    return;
+  }
+  const RowsOfTiles narrow = kTiles.at[kt][columns.wide - 1];
+  const int64_t done = columns.narrow_tiles * (columns.wide - 1);
+  for (int64_t row = 0; row < s.rows; ++row, x += s.x_row, y += s.y_row) {
+    narrow(s, x, w, y, bias, 1, columns.narrow_tiles, false);
+    wide(s, x + done * s.x_col, w, y + done * s.y_col, bias, 1, columns.wide_tiles, partial);
   }
 }
 
 }  // namespace
 
 void tile_sweep(const TileSweep& s) {
-  const int max_kt = best_kt(s.K, s.cols);
-  for (int64_t group = 0; group < s.groups; ++group)
-    sweep_group(s, max_kt, s.x + group * s.x_group, s.w + group * s.w_group,
-                s.y + group * s.y_group, s.bias ? s.bias + group * s.K : nullptr);
+  // Both cuts are even: K = 16 in tiles of at most 6 is 6 + 5 + 5, not 6 + 6 + 4. Tall tiles first.
+  const int64_t k_tiles = ceil_div(s.K, best_kt(s.K, s.cols));
+  const int tall = static_cast<int>(ceil_div(s.K, k_tiles));
+  const int64_t tall_tiles = s.K - k_tiles * (tall - 1);
+  const Columns tall_columns = cut_columns(s.cols, tall);
+  const Columns low_columns = tall_tiles < k_tiles ? cut_columns(s.cols, tall - 1) : tall_columns;
+  for (int64_t group = 0; group < s.groups; ++group) {
+    const float *x = s.x + group * s.x_group, *w = s.w + group * s.w_group;
+    const float* bias = s.bias ? s.bias + group * s.K : nullptr;
+    float* y = s.y + group * s.y_group;
+    for (int64_t tile = 0; tile < k_tiles; ++tile) {
+      const bool is_tall = tile < tall_tiles;
+      const int kt = is_tall ? tall : tall - 1;
+      sweep_rows(s, is_tall ? tall_columns : low_columns, kt, x, w, y, bias);
+      w += kt * s.w_k;
+      y += kt * s.y_k;
+      if (bias) bias += kt;
+    }
+  }
 }
 
 }  // namespace fastconv::cpu::FASTCONV_ISA
