@@ -49,7 +49,7 @@ struct Cut {
 // What a band reads must stay in half of a 1 MiB L2 beside weights and outputs.
 constexpr int64_t kBandVectors = 384 * 1024 / (kLanes * 4);
 // A chunk shorter than this many steps spends more on reloading accumulators than on the sum.
-constexpr int64_t kMinSteps = 144;
+constexpr int64_t kMinSteps = 256;
 
 int64_t taps_of(const std::vector<CorrelationAxis>& axes) {
   size_t taps = 0;
@@ -79,7 +79,8 @@ Cut choose_cut(const Correlation& job, int64_t blocks) {
   cut.rows = ceil_div(row_axis.count, ceil_div(row_axis.count, cut.rows));
   cut.cols = ceil_div(col_axis.count, ceil_div(col_axis.count, cut.cols));
   if (cut.cols < col_axis.count)
-    cut.cols = ceil_div(cut.cols, 12) * 12;  // whole tiles of 3, 4 and 6
+    cut.cols =
+        ceil_div(cut.cols, 12) * 12;  // whole tiles of 3, 4 and 6, where there are many bands
   cut.C = ceil_div(job.C, ceil_div(job.C, cut.C));
 
   // Groups too small to be a task by themselves go together; then at least 8 tasks where the work
