@@ -78,7 +78,7 @@ Cut choose_cut(const Correlation& job, int64_t blocks) {
   while (too_large() && cut.rows > 1) cut.rows = ceil_div(cut.rows, 2);
   cut.rows = ceil_div(row_axis.count, ceil_div(row_axis.count, cut.rows));
   cut.cols = ceil_div(col_axis.count, ceil_div(col_axis.count, cut.cols));
-  if (cut.cols < col_axis.count)
+  if (6 * cut.cols <= col_axis.count)
     cut.cols =
         ceil_div(cut.cols, 12) * 12;  // whole tiles of 3, 4 and 6, where there are many bands
   cut.C = ceil_div(job.C, ceil_div(job.C, cut.C));
