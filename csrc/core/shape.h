@@ -18,6 +18,9 @@ constexpr int kMaxDims = 6;
 int64_t checked_mul(int64_t a, int64_t b, const char* what);
 int64_t checked_add(int64_t a, int64_t b, const char* what);
 
+// a / b rounded up; a >= 0, b > 0.
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
+
 class Shape {
  public:
   Shape() = default;

@@ -331,5 +331,8 @@ FASTCONV_INLINE float reduce(const V (&part)[kParts]) {
   return s[0];
 }
 
+// a / b rounded up; a >= 0, b > 0.
+FASTCONV_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 }  // namespace
 }  // namespace fastconv::cpu::FASTCONV_ISA

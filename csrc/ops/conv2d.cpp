@@ -15,8 +15,6 @@
 namespace fastconv {
 namespace {
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // One axis of the output size; `axis` is "height" or "width".
 int64_t output_size(const char* axis, int64_t size, int64_t before, int64_t after, int64_t kernel,
                     int64_t stride, int64_t dilation, const Shape& x, const Shape& w) {

@@ -17,8 +17,6 @@
 namespace fastconv {
 namespace {
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 struct FlatImage {
   int64_t height, width;           // of one phase
   int64_t phase_rows, phase_cols;  // how many there are along each axis

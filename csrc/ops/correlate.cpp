@@ -9,8 +9,6 @@
 namespace fastconv {
 namespace {
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // Neighbouring outputs that meet the same taps: all of them away from the edges, fewer beside them.
 // So padding is never read and never multiplied: of the 25 * 9 products that a 3 x 3 gradient map
 // and a 3 x 3 kernel seem to need for their 5 x 5 inputs, 81 remain.

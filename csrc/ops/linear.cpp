@@ -17,8 +17,6 @@
 namespace fastconv {
 namespace {
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 void check_weight(const Array& w) {
   check_float32("linear", "weight", w);
   if (w.ndim() != 2)

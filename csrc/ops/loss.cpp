@@ -27,7 +27,7 @@ AlongAxis along(const Array& x, int axis) {
 template <class Body>
 void for_columns(const AlongAxis& v, const Body& body) {
   const int64_t strip = std::max(kLanes, kGrain / v.C / kLanes * kLanes);
-  const int64_t strips = ceil_quotient(v.inner, strip);
+  const int64_t strips = ceil_div(v.inner, strip);
   for_shares(v.outer * strips, v.C * std::min(strip, v.inner), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t column = i % strips * strip;

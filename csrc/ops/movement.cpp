@@ -29,7 +29,7 @@ Rows rows_along(const Array& x, int axis) {
 void copy_rows(char* to, int64_t to_stride, const char* from, int64_t from_stride, int64_t rows,
                int64_t bytes) {
   if (bytes == 0) return;
-  for_shares(rows, ceil_quotient(bytes, 4), [&](int64_t begin, int64_t end) {
+  for_shares(rows, ceil_div(bytes, 4), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
       std::memcpy(to + r * to_stride, from + r * from_stride, static_cast<size_t>(bytes));
   });

@@ -158,7 +158,7 @@ cpu::LocalResponseNorm lrn_params(const char* op, const Array& x, int64_t size, 
 constexpr int64_t kStrip = 256;
 template <class Body>
 void for_strips(const ChannelWise& v, const Body& body) {
-  const int64_t strips = ceil_quotient(v.inner, kStrip);
+  const int64_t strips = ceil_div(v.inner, kStrip);
   for_shares(v.outer * strips, v.C * std::min(kStrip, v.inner) * 4,
              [&](int64_t begin, int64_t end) {
                for (int64_t strip = begin; strip < end; ++strip) {

@@ -157,7 +157,7 @@ Windows adaptive_windows(int64_t input, int64_t output) {
     // floor(o * input / output) and ceil((o + 1) * input / output), without the large product
     const int64_t whole = input / output, part = input % output;
     const int64_t begin = o * whole + o * part / output;
-    const int64_t end = (o + 1) * whole + ceil_quotient((o + 1) * part, output);
+    const int64_t end = (o + 1) * whole + ceil_div((o + 1) * part, output);
     w.add(begin, end, end - begin);
   }
   return w;

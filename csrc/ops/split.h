@@ -14,16 +14,14 @@ namespace fastconv {
 // costs.
 constexpr int64_t kGrain = 32768;
 
-inline int64_t ceil_quotient(int64_t a, int64_t b) { return a / b + (a % b != 0); }
-
 // body(begin, end) over [0, n), where each item is `floats` of work. Shares are equal, but for the
 // last.
 template <class Body>
 void for_shares(int64_t n, int64_t floats, const Body& body) {
   if (n == 0) return;
   const int64_t most = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, floats));
-  const int64_t share = ceil_quotient(n, ceil_quotient(n, most));
-  parallel_for(ceil_quotient(n, share),
+  const int64_t share = ceil_div(n, ceil_div(n, most));
+  parallel_for(ceil_div(n, share),
                [&](int64_t task) { body(task * share, std::min(n, (task + 1) * share)); });
 }
 
@@ -34,10 +32,10 @@ template <class Body>
 int64_t for_ranges(const Array& x, const Body& body) {
   const int64_t lanes = x.in_lanes() ? x.lanes_in_last_block() : kLanes;
   const int64_t whole = lanes == kLanes ? x.stored() : x.stored() - x.stored() / x.blocks();
-  const int64_t share_count = ceil_quotient(whole, kGrain), rest = x.stored() - whole;
-  const int64_t rest_count = ceil_quotient(rest, kGrain), ranges = share_count + rest_count;
+  const int64_t share_count = ceil_div(whole, kGrain), rest = x.stored() - whole;
+  const int64_t rest_count = ceil_div(rest, kGrain), ranges = share_count + rest_count;
   const auto share = [](int64_t n, int64_t count) {
-    return count == 0 ? 0 : ceil_quotient(ceil_quotient(n, count), kLanes) * kLanes;
+    return count == 0 ? 0 : ceil_div(ceil_div(n, count), kLanes) * kLanes;
   };
   const int64_t whole_share = share(whole, share_count), rest_share = share(rest, rest_count);
   parallel_for(ranges, [&](int64_t range) {
@@ -92,8 +90,7 @@ struct ChannelPieces {
 inline ChannelPieces channel_pieces(const ChannelWise& x) {
   const int64_t outer_share = std::clamp<int64_t>(kGrain / x.inner, 1, x.outer);
   const int64_t channel_share = std::clamp<int64_t>(kGrain / (outer_share * x.inner), 1, x.C);
-  return {outer_share, channel_share, ceil_quotient(x.outer, outer_share),
-          ceil_quotient(x.C, channel_share)};
+  return {outer_share, channel_share, ceil_div(x.outer, outer_share), ceil_div(x.C, channel_share)};
 }
 
 // body(piece, first outer group, groups, first channel, channels)

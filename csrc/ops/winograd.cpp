@@ -16,8 +16,6 @@ namespace {
 constexpr int64_t kPoints = 36;
 std::atomic<bool> allowed{true};
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // The 36 points of a tile are written side by side. At distances of a power of two they would all
 // fall into one set of the L1 cache; one line more spreads them.
 int64_t point_stride(int64_t floats) { return ceil_div(floats, kLanes) * kLanes + kLanes; }

@@ -145,8 +145,6 @@ constexpr Tiles make_tiles() {
 }
 constexpr Tiles kTiles = make_tiles();
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 }  // namespace
 
 void dot_sweep(const DotSweep& s) {

@@ -131,8 +131,6 @@ constexpr Tiles make_tiles() {
 }
 constexpr Tiles kTiles = make_tiles();  // a constant: no AVX code may run before dispatch
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // The KT that cuts K x cols into the cheapest tiles. Cycles for one step of the sum: loads and
 // multiply-adds overlap, loop control (about two cycles) does not. In quarters of a cycle.
 int best_kt(int64_t K, int64_t cols) {

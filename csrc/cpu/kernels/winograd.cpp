@@ -95,50 +95,40 @@ FASTCONV_INLINE void load_patch(V (&patch)[size][size], const float* plane, cons
       patch[i][j] = load(p + (i * g.cols + j) * kBlock);
 }
 
-}  // namespace
-
-void winograd_input(float* v, int64_t v_point, int64_t v_c, const float* x, int64_t C,
-                    const WinogradGrid& g) {
+// Each tile of each channel: size x size pixels, transformed along both axes into 6 x 6 points.
+template <int size, void (*transform)(const V (&)[size], V (&)[6])>
+void transform_tiles(float* v, int64_t v_point, int64_t v_c, const float* x, int64_t C,
+                     const WinogradGrid& g) {
   for (int64_t c = 0; c < C; ++c)
     for (int64_t t = 0; t < g.count; ++t)
       for (int part = 0; part < kParts; ++part) {
-        V patch[6][6], half[6][6];
+        V patch[size][size], half[6][size];
         load_patch(patch, x + c * g.rows * g.cols * kBlock, g, g.first + t, part);
-        for (int j = 0; j < 6; ++j) {
-          V d[6], o[6];
-          for (int i = 0; i < 6; ++i) d[i] = patch[i][j];
-          transform_input(d, o);
+        for (int j = 0; j < size; ++j) {
+          V d[size], o[6];
+          for (int i = 0; i < size; ++i) d[i] = patch[i][j];
+          transform(d, o);
           for (int i = 0; i < 6; ++i) half[i][j] = o[i];
         }
         float* out = v + c * v_c + t * kBlock + part * kWidth;
         for (int i = 0; i < 6; ++i) {
           V o[6];
-          transform_input(half[i], o);
+          transform(half[i], o);
           for (int j = 0; j < 6; ++j) store(out + (i * kPoints + j) * v_point, o[j]);
         }
       }
 }
 
+}  // namespace
+
+void winograd_input(float* v, int64_t v_point, int64_t v_c, const float* x, int64_t C,
+                    const WinogradGrid& g) {
+  transform_tiles<6, transform_input>(v, v_point, v_c, x, C, g);
+}
+
 void winograd_dy(float* v, int64_t v_point, int64_t v_k, const float* dy, int64_t K,
                  const WinogradGrid& g) {
-  for (int64_t k = 0; k < K; ++k)
-    for (int64_t t = 0; t < g.count; ++t)
-      for (int part = 0; part < kParts; ++part) {
-        V patch[4][4], half[6][4];
-        load_patch(patch, dy + k * g.rows * g.cols * kBlock, g, g.first + t, part);
-        for (int j = 0; j < 4; ++j) {
-          V d[4], o[6];
-          for (int i = 0; i < 4; ++i) d[i] = patch[i][j];
-          transform_dy(d, o);
-          for (int i = 0; i < 6; ++i) half[i][j] = o[i];
-        }
-        float* out = v + k * v_k + t * kBlock + part * kWidth;
-        for (int i = 0; i < 6; ++i) {
-          V o[6];
-          transform_dy(half[i], o);
-          for (int j = 0; j < 6; ++j) store(out + (i * kPoints + j) * v_point, o[j]);
-        }
-      }
+  transform_tiles<4, transform_dy>(v, v_point, v_k, dy, K, g);
 }
 
 void winograd_output(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
