@@ -16,7 +16,7 @@ namespace {
 
 // Widest tile for KT output channels: KT * WT accumulators + WT vectors of x + 1 weight must fit
 // the registers (32 with AVX-512, else 16). One more spills: 2 x 11 ran at a quarter of the speed
-// of 2 x 9.
+// of 4 x 6.
 #if defined(FASTCONV_ISA_AVX512)
 constexpr int kMaxKT = 8;
 constexpr int kMaxWT[kMaxKT + 1] = {0, 12, 9, 7, 6, 5, 4, 3, 3};
