@@ -31,4 +31,5 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind::register_norm(m);
   bind::register_loss(m);
   bind::register_optim(m);
+  bind::register_program(m);
 }

@@ -36,7 +36,7 @@ from .runtime import (
 from .tensor import Tensor
 
 if TYPE_CHECKING:
-    from . import benchmark, cli, data, functional, models, nn, optim, train
+    from . import benchmark, cli, data, functional, models, nn, optim, plot, train
 
 __all__ = [
     "CorruptFileError",
@@ -62,8 +62,11 @@ __all__ = [
     "no_grad",
     "ones",
     "optim",
+    "plot",
     "rand",
     "randn",
+    "record",
+    "record_step",
     "save",
     "set_algorithm",
     "set_grad_enabled",
@@ -74,12 +77,16 @@ __all__ = [
 ]
 
 # Imported at first use, so that `import fastconv` costs little more than NumPy.
-_LAZY = frozenset(("benchmark", "cli", "data", "functional", "models", "nn", "optim", "train"))
+_LAZY = frozenset(
+    ("benchmark", "cli", "data", "functional", "models", "nn", "optim", "plot", "train")
+)
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return importlib.import_module(f"{__name__}.{name}")
+    if name in ("record", "record_step"):
+        return getattr(importlib.import_module(f"{__name__}.program"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

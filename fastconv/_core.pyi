@@ -59,6 +59,7 @@ def fma_peak(seconds: float) -> float: ...  # FLOP/s of a pure FMA loop on all p
 # Forward: lanes when x is in lanes; a plain x gives a plain y (the path for few samples).
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
+Pooling = tuple[Pair, Pair, Pads, Pair, bool]  # kernel, stride, pads, dilation, ceil_mode
 
 # Whether 3x3 convolutions may run through Winograd's F(4x4, 3x3) where that is quicker.
 def allow_winograd(allowed: bool) -> None: ...
@@ -78,6 +79,19 @@ def conv2d_backward_input(
 def conv2d_backward_weight(
     dy: Array, x: Array, w_shape: Sequence[int], stride: Pair, pads: Pads, dilation: Pair, groups: int
 ) -> Array: ...
+# A convolution with the ReLU and the max pooling behind it, block by block of sixteen samples where
+# that pays. Returns y and argmax, the latter without meaning when pool is None.
+def conv_stage_forward(
+    x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, dilation: Pair, groups: int, relu: bool,
+    pool: Pooling | None,
+) -> tuple[Array, Array]: ...
+# y when there was a ReLU, argmax when there was pooling; x only for dw. dx, dw, db: those not wanted
+# have no meaning.
+def conv_stage_backward(
+    dy: Array, y: Array | None, argmax: Array | None, x: Array | None, x_shape: Sequence[int], w: Array,
+    stride: Pair, pads: Pads, dilation: Pair, groups: int, pool: Pooling | None,
+    wanted: tuple[bool, bool, bool],
+) -> tuple[Array, Array, Array]: ...
 
 # x (N, I), w (O, I), b (O,) or None -> y (N, O), layout of x. relu: max(y, 0) in the same pass.
 def linear_forward(x: Array, w: Array, b: Array | None, relu: bool) -> Array: ...
@@ -136,6 +150,7 @@ def sum(x: Array) -> Array: ...  # () plain; empty lanes do not count
 # Keeps x/(1-p) with probability 1-p, decided by (seed, logical index) alone: the same mask for any
 # layout and thread count. backward: the same call on dy.
 def dropout(x: Array, p: float, seed: int) -> Array: ...
+def count_up(x: Array) -> None: ...  # adds 1 to an int64 counter ()
 
 # ------------------------------------------------------------------ moving data (movement.cpp)
 def pad2d(x: Array, pads: Pads, value: float) -> Array: ...  # negative pads crop; (N, C, H, W)
@@ -146,8 +161,11 @@ def upsample_nearest2d_backward(dy: Array, scale: Pair) -> Array: ...
 def upsample_bilinear2d(x: Array, output_size: Pair, align_corners: bool) -> Array: ...
 def upsample_bilinear2d_backward(dy: Array, x_shape: Sequence[int], align_corners: bool) -> Array: ...
 # Rows indices[i] of a C-contiguous uint8 or float32 array (count, ...) as float32
-# x * scale + shift, shape (len(indices), ...), in lanes. IndexError when out of range.
-def gather_lanes(x: NDArray[Any], indices: NDArray[np.int64], scale: float, shift: float) -> Array: ...
+# x * scale + shift, shape (len(indices), ...), in lanes; scale and shift are one number each, or one a
+# channel (axis 1). IndexError when out of range.
+def gather_lanes(
+    x: NDArray[Any], indices: NDArray[np.int64], scale: float | NDArray[Any], shift: float | NDArray[Any]
+) -> Array: ...
 
 # ---------------------------------------------------------------- normalisation (norm.cpp)
 # x (N, C, ...); weight, bias, mean, variance (C,). Empty lanes do not count; dx is zero there.
@@ -156,14 +174,18 @@ def gather_lanes(x: NDArray[Any], indices: NDArray[np.int64], scale: float, shif
 def batch_norm_train(
     x: Array, weight: Array | None, bias: Array | None, running_mean: Array | None,
     running_var: Array | None, momentum: float, eps: float,
+    cap: float | None = None,  # ReLU below this: infinity, or 6 for ReLU6
+    plus: Array | None = None,  # added before the ReLU
 ) -> tuple[Array, Array, Array]: ...
 def batch_norm_eval(
-    x: Array, weight: Array | None, bias: Array | None, mean: Array, var: Array, eps: float
+    x: Array, weight: Array | None, bias: Array | None, mean: Array, var: Array, eps: float,
+    cap: float | None = None, plus: Array | None = None,
 ) -> Array: ...
-# -> dx, dweight, dbias
+# -> dx, dweight, dbias, dplus (which has no meaning when not wanted); y: the result, after a ReLU
 def batch_norm_train_backward(
-    dy: Array, x: Array, weight: Array | None, mean: Array, inv_std: Array
-) -> tuple[Array, Array, Array]: ...
+    dy: Array, x: Array, weight: Array | None, mean: Array, inv_std: Array, y: Array | None = None,
+    cap: float = 0.0, wants_dplus: bool = False,
+) -> tuple[Array, Array, Array, Array]: ...
 def batch_norm_eval_backward(
     dy: Array, x: Array, weight: Array | None, mean: Array, var: Array, eps: float
 ) -> tuple[Array, Array, Array]: ...
@@ -212,3 +234,23 @@ def adagrad_step(
 ) -> None: ...  # lr already decayed
 def grad_norm(grads: Sequence[Array]) -> float: ...  # 2-norm over all of them, summed in double
 def scale_all(arrays: Sequence[Array], scale: float) -> None: ...
+
+# ---------------------------------------------------------------- recorded programs (csrc/program)
+# What all operations above do in this thread while it is open. A recording is refused, with a reason,
+# where Python reads values that depend on inputs, constants or seeds, or brings values from NumPy.
+class Recorder:
+    def __init__(self, inputs: Sequence[Array]) -> None: ...
+    def __enter__(self) -> Recorder: ...
+    def __exit__(self, *exception: object) -> None: ...
+    def refuse(self, reason: str) -> None: ...
+    @property
+    def reason(self) -> str: ...  # empty: not refused
+    def finish(self, outputs: Sequence[Array]) -> Program: ...  # RuntimeError when refused
+
+class Program:
+    # Inputs of the forms recorded; as many random seeds as `seeds` says, in the order of their use.
+    def run(self, inputs: Sequence[Array], seeds: Sequence[int]) -> list[Array]: ...
+    @property
+    def seeds(self) -> int: ...
+
+def signature(arrays: Sequence[Array]) -> bytes: ...  # shapes, dtypes and layouts: a key for a dict

@@ -112,7 +112,7 @@ def load_metadata(path: PathLike) -> dict[str, str]:
     from safetensors import SafetensorError, safe_open
 
     with open(path, "rb") as file:
-        _refuse_pickles(path, file.read(16))
+        _refuse_others(path, file.read(16))
     try:
         with safe_open(os.fspath(path), framework="numpy") as file:
             return dict(file.metadata() or {})
@@ -125,7 +125,7 @@ def _read(path: PathLike) -> list[tuple[str, dict[str, Any]]]:
 
     with open(path, "rb") as file:
         content = file.read()
-    _refuse_pickles(path, content)
+    _refuse_others(path, content)
     try:
         entries: list[tuple[str, dict[str, Any]]] = deserialize(content)  # type: ignore[no-untyped-call]
         return entries
@@ -151,10 +151,21 @@ def _decode(path: PathLike, name: str, info: dict[str, Any]) -> NDArray[Any]:
     return values.astype(target).reshape(shape)
 
 
-def _refuse_pickles(path: PathLike, start: bytes) -> None:
-    """PyTorch's .pt and .pth files, and other pickles, can run any code when they are read."""
+def _refuse_others(path: PathLike, start: bytes) -> None:
+    """PyTorch's .pt and .pth files, and other pickles, can run any code when they are read.
+
+    Keras's .h5 and .keras files cannot be read either, without Keras.
+    """
     name = os.fspath(path)
     zipped = start[:4] == b"PK\x03\x04"
+    if start[:8] == b"\x89HDF\r\n\x1a\n" or (zipped and name.endswith(".keras")):
+        raise CorruptFileError(
+            f"[load] {name} is a file of Keras's. Convert it once where Keras is installed:\n"
+            '  python -c "import keras; from safetensors.numpy import save_file; '
+            f"m = keras.models.load_model('{name}'); "
+            "save_file({w.path: w.numpy() for w in m.weights}, 'weights.safetensors')\"\n"
+            "models.from_keras, and weights= of a network, take its names and layouts"
+        )
     # In a safetensors file the length of the header comes first, then the header, which is JSON.
     pickled = start[:1] == b"\x80" and start[1:2] in (b"\2", b"\3", b"\4", b"\5")
     if not zipped and not (pickled and start[8:9] != b"{"):

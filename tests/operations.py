@@ -151,7 +151,7 @@ def _norm(make: Make) -> list[Array]:
         y,
         batch_mean,
         inv_std,
-        *_core.batch_norm_train_backward(dy, x, w, batch_mean, inv_std),
+        *_core.batch_norm_train_backward(dy, x, w, batch_mean, inv_std)[:3],
         _core.batch_norm_eval(x, w, b, mean, var, 1e-5),
         *_core.batch_norm_eval_backward(dy, x, w, mean, var, 1e-5),
         mean,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fastconv import benchmark
+import fastconv as fc
+from fastconv import benchmark, models
+from fastconv.benchmark import goals, memory
 from fastconv.benchmark.cases import (
     LENET5,
     TASKS,
@@ -21,10 +24,18 @@ from fastconv.benchmark.cases import (
     find,
     parameters,
 )
-from fastconv.benchmark.peers import layouts, numpy_im2col
+from fastconv.benchmark.networks import NETWORKS, sample, starting_value
+from fastconv.benchmark.peers import (
+    layouts,
+    mnist_torch,
+    numpy_im2col,
+    torch_models,
+    torch_style,
+)
 from fastconv.benchmark.race import Race, WrongAnswerError
 from fastconv.benchmark.remote import Remote, RemoteError
 from fastconv.benchmark.timing import Times, ratio
+from fastconv.cli import recipe
 
 
 def run(*arguments: str, suite: str | None = None) -> int:
@@ -168,3 +179,184 @@ def test_operands_are_the_same_everywhere() -> None:
     assert abs(float(x.std()) - 1) < 0.1
     again, _ = conv_operands(find("lenet.c1@1:forward"))
     np.testing.assert_array_equal(x, again)
+
+
+# ------------------------------------------------------------------------------ networks, goals
+@pytest.mark.parametrize("name", ["alexnet", "mobilenet_v2", "resnet18"])
+def test_multiply_adds_are_those_of_the_summary(name: str) -> None:
+    network = NETWORKS[name]
+    said: list[str] = []
+    getattr(models, name)().summary(network.input_shape, print_fn=said.append)
+    assert f"Multiply-adds for one sample: {network.macs:,}" in said
+
+
+def test_networks_at_any_batch_are_tasks() -> None:
+    task = find("vgg19_bn@2:gradients0")
+    assert (task.subject, task.batch, task.suite) == (NETWORKS["vgg19_bn"], 2, "networks")
+    one = 2 * NETWORKS["vgg19_bn"].macs
+    assert find("vgg19_bn@1:infer").flop == one
+    assert 2.9 * one < find("vgg19_bn@1:train").flop < 3 * one
+    with pytest.raises(KeyError):
+        find("vgg20@1:train")
+
+
+def test_starting_values_are_usable_and_repeat() -> None:
+    w = starting_value(NETWORKS["resnet18"], "conv1.weight", (64, 3, 7, 7))
+    assert w.std() == pytest.approx((2 / 147) ** 0.5, rel=0.02)
+    np.testing.assert_array_equal(
+        w, starting_value(NETWORKS["resnet18"], "conv1.weight", (64, 3, 7, 7))
+    )
+    assert sample(w).size <= 4096
+
+
+@pytest.mark.parametrize(
+    "name", ["alexnet", "googlenet", "mobilenet_v1", "mobilenet_v2", "resnet50"]
+)
+def test_pytorch_runs_our_networks(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    network = NETWORKS[name]
+    ours = getattr(models, name)(**network.arguments).eval()
+    theirs = torch_models.build(torch, network).eval()
+    assert {n: tuple(t.shape) for n, t in theirs.state_dict().items()} == {
+        n: tuple(t.shape) for n, t in ours.state_dict().items()
+    }
+    torch_style.load_parameters(ours, network, fc.Tensor)
+    torch_style.load_parameters(theirs, network, torch.from_numpy)
+    x = np.random.default_rng(0).standard_normal((2, 3, 64, 64)).astype(np.float32)
+    with fc.no_grad(), torch.no_grad():
+        logits, expected = ours(fc.Tensor(x)).numpy(), theirs(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_network_is_measured_with_its_memory(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.json"
+    arguments = ["networks", "--rounds", "1", "--seconds", "0.001", "--peers", "none"]
+    assert run(*arguments, "--filter", "mobilenet_v2@1:", "--json", str(file)) == 0
+    assert "mobilenet_v2@1" in capsys.readouterr().out
+    (row,) = json.loads(file.read_text())["rows"]
+    assert row["contestants"][0]["memory"]["peak"] >= 0
+
+
+def test_memory_peaks_begin_anew() -> None:
+    if not memory.resident() or not memory.reset_peak():
+        pytest.skip("this system does not tell")
+    ballast = np.ones(64 << 20, np.uint8)
+    high = memory.peak()
+    assert high >= memory.resident() > ballast.nbytes
+    del ballast
+    assert memory.reset_peak()
+    assert memory.peak() < high
+
+
+def test_who_does_not_answer_in_time_is_ended() -> None:
+    remote = Remote("numpy", 1)
+    remote.started()
+    handle, _ = remote.prepare(find("lenet.c1@1:forward"), "im2col")
+    remote.patience = 0.05
+    with pytest.raises(RemoteError, match=r"no answer within 0\.05 s"):
+        remote.burst(handle, 60.0)
+    assert not remote.alive
+    remote.close()
+
+
+def test_a_race_leaves_out_who_is_not_ready() -> None:
+    task = find("lenet.c1@1:forward")
+    first, late = Remote("numpy", 1), Remote("numpy", 1, label="late")
+    try:
+        for remote in (first, late):
+            remote.started()
+        race = Race(task, limit=0.3)
+        race.enter(first, quick=True)
+        time.sleep(0.3)
+        race.enter(late, quick=True)
+        race.run(rounds=5, seconds=0.001)
+        assert [entry.name for entry in race.entries] == ["numpy im2col"]
+        assert len(race.entries[0].times.rounds) == 1
+        assert race.failures == ["late im2col (lenet.c1@1:forward): TimeLimit: no time is left"]
+    finally:
+        first.close()
+        late.close()
+
+
+def test_all_goes_on_where_it_stopped(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "all.json"
+    arguments = ["--all", "--quick", "--rounds", "1", "--seconds", "0.001", "--peers", "none"]
+    assert run(*arguments, "--filter", "size", "--json", str(file)) == 0
+    capsys.readouterr()
+    assert run(*arguments, "--filter", "size|lenet5@1:", "--json", str(file)) == 0
+    out = capsys.readouterr().out
+    assert f"{file} has 1 of them" in out
+    assert "[2/2" not in out  # the row of the first run stands
+    assert "no peer took part" in out
+    rows = json.loads(file.read_text())["rows"]
+    assert set(rows) == {"size", "lenet5@1:infer"}
+    rows["size"]["key"] = "another build"
+    file.write_text(json.dumps({"rows": rows}))
+    assert run(*arguments, "--filter", "size", "--json", str(file)) == 0
+    assert f"{file} has 0 of them" in capsys.readouterr().out
+
+
+def test_all_refuses_a_file_of_something_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "rows.json"
+    file.write_text('{"rows": [1]}')
+    assert run("--all", "--peers", "none", "--filter", "size", "--json", str(file)) == 2
+    assert "holds no rows of --all" in capsys.readouterr().err
+
+
+def test_goals_are_met_or_named() -> None:
+    def entry(seconds: float, ratio: float = 1.0) -> dict[str, object]:
+        return {"name": "torch eager", "seconds": seconds, "ratio": ratio, "memory": {}}
+
+    rows = {
+        "lenet5@128:train": {
+            "batch": 128,
+            "flop": 5e8,
+            "peak": 1e12,
+            "ours": entry(0.001),
+            "peer": entry(0.005, 5.0),
+        },
+        "mlp@128:train": {
+            "batch": 128,
+            "flop": 5e8,
+            "peak": 1e12,
+            "ours": entry(0.001),
+            "peer": entry(0.001, 1.0),
+        },
+        "mnist": {"ours": entry(2.4), "peer": None},
+        "import": {"error": "RuntimeError: exit status 1"},
+    }
+    lines = goals.lines(rows)
+    assert len(lines) == len(goals.GOALS) + 1
+    found = {line.split("|")[1].strip(): [c.strip() for c in line.split("|")] for line in lines}
+    assert found["LeNet-5 training step, batch 128"][2:-1] == [
+        *("128,000 img/s", "25,600 img/s", "torch eager", "5.00x", "4.5x", "50 %", "yes")
+    ]
+    assert found["MNIST to 99 %, from process start"][2:6] == [
+        *("2.4 s", "-", "no peer took part", "-")
+    ]
+    assert found["import beyond NumPy's own"][2] == "failed"
+    assert goals.unmet(rows) == ["MLP 784-512-10 training step, batch 128 (1.00x)"]
+
+
+def test_every_goal_can_be_measured() -> None:
+    special = {"mnist", "import", "size"}
+    assert {find(unit).id for unit in goals.chosen(None) if unit not in special} <= {
+        task.id for task in TASKS
+    }
+
+
+def test_pytorch_trains_mnist_by_our_recipe() -> None:
+    args = argparse.Namespace(model="lenet5", until=99.0)
+    for name in ("optimizer", "lr", "batch_size", "epochs", "seed", "augment", "width"):
+        setattr(args, name, None)
+    ours = recipe.recipe_for(args)
+    assert (ours.optimizer, ours.batch_size, ours.epochs, ours.lr, ours.cycle) == (
+        *("adam", mnist_torch.BATCH, mnist_torch.EPOCHS),
+        *(mnist_torch.PEAK_RATE, mnist_torch.CYCLE),
+    )
+    for share in (0.0, 0.1, 0.25, 0.6, 1.0):
+        assert mnist_torch.one_cycle(share) == pytest.approx(recipe.one_cycle(share))

@@ -150,6 +150,11 @@ def test_until_stops_early_or_fails(digits_folder: Path, tmp_path: Path) -> None
         (("train", "lenet5", "--wrong"), "--wrong"),
         (("predict", "lenet5"), "IMAGE"),
         (("evaluate",), "MODEL"),
+        (("train", "lenet"), "did you mean lenet"),
+        (("train", "lenet5", "--width", "-1"), "--width"),
+        (("finetune", "mobilenet_v1"), "--weights"),
+        (("finetune", "mobilenet_v1", "--weights", "imagenet"), "--data"),
+        (("models", "lenet5"), "lenet5"),
     ],
     ids=" ".join,
 )

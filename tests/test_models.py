@@ -49,6 +49,7 @@ STATES = {
     "vgg19": (143_667_240, "e05a894c9ad1"),
     "vgg19_bn": (143_678_248, "4c042cc97e1d"),
 }
+FOR_DIGITS = {"lenet1", "lenet5", "keras_mlp", "keras_convnet", "keras_convnet_no_pool"}
 # Networks and images as small as they can be, and one for each kind of block.
 SIZES = {
     "alexnet": (3, 63, 63),
@@ -142,8 +143,8 @@ def test_depths_and_sizes_that_do_not_exist() -> None:
 
 
 def test_every_network_is_listed() -> None:
-    networks = {name for name in models.__all__ if name.islower()} - {"from_keras"}
-    assert networks == set(models.REGISTRY) | set(STATES)
+    """In the catalogue, in `models`, and in the tests here."""
+    assert set(models.ARCHITECTURES) == FOR_DIGITS | set(STATES) <= set(models.__all__)
 
 
 def test_starting_values_follow_torchvision() -> None:
@@ -327,6 +328,10 @@ def test_keras_layouts(rng: np.random.Generator) -> None:
     turned = models.from_keras({"fc/kernel": kernel}, {"fc": (2, 3, 4)})["fc.weight"]
     np.testing.assert_allclose(
         turned @ pixels.transpose(2, 0, 1).ravel(), pixels.ravel() @ kernel, rtol=1e-5, atol=1e-5
+    )
+    renamed = models.from_keras({"d/kernel": depthwise}, depthwise=["d"])  # as Keras 3 has it
+    np.testing.assert_array_equal(
+        renamed["d.weight"], models.from_keras({"d/depthwise_kernel": depthwise})["d.weight"]
     )
     with pytest.raises(ValueError, match=r"lstm/recurrent_kernel \(4, 16\) is not a weight of"):
         models.from_keras({"lstm/recurrent_kernel": np.zeros((4, 16), np.float32)})

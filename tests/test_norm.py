@@ -8,7 +8,15 @@ import pytest
 from fastconv import _core
 from tests import reference
 from tests.reference import f64
-from tests.support import array, assert_close, dirty_arena, empty_lanes, numpy, uniform
+from tests.support import (
+    array,
+    assert_close,
+    assert_same_bits,
+    dirty_arena,
+    empty_lanes,
+    numpy,
+    uniform,
+)
 
 SHAPES = [
     (2, 1),
@@ -54,6 +62,50 @@ def test_train(shape: tuple[int, ...], layout: str, isa: str, rng: np.random.Gen
     assert_close(numpy(running_var), f64(old_var) + 0.1 * (unbiased - old_var), length, c=4)
 
 
+@pytest.mark.parametrize("cap", [np.inf, 6.0, None], ids=["relu", "relu6", "none"])
+@pytest.mark.parametrize("with_plus", [False, True], ids=["", "plus"])
+@every_shape
+def test_what_comes_behind_in_the_same_pass(
+    shape: tuple[int, ...],
+    with_plus: bool,
+    cap: float | None,
+    layout: str,
+    isa: str,
+    rng: np.random.Generator,
+) -> None:
+    """The same bits as addition and ReLU (or ReLU6) by themselves, forward and backward."""
+    x, dy = array(uniform(rng, *shape), layout), array(uniform(rng, *shape), layout)
+    weight, bias, mean, var = map(array, statistics(shape, rng))
+    weight = array(10 * numpy(weight))  # so that six is passed
+    plus = array(uniform(rng, *shape), layout) if with_plus else None
+    relu = {None: lambda a: a, np.inf: _core.relu, 6.0: _core.relu6}[cap]
+
+    def behind(y: _core.Array) -> _core.Array:
+        return relu(y if plus is None else _core.add(y, plus))
+
+    got = _core.batch_norm_eval(x, weight, bias, mean, var, 1e-3, cap, plus)
+    assert_same_bits(
+        numpy(got), numpy(behind(_core.batch_norm_eval(x, weight, bias, mean, var, 1e-3)))
+    )
+    plain, centre, inv_std = _core.batch_norm_train(x, weight, bias, None, None, 0.1, 1e-3)
+    dirty_arena()
+    y, *_ = _core.batch_norm_train(x, weight, bias, None, None, 0.1, 1e-3, cap, plus)
+    assert_same_bits(numpy(y), numpy(behind(plain)))
+
+    gate = {None: lambda dy, y: dy, np.inf: _core.relu_backward, 6.0: _core.relu6_backward}[cap]
+    masked = gate(dy, y)
+    expected = _core.batch_norm_train_backward(masked, x, weight, centre, inv_std)[:3]
+    dirty_arena()
+    *got_grads, dplus = _core.batch_norm_train_backward(
+        dy, x, weight, centre, inv_std, None if cap is None else y, cap or 0.0, with_plus
+    )
+    for one, other in zip(got_grads, expected, strict=True):
+        assert_same_bits(numpy(one), numpy(other))
+    if with_plus:
+        assert_same_bits(numpy(dplus), numpy(masked))
+        assert layout != "lanes" or not empty_lanes(dplus).any()
+
+
 @every_shape
 def test_train_backward(
     shape: tuple[int, ...], layout: str, isa: str, rng: np.random.Generator
@@ -65,7 +117,9 @@ def test_train_backward(
         empty_lanes(a)[...] = 1e3
     _, mean, inv_std = _core.batch_norm_train(a, array(weight), array(bias), None, None, 0.1, 1e-2)
     dirty_arena()
-    dx, dw, db = _core.batch_norm_train_backward(array(dy, layout), a, array(weight), mean, inv_std)
+    dx, dw, db, _ = _core.batch_norm_train_backward(
+        array(dy, layout), a, array(weight), mean, inv_std
+    )
     true_mean, true_var = reference.batch_statistics(x)
     expected = reference.batch_norm_backward(
         dy, x, weight, true_mean, true_var, 1e-2, training=True
@@ -107,7 +161,7 @@ def test_without_weight_and_bias(layout: str, isa: str, rng: np.random.Generator
     mean, var = reference.batch_statistics(x)
     y, m, s = _core.batch_norm_train(array(x, layout), None, None, None, None, 0.1, 1e-5)
     assert_close(numpy(y), reference.batch_norm(x, one, zero, mean, var, 1e-5), x.size // 3)
-    dx, dw, _ = _core.batch_norm_train_backward(array(dy, layout), array(x, layout), None, m, s)
+    dx, dw, _, _ = _core.batch_norm_train_backward(array(dy, layout), array(x, layout), None, m, s)
     expected = reference.batch_norm_backward(dy, x, one, mean, var, 1e-5, training=True)
     assert_close(numpy(dx), expected[0], x.size // 3)
     assert_close(numpy(dw), expected[1], x.size // 3, c=4)

@@ -58,31 +58,50 @@ def test_cifar_resnets(name: str, weights: Path, cifar10: Any) -> None:
         np.testing.assert_allclose(model(x[:2]).numpy(), logits[:2], rtol=0, atol=1e-3)
 
 
-def photograph(path: Path) -> np.ndarray:
-    """(3, 224, 224): shorter side 256, the middle, from -1 to 1."""
-    from PIL import Image
-
-    image = Image.open(path).convert("RGB")
-    scale = 256 / min(image.size)
-    width, height = (round(side * scale) for side in image.size)
-    left, top = (width - 224) // 2, (height - 224) // 2
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-    image = image.crop((left, top, left + 224, top + 224))
-    return np.asarray(image, np.float32).transpose(2, 0, 1) / 127.5 - 1
-
-
-def test_mobilenet_v1_names_photographs(data_folder: Path, weights: Path) -> None:
+@pytest.fixture(scope="module")
+def mobilenet(data_folder: Path, weights: Path) -> Any:
+    """Found in $FASTCONV_DATA/weights by its name; the width comes with the weights."""
     pytest.importorskip("PIL", reason="Pillow is not installed")
-    file = weights / "mobilenet_v1_0.75_224.safetensors"
-    classes = (weights / "imagenet_classes.txt").read_text().splitlines()
-    model = models.mobilenet_v1(width=0.75, weights=file).eval()
-    x = np.stack([photograph(data_folder / "photos" / f"{name}.jpg") for name in PHOTOS])
+    model = models.mobilenet_v1(weights="imagenet").eval()
+    assert model.architecture[1]["width"] == 0.75
+    return model
+
+
+def test_mobilenet_v1_names_photographs(data_folder: Path, mobilenet: Any) -> None:
+    x = mobilenet.preprocessing(*(data_folder / "photos" / f"{name}.jpg" for name in PHOTOS))
     with fc.no_grad():
-        probabilities = F.softmax(model(x), dim=1).numpy()
+        probabilities = F.softmax(mobilenet(x), dim=1).numpy()
     for expected, row in zip(PHOTOS.values(), probabilities, strict=True):
         best = row.argsort()[::-1][: len(expected)]
-        assert [classes[i] for i in best] == list(expected)
+        assert [mobilenet.classes[i] for i in best] == list(expected)
         np.testing.assert_allclose(row[best], list(expected.values()), rtol=0, atol=0.02)
+
+
+@pytest.mark.slow
+def test_mobilenet_v1_names_imagenet(data_folder: Path, mobilenet: Any) -> None:
+    """One photograph of every tenth class; the file names begin with the class's number."""
+    paths = sorted((data_folder / "photos" / "imagenet-samples").glob("*.jpg"))
+    if len(paths) != 100:
+        pytest.skip("real data: $FASTCONV_DATA has no photos/imagenet-samples/")
+    labels = np.array([int(path.name.split("_")[0]) for path in paths])
+    frames = np.stack([mobilenet.preprocessing.frame(path) for path in paths])
+    order = mobilenet.predict(frames).argsort(axis=1)  # bytes: scaled as the weights say
+    assert (order[:, -1] == labels).sum() >= 80
+    assert (order[:, -5:] == labels[:, None]).sum() >= 93
+
+
+def test_weights_are_recognised_by_their_hash(weights: Path) -> None:
+    """Whatever the file is called, and however it is named."""
+    path = weights / "cifar10_resnet20-12fca82f.safetensors"
+    model = models.load(path)
+    assert model.architecture[0] == "cifar_resnet20" and model.classes[3] == "cat"
+    assert model.preprocessing == fc.data.preprocessing.CIFAR10
+    with pytest.raises(ValueError, match=r"\[resnet18\] .* holds the weights of cifar_resnet20"):
+        models.resnet18(weights=path)
+    with pytest.raises(ValueError, match=r"Only linear differs"):
+        models.cifar_resnet20(num_classes=2, weights=path)
+    with pytest.raises(fc.CorruptFileError, match=r"pickle .*Convert it once(?s:.*)torch\.load"):
+        models.cifar_resnet20(weights=path.with_suffix(".th"))
 
 
 def test_caffes_lenet_reads_mnist(weights: Path, mnist: Any) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv import data, nn, optim, train
+from fastconv import data, models, nn, optim, train
 from tests import reference
 from tests.support import assert_close, assert_same_bits
 
@@ -275,6 +275,18 @@ def test_checkpoints_and_logs(tmp_path: Path) -> None:
     assert rows[0] == "epoch,loss,accuracy" and len(rows) == 4
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3] and all("loss" in line for line in lines)
+
+
+def test_checkpoints_of_a_known_network_build_it_again(tmp_path: Path) -> None:
+    model = models.lenet1(3)
+    model.compile()
+    model.classes = ["a", "b", "c"]
+    x = np.zeros((4, 28, 28), np.uint8)
+    model.fit(x, np.arange(4) % 3, verbose=0, callbacks=[train.ModelCheckpoint(tmp_path / "w")])
+    again = models.load(tmp_path / "w")
+    assert again.classes == ["a", "b", "c"]
+    again.compile()
+    assert_same_bits(again.predict(x), model.predict(x))
 
 
 def test_failing_checkpoint_can_warn_instead(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ CASES = [
     Conv("smaller_than_a_tile", (48, 64, 5, 5), 72),
     Conv("one_row", (16, 40, 3, 30), 16),
     Conv("many_blocks", (100, 16, 12, 12), 16),
+    Conv("shares_of_channels", (33, 150, 7, 7), 70, pads=same(1)),
+    Conv("two_cuts", (16, 130, 34, 34), 34, pads=same(1)),
 ]
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 

@@ -1,10 +1,10 @@
 // What every binding file includes: how shapes and NumPy arrays pass between Python and C++, and
 // one register function for each file, called by module.cpp.
 //
-// Conventions: py::arg names as in _core.pyi; a call that computes carries ReleaseGil, so that the
-// arguments are converted first and other Python threads run meanwhile; optional arrays are
-// `const std::optional<Array>&`, pairs std::array<int64_t, 2>, pads std::array<int64_t, 4>, lists
-// of arrays std::vector<Array>.
+// Conventions: py::arg names as in _core.pyi; operations on Arrays are bound with `define`;
+// optional arrays are `const std::optional<Array>&`, pairs std::array<int64_t, 2>, pads
+// std::array<int64_t, 4>, lists of arrays std::vector<Array>, seeds of random numbers
+// program::Seed.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -13,12 +13,23 @@
 
 #include "core/array.h"
 #include "core/shape.h"
+#include "program/recorded.h"
 
 namespace fastconv::bind {
 
 namespace py = pybind11;
 
+// For calls that compute: arguments are converted first, and other Python threads run meanwhile.
 using ReleaseGil = py::call_guard<py::gil_scoped_release>;
+
+// What Python gets for a result that was not asked for: an array without elements.
+inline Array or_nothing(const Array& x) { return x.defined() ? x : Array::empty({0}); }
+
+// Binds an operation on Arrays, so that it can become part of a recorded program.
+template <class F, class... Arguments>
+void define(py::module_& m, const char* name, F operation, const Arguments&... arguments) {
+  m.def(name, program::recorded(name, operation), arguments..., ReleaseGil());
+}
 
 // ---- NumPy (bind_array.cpp) ---------------------------------------------------------------------
 // float32, int64 or uint8 in native byte order; DTypeError naming the type and the fix otherwise.
@@ -41,10 +52,23 @@ void register_movement(py::module_& m);
 void register_norm(py::module_& m);
 void register_loss(py::module_& m);
 void register_optim(py::module_& m);
+void register_program(py::module_& m);
 
 }  // namespace fastconv::bind
 
 namespace pybind11::detail {
+
+template <>
+struct type_caster<fastconv::program::Seed> {
+  PYBIND11_TYPE_CASTER(fastconv::program::Seed, const_name("int"));
+
+  bool load(handle source, bool convert) {
+    make_caster<uint64_t> number;
+    if (!number.load(source, convert)) return false;
+    value = {cast_op<uint64_t>(number)};
+    return true;
+  }
+};
 
 // Shape <-> a sequence of whole numbers; comes back as a tuple. Whatever has __index__ counts as a
 // whole number (NumPy's integers do, floats do not).

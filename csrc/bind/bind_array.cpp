@@ -42,7 +42,27 @@ py::array numpy_view(const Array& x, void* data, py::handle base) {
   return {numpy_dtype(x.dtype()), std::move(shape), std::move(strides), data, base};
 }
 
+using program::recorded;
+using program::refuse_recording;
+
+constexpr char kLooks[] = "Python looks at values while the network runs (numpy, item, float, ==)";
+constexpr char kBrings[] = "values come from NumPy while the network runs";
+
+// The same object when it is in that layout already.
+py::object in_layout(const py::object& self, Layout layout) {
+  const Array& x = self.cast<const Array&>();
+  if (x.layout() == layout) return self;
+  Array y = [&] {
+    const py::gil_scoped_release release;
+    return layout == Layout::lanes ? recorded("to_lanes", &to_lanes)(x)
+                                   : recorded("to_plain", &to_plain)(x);
+  }();
+  return py::cast(std::move(y));
+}
+
 py::object item(const Array& x) {
+  program::Recorder* recorder = program::Recorder::active();
+  if (recorder != nullptr && recorder->varies(x)) recorder->refuse(kLooks);
   if (x.shape().numel() != 1)
     throw ShapeError(
         message("[item] expected one element, got ", x.shape().numel(), " in shape ", x.shape()));
@@ -55,13 +75,29 @@ py::object item(const Array& x) {
   return py::none();
 }
 
+Array reshape(const Array& x, const Shape& shape) { return x.reshape(shape); }
+
 Array full(const Shape& shape, float value) {
   Array x = Array::empty(shape);
   std::fill_n(x.data(), x.stored(), value);
   return x;
 }
 
-Array gather(const py::array& x, const py::array& indices, float scale, float shift) {
+using Floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
+
+// One value, or one a channel, as `channels` values.
+std::vector<float> spread(const Floats& values, int64_t channels) {
+  if (values.size() != 1 && values.size() != channels)
+    throw ShapeError(message("[gather_lanes] scale and shift have ", values.size(), " and ",
+                             channels, " values, expected 1 or the same number"));
+  std::vector<float> all(values.data(), values.data() + values.size());
+  all.resize(static_cast<size_t>(channels), all[0]);
+  return all;
+}
+
+Array gather(const py::array& x, const py::array& indices, const Floats& scale,
+             const Floats& shift) {
+  refuse_recording(kBrings);
   const DType dtype = dtype_of(x, "gather_lanes");
   const Shape shape = shape_of(x);
   if ((x.flags() & py::array::c_style) == 0)
@@ -70,10 +106,13 @@ Array gather(const py::array& x, const py::array& indices, float scale, float sh
   if (dtype_of(indices, "gather_lanes") != DType::int64 || indices.ndim() != 1)
     throw DTypeError(message("[gather_lanes] expected int64 indices of one dimension, got ",
                              py::str(indices.dtype()).cast<std::string>(), " ", shape_of(indices)));
+  const int64_t channels = std::max<int64_t>({1, scale.size(), shift.size()});
+  const std::vector<float> a = spread(scale, channels), b = spread(shift, channels);
   const Array order = from_numpy(indices, false);
   const void* data = x.data();
   const py::gil_scoped_release release;
-  return gather_lanes(data, dtype, shape, order.data<int64_t>(), order.dim(0), scale, shift);
+  return gather_lanes(data, dtype, shape, order.data<int64_t>(), order.dim(0), a.data(), b.data(),
+                      channels);
 }
 
 }  // namespace
@@ -140,14 +179,15 @@ void register_array(py::module_& m) {
           "address", [](const Array& x) { return reinterpret_cast<uintptr_t>(x.data<void>()); })
       .def("numpy",
            [](const py::object& self) {
+             refuse_recording(kLooks);  // and it could write
              const Array& x = self.cast<const Array&>();
              if (x.in_lanes()) return to_numpy(x);
              return numpy_view(x, const_cast<void*>(x.data<void>()), self);
            })
-      .def("to_lanes", &to_lanes, ReleaseGil())
-      .def("to_plain", &to_plain, ReleaseGil())
-      .def("reshape", &Array::reshape, py::arg("shape"))
-      .def("copy", &Array::copy, ReleaseGil())
+      .def("to_lanes", [](const py::object& self) { return in_layout(self, Layout::lanes); })
+      .def("to_plain", [](const py::object& self) { return in_layout(self, Layout::plain); })
+      .def("reshape", recorded("reshape", &reshape), py::arg("shape"))
+      .def("copy", recorded("copy", [](const Array& x) { return x.copy(); }), ReleaseGil())
       .def("item", &item)
       .def("__repr__", [](const Array& x) {
         return message("Array(", x.shape(), ", ", name_of(x.dtype()), ", ", name_of(x.layout()),
@@ -157,6 +197,7 @@ void register_array(py::module_& m) {
   m.def(
       "array",
       [](const py::object& x, bool copy) {
+        refuse_recording(kBrings);
         if (!py::isinstance<py::array>(x))
           throw DTypeError(message("[array] expected a NumPy array, got ",
                                    py::str(py::type::of(x).attr("__name__")).cast<std::string>(),
@@ -164,13 +205,11 @@ void register_array(py::module_& m) {
         return from_numpy(py::reinterpret_borrow<py::array>(x), copy);
       },
       py::arg("x"), py::arg("copy") = true);
-  m.def(
-      "zeros", [](const Shape& shape) { return Array::zeros(shape); }, py::arg("shape"),
-      ReleaseGil());
-  m.def(
-      "zeros_like", [](const Array& x) { return Array::zeros(x.shape(), x.dtype(), x.layout()); },
-      py::arg("x"), ReleaseGil());
-  m.def("full", &full, py::arg("shape"), py::arg("value"), ReleaseGil());
+  define(m, "zeros", [](const Shape& shape) { return Array::zeros(shape); }, py::arg("shape"));
+  define(
+      m, "zeros_like",
+      [](const Array& x) { return Array::zeros(x.shape(), x.dtype(), x.layout()); }, py::arg("x"));
+  define(m, "full", &full, py::arg("shape"), py::arg("value"));
   m.def("gather_lanes", &gather, py::arg("x"), py::arg("indices"), py::arg("scale"),
         py::arg("shift"));
 }

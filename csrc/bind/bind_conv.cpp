@@ -1,6 +1,7 @@
 // Bindings of convolution.
 #include "bind/bind.h"
 #include "ops/conv2d.h"
+#include "ops/conv_stage.h"
 #include "ops/winograd.h"
 
 namespace fastconv::bind {
@@ -8,6 +9,17 @@ namespace {
 
 using Pair = std::array<int64_t, 2>;
 using Pads = std::array<int64_t, 4>;
+using Pooling = std::tuple<Pair, Pair, Pads, Pair, bool>;  // kernel, stride, pads, dilation, ceil
+
+ConvStage conv_stage(Pair stride, Pads pads, Pair dilation, int64_t groups, bool relu,
+                     const std::optional<Pooling>& pool) {
+  ConvStage stage{{stride, pads, dilation, groups}, relu, {}};
+  if (pool) {
+    const auto& [kernel, step, edges, spread, ceil_mode] = *pool;
+    stage.pool = PoolParams{kernel, step, edges, spread, ceil_mode};
+  }
+  return stage;
+}
 
 }  // namespace
 
@@ -21,31 +33,57 @@ void register_conv(py::module_& m) {
       },
       py::arg("x_shape"), py::arg("w_shape"), py::arg("stride"), py::arg("pads"),
       py::arg("dilation"), py::arg("groups"));
-  m.def(
-      "conv2d_forward",
+  define(
+      m, "conv2d_forward",
       [](const Array& x, const Array& w, const std::optional<Array>& b, Pair stride, Pads pads,
          Pair dilation, int64_t groups, bool relu) {
         return conv2d_forward(x, w, b.value_or(Array()), {stride, pads, dilation, groups}, relu);
       },
       py::arg("x"), py::arg("w"), py::arg("b"), py::arg("stride"), py::arg("pads"),
-      py::arg("dilation"), py::arg("groups"), py::arg("relu"), ReleaseGil());
-  m.def(
-      "conv2d_backward_input",
+      py::arg("dilation"), py::arg("groups"), py::arg("relu"));
+  define(
+      m, "conv2d_backward_input",
       [](const Array& dy, const Array& w, const Shape& x_shape, Pair stride, Pads pads,
          Pair dilation, int64_t groups, const std::optional<Array>& b) {
         return conv2d_backward_input(dy, w, x_shape, {stride, pads, dilation, groups},
                                      b.value_or(Array()));
       },
       py::arg("dy"), py::arg("w"), py::arg("x_shape"), py::arg("stride"), py::arg("pads"),
-      py::arg("dilation"), py::arg("groups"), py::arg("b") = py::none(), ReleaseGil());
-  m.def(
-      "conv2d_backward_weight",
+      py::arg("dilation"), py::arg("groups"), py::arg("b") = py::none());
+  define(
+      m, "conv2d_backward_weight",
       [](const Array& dy, const Array& x, const Shape& w_shape, Pair stride, Pads pads,
          Pair dilation, int64_t groups) {
         return conv2d_backward_weight(dy, x, w_shape, {stride, pads, dilation, groups});
       },
       py::arg("dy"), py::arg("x"), py::arg("w_shape"), py::arg("stride"), py::arg("pads"),
-      py::arg("dilation"), py::arg("groups"), ReleaseGil());
+      py::arg("dilation"), py::arg("groups"));
+  define(
+      m, "conv_stage_forward",
+      [](const Array& x, const Array& w, const std::optional<Array>& b, Pair stride, Pads pads,
+         Pair dilation, int64_t groups, bool relu, const std::optional<Pooling>& pool) {
+        const auto [y, argmax] = conv_stage_forward(
+            x, w, b.value_or(Array()), conv_stage(stride, pads, dilation, groups, relu, pool));
+        return std::pair<Array, Array>(y, or_nothing(argmax));
+      },
+      py::arg("x"), py::arg("w"), py::arg("b"), py::arg("stride"), py::arg("pads"),
+      py::arg("dilation"), py::arg("groups"), py::arg("relu"), py::arg("pool"));
+  define(
+      m, "conv_stage_backward",
+      [](const Array& dy, const std::optional<Array>& y, const std::optional<Array>& argmax,
+         const std::optional<Array>& x, const Shape& x_shape, const Array& w, Pair stride,
+         Pads pads, Pair dilation, int64_t groups, const std::optional<Pooling>& pool,
+         std::tuple<bool, bool, bool> wanted) {
+        const auto [dx, dw, db] = wanted;
+        const auto [x_grad, w_grad, b_grad] = conv_stage_backward(
+            dy, y.value_or(Array()), argmax.value_or(Array()), x.value_or(Array()), x_shape, w,
+            conv_stage(stride, pads, dilation, groups, y.has_value(), pool), {dx, dw, db});
+        return std::tuple<Array, Array, Array>(or_nothing(x_grad), or_nothing(w_grad),
+                                               or_nothing(b_grad));
+      },
+      py::arg("dy"), py::arg("y"), py::arg("argmax"), py::arg("x"), py::arg("x_shape"),
+      py::arg("w"), py::arg("stride"), py::arg("pads"), py::arg("dilation"), py::arg("groups"),
+      py::arg("pool"), py::arg("wanted"));
 }
 
 }  // namespace fastconv::bind

@@ -30,40 +30,42 @@ constexpr std::pair<const char*, Binary> kBackward[] = {
 
 void register_elementwise(py::module_& m) {
   for (const auto& [name, f] : kUnary)
-    m.def(
-        name, [name = name, f = f](const Array& x) { return unary(name, f, x); }, py::arg("x"),
-        ReleaseGil());
+    define(
+        m, name, [name = name, f = f](const Array& x) { return unary(name, f, x); }, py::arg("x"));
   for (const auto& [name, f] : kBinary)
-    m.def(
-        name,
+    define(
+        m, name,
         [name = name, f = f](const Array& a, const Array& b) { return binary(name, f, a, b); },
-        py::arg("a"), py::arg("b"), ReleaseGil());
+        py::arg("a"), py::arg("b"));
   for (const auto& [name, f] : kBackward)
-    m.def(
-        name,
+    define(
+        m, name,
         [name = name, f = f](const Array& dy, const Array& y) { return binary(name, f, dy, y); },
-        py::arg("dy"), py::arg("y"), ReleaseGil());
-  m.def(
-      "add_into", [](Array& a, const Array& b) { add_into(a, b); }, py::arg("a"), py::arg("b"),
-      ReleaseGil());
-  m.def(
-      "scale_shift",
+        py::arg("dy"), py::arg("y"));
+  define(
+      m, "add_into", [](Array& a, const Array& b) { add_into(a, b); }, py::arg("a"), py::arg("b"));
+  define(
+      m, "scale_shift",
       [](const Array& x, float scale, float shift) {
         return unary("scale_shift", Unary::scale_shift, x, scale, shift);
       },
-      py::arg("x"), py::arg("scale"), py::arg("shift"), ReleaseGil());
-  m.def(
-      "leaky_relu",
+      py::arg("x"), py::arg("scale"), py::arg("shift"));
+  define(
+      m, "leaky_relu",
       [](const Array& x, float slope) { return unary("leaky_relu", Unary::leaky_relu, x, slope); },
-      py::arg("x"), py::arg("slope"), ReleaseGil());
-  m.def(
-      "leaky_relu_backward",
+      py::arg("x"), py::arg("slope"));
+  define(
+      m, "leaky_relu_backward",
       [](const Array& dy, const Array& x, float slope) {
         return binary("leaky_relu_backward", Binary::leaky_relu_backward, dy, x, slope);
       },
-      py::arg("dy"), py::arg("x"), py::arg("slope"), ReleaseGil());
-  m.def("sum", &sum, py::arg("x"), ReleaseGil());
-  m.def("dropout", &dropout, py::arg("x"), py::arg("p"), py::arg("seed"), ReleaseGil());
+      py::arg("dy"), py::arg("x"), py::arg("slope"));
+  define(m, "sum", &sum, py::arg("x"));
+  define(
+      m, "dropout",
+      [](const Array& x, double p, program::Seed seed) { return dropout(x, p, seed.value); },
+      py::arg("x"), py::arg("p"), py::arg("seed"));
+  define(m, "count_up", &count_up, py::arg("x"));
 }
 
 }  // namespace fastconv::bind

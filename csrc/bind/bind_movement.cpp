@@ -6,17 +6,17 @@
 namespace fastconv::bind {
 
 void register_movement(py::module_& m) {
-  m.def("pad2d", &pad2d, py::arg("x"), py::arg("pads"), py::arg("value"), ReleaseGil());
-  m.def("cat", &cat, py::arg("arrays"), py::arg("axis"), ReleaseGil());
-  m.def("slice_axis", &slice_axis, py::arg("x"), py::arg("axis"), py::arg("begin"), py::arg("end"),
-        ReleaseGil());
-  m.def("upsample_nearest2d", &upsample_nearest2d, py::arg("x"), py::arg("scale"), ReleaseGil());
-  m.def("upsample_nearest2d_backward", &upsample_nearest2d_backward, py::arg("dy"),
-        py::arg("scale"), ReleaseGil());
-  m.def("upsample_bilinear2d", &upsample_bilinear2d, py::arg("x"), py::arg("output_size"),
-        py::arg("align_corners"), ReleaseGil());
-  m.def("upsample_bilinear2d_backward", &upsample_bilinear2d_backward, py::arg("dy"),
-        py::arg("x_shape"), py::arg("align_corners"), ReleaseGil());
+  define(m, "pad2d", &pad2d, py::arg("x"), py::arg("pads"), py::arg("value"));
+  define(m, "cat", &cat, py::arg("arrays"), py::arg("axis"));
+  define(m, "slice_axis", &slice_axis, py::arg("x"), py::arg("axis"), py::arg("begin"),
+         py::arg("end"));
+  define(m, "upsample_nearest2d", &upsample_nearest2d, py::arg("x"), py::arg("scale"));
+  define(m, "upsample_nearest2d_backward", &upsample_nearest2d_backward, py::arg("dy"),
+         py::arg("scale"));
+  define(m, "upsample_bilinear2d", &upsample_bilinear2d, py::arg("x"), py::arg("output_size"),
+         py::arg("align_corners"));
+  define(m, "upsample_bilinear2d_backward", &upsample_bilinear2d_backward, py::arg("dy"),
+         py::arg("x_shape"), py::arg("align_corners"));
 }
 
 }  // namespace fastconv::bind

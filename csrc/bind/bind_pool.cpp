@@ -11,54 +11,53 @@ using Pads = std::array<int64_t, 4>;
 }  // namespace
 
 void register_pool(py::module_& m) {
-  m.def(
-      "max_pool2d_forward",
+  define(
+      m, "max_pool2d_forward",
       [](const Array& x, Pair kernel, Pair stride, Pads pads, Pair dilation, bool ceil_mode,
          bool relu) {
         return max_pool2d_forward(x, {kernel, stride, pads, dilation, ceil_mode}, relu);
       },
       py::arg("x"), py::arg("kernel"), py::arg("stride"), py::arg("pads"), py::arg("dilation"),
-      py::arg("ceil_mode"), py::arg("relu"), ReleaseGil());
-  m.def(
-      "max_pool2d_backward",
+      py::arg("ceil_mode"), py::arg("relu"));
+  define(
+      m, "max_pool2d_backward",
       [](const Array& dy, const Array& argmax, const std::optional<Array>& y, const Shape& x_shape,
          Pair kernel, Pair stride, Pads pads, Pair dilation) {
         return max_pool2d_backward(dy, argmax, y.value_or(Array()), x_shape,
                                    {kernel, stride, pads, dilation, false});
       },
       py::arg("dy"), py::arg("argmax"), py::arg("y"), py::arg("x_shape"), py::arg("kernel"),
-      py::arg("stride"), py::arg("pads"), py::arg("dilation"), ReleaseGil());
-  m.def(
-      "max_pool2d_indices",
+      py::arg("stride"), py::arg("pads"), py::arg("dilation"));
+  define(
+      m, "max_pool2d_indices",
       [](const Array& argmax, const Shape& x_shape, Pair kernel, Pair stride, Pads pads,
          Pair dilation) {
         return max_pool2d_indices(argmax, x_shape, {kernel, stride, pads, dilation, false});
       },
       py::arg("argmax"), py::arg("x_shape"), py::arg("kernel"), py::arg("stride"), py::arg("pads"),
-      py::arg("dilation"), ReleaseGil());
-  m.def(
-      "avg_pool2d_forward",
+      py::arg("dilation"));
+  define(
+      m, "avg_pool2d_forward",
       [](const Array& x, Pair kernel, Pair stride, Pads pads, bool ceil_mode,
          bool count_include_pad, int64_t divisor_override) {
         return avg_pool2d_forward(x, {kernel, stride, pads, {1, 1}, ceil_mode}, count_include_pad,
                                   divisor_override);
       },
       py::arg("x"), py::arg("kernel"), py::arg("stride"), py::arg("pads"), py::arg("ceil_mode"),
-      py::arg("count_include_pad"), py::arg("divisor_override"), ReleaseGil());
-  m.def(
-      "avg_pool2d_backward",
+      py::arg("count_include_pad"), py::arg("divisor_override"));
+  define(
+      m, "avg_pool2d_backward",
       [](const Array& dy, const Shape& x_shape, Pair kernel, Pair stride, Pads pads, bool ceil_mode,
          bool count_include_pad, int64_t divisor_override) {
         return avg_pool2d_backward(dy, x_shape, {kernel, stride, pads, {1, 1}, ceil_mode},
                                    count_include_pad, divisor_override);
       },
       py::arg("dy"), py::arg("x_shape"), py::arg("kernel"), py::arg("stride"), py::arg("pads"),
-      py::arg("ceil_mode"), py::arg("count_include_pad"), py::arg("divisor_override"),
-      ReleaseGil());
-  m.def("adaptive_avg_pool2d_forward", &adaptive_avg_pool2d_forward, py::arg("x"),
-        py::arg("output_size"), ReleaseGil());
-  m.def("adaptive_avg_pool2d_backward", &adaptive_avg_pool2d_backward, py::arg("dy"),
-        py::arg("x_shape"), ReleaseGil());
+      py::arg("ceil_mode"), py::arg("count_include_pad"), py::arg("divisor_override"));
+  define(m, "adaptive_avg_pool2d_forward", &adaptive_avg_pool2d_forward, py::arg("x"),
+         py::arg("output_size"));
+  define(m, "adaptive_avg_pool2d_backward", &adaptive_avg_pool2d_backward, py::arg("dy"),
+         py::arg("x_shape"));
 }
 
 }  // namespace fastconv::bind

@@ -99,6 +99,14 @@ Array Array::reshape(const Shape& shape) const {
   return a;
 }
 
+Array Array::block(int64_t index) const {
+  Array a = *this;
+  a.shape_[0] = index + 1 < blocks() ? kLanes : lanes_in_last_block();
+  a.stored_ = stored_ / blocks();
+  a.data_ = static_cast<char*>(data_) + index * a.stored_ * static_cast<int64_t>(size_of(dtype_));
+  return a;
+}
+
 Array Array::copy() const {
   if (!defined()) return {};
   Array a = empty(shape_, dtype_, layout_);

@@ -66,6 +66,8 @@ class Array {
   // The same storage under another shape. In lanes the first dimension must stay.
   Array reshape(const Shape& shape) const;
   Array copy() const;
+  // In lanes: the samples of one block as an array of their own, sharing storage.
+  Array block(int64_t index) const;
 
  private:
   Shape shape_;

@@ -82,8 +82,16 @@ class FlushDenormals {
   FlushDenormals& operator=(const FlushDenormals&) = delete;
 };
 
+thread_local int tasks_around = 0;  // this thread is inside of
+
+struct InsideTasks {
+  InsideTasks() { ++tasks_around; }
+  ~InsideTasks() { --tasks_around; }
+};
+
 void run_here(int64_t tasks, FunctionRef<void(int64_t)> body) {
   const FlushDenormals flush;
+  const InsideTasks inside;
   for (int64_t task = 0; task < tasks; ++task) body(task);
 }
 
@@ -138,6 +146,7 @@ class Pool {
   static constexpr uint32_t kOpen = 1u << 31;
 
   void claim_tasks() {
+    const InsideTasks inside;
     for (;;) {
       const int64_t task = next_.fetch_add(1, std::memory_order_relaxed);
       if (task >= tasks_) return;
@@ -255,6 +264,8 @@ void set_num_threads(int n) {
         message("[set_num_threads] expected 1 to ", kMaxThreads, " threads, got ", n));
   wanted_threads.store(n);
 }
+
+int64_t tasks_wanted() { return tasks_around > 0 ? 1 : 8; }
 
 void parallel_for(int64_t tasks, FunctionRef<void(int64_t task)> body) {
   if (tasks <= 0) return;

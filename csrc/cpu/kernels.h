@@ -135,6 +135,13 @@ struct Resample {
   const float* col_divisor;
 };
 
+// The gradient behind a ReLU (or ReLU6) with the result y: 0 where y <= 0 or y >= high, else dy.
+// Without y there is no ReLU.
+struct Gate {
+  const float* y;
+  float high;
+};
+
 struct Moments {
   double count, mean, sum_squares;  // of the deviations from the mean
 };
@@ -290,18 +297,23 @@ struct Kernels {
   // mean. In the last of the outer groups only the first `lanes` of every sixteen elements count.
   void (*channel_moments)(Moments* moments, const float* x, int64_t outer, int64_t channels,
                           int64_t inner, int64_t stride, int lanes);
-  // sums[2 * c] = sum of dy, sums[2 * c + 1] = sum of dy * (x - mean[c]).
-  void (*channel_dots)(double* sums, const float* dy, const float* x, const float* mean,
-                       int64_t outer, int64_t channels, int64_t inner, int64_t stride);
+  // sums[2 * c] = sum of g, sums[2 * c + 1] = sum of g * (x - mean[c]), with g the gradient dy
+  // behind the gate.
+  void (*channel_dots)(double* sums, const float* dy, const float* x, const Gate& gate,
+                       const float* mean, int64_t outer, int64_t channels, int64_t inner,
+                       int64_t stride);
   // Planes first .. first + planes - 1 of (outer, C, inner), plane p being of channel c = p % C;
-  // pointers are to the whole arrays. y = (x - mean[c]) * scale[c] + shift[c]; y may be x.
-  void (*channel_affine)(float* y, const float* x, int64_t first, int64_t planes, int64_t C,
-                         int64_t inner, const float* mean, const float* scale, const float* shift);
-  // dx = scale[c] * (dy - dy_mean[c] - (x - mean[c]) * slope[c]); lanes beyond `lanes` become 0.
-  void (*batch_norm_backward_input)(float* dx, const float* dy, const float* x, int64_t first,
-                                    int64_t planes, int64_t C, int64_t inner, const float* mean,
-                                    const float* scale, const float* dy_mean, const float* slope,
-                                    int lanes);
+  // pointers are to the whole arrays. y = act((x - mean[c]) * scale[c] + shift[c] + plus), plus 0
+  // when null; act is min(max(., low), high), NaN staying NaN; y may be x.
+  void (*channel_affine)(float* y, const float* x, const float* plus, int64_t first, int64_t planes,
+                         int64_t C, int64_t inner, const float* mean, const float* scale,
+                         const float* shift, float low, float high);
+  // dx = scale[c] * (g - dy_mean[c] - (x - mean[c]) * slope[c]) and, unless dplus is null, dplus =
+  // g, with g as for channel_dots; lanes of dx beyond `lanes` become 0.
+  void (*batch_norm_backward_input)(float* dx, float* dplus, const float* dy, const float* x,
+                                    const Gate& gate, int64_t first, int64_t planes, int64_t C,
+                                    int64_t inner, const float* mean, const float* scale,
+                                    const float* dy_mean, const float* slope, int lanes);
   // Columns 0 .. n - 1 of (C, stride), n <= stride: see LocalResponseNorm. The scratch memory of
   // the backward pass is C * n floats.
   void (*local_response_norm)(float* y, const float* x, int64_t n, const LocalResponseNorm& norm);

@@ -99,6 +99,30 @@ void check_dy(const Array& dy, const Conv2dShape& s) {
                              s.y(), ", got ", dy.shape(), ": input ", s.x(), ", weight ", s.w()));
 }
 
+// The axis from output `begin` on.
+CorrelationAxis tail_of(CorrelationAxis axis, int64_t begin, int64_t count) {
+  axis.y_first += begin * axis.y_step, axis.x_first += begin * axis.x_step;
+  axis.count = count;
+  return axis;
+}
+
+// What Winograd leaves over of a correlation: all of it, the rows below, the columns at the right.
+std::vector<Correlation> outside(const WinogradPart& part, const Correlation& job) {
+  if (part.rows == 0) return {job};
+  const CorrelationAxis &rows = job.rows.front(), &cols = job.cols.front();
+  std::vector<Correlation> rest;
+  if (part.rows < rows.count) {
+    rest.push_back(job);
+    rest.back().rows = {tail_of(rows, part.rows, rows.count - part.rows)};
+  }
+  if (part.cols < cols.count) {
+    rest.push_back(job);
+    rest.back().rows = {tail_of(rows, 0, part.rows)};
+    rest.back().cols = {tail_of(cols, part.cols, cols.count - part.cols)};
+  }
+  return rest;
+}
+
 }  // namespace
 
 Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2dParams& params,
@@ -113,10 +137,9 @@ Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2
 
   Array y = Array::empty(s.y(), DType::float32, Layout::lanes);
   if (s.N == 0) return y;
-  if (winograd_pays(s, Pass::forward)) {
-    winograd_forward(y.data(), x.data(), weight.data(), bias, relu, x.blocks(), s);
-    return y;
-  }
+  const WinogradPart part = winograd_part(s, Pass::forward);
+  if (part.rows > 0)
+    winograd_forward(y.data(), x.data(), weight.data(), bias, relu, x.blocks(), s, part);
   CorrelationAxis rows{s.OH, s.OH, 0, 1, s.IH, -params.pads[0], params.stride[0], {}, {}};
   CorrelationAxis cols{s.OW, s.OW, 0, 1, s.IW, -params.pads[2], params.stride[1], {}, {}};
   for (int64_t r = 0; r < s.KH; ++r) {
@@ -130,7 +153,8 @@ Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2
   const int64_t w_c = s.KH * s.KW, w_k = s.IC_per_group * w_c;
   const Correlation job{params.groups, s.OC_per_group, s.IC_per_group, s.OC_per_group * w_k, w_k,
                         w_c,           {rows},         {cols}};
-  correlate(y.data(), x.data(), weight.data(), bias, relu, x.blocks(), job);
+  for (const Correlation& rest : outside(part, job))
+    correlate(y.data(), x.data(), weight.data(), bias, relu, x.blocks(), rest);
   return y;
 }
 
@@ -154,21 +178,25 @@ CorrelationAxis phase_of(int64_t first, int64_t IH, int64_t OH, int64_t KH, int6
 
 }  // namespace
 
-Array conv2d_backward_input(const Array& dy_any, const Array& w, const Shape& x_shape,
+Array conv2d_backward_input(const Array& dy, const Array& w, const Shape& x_shape,
                             const Conv2dParams& params, const Array& b) {
   check_float32("conv2d", "weight", w);
-  const Conv2dShape s = conv2d_shape(x_shape, w.shape(), params);
-  check_dy(dy_any, s);
-  check_bias(b, s.IC);
+  check_dy(dy, conv2d_shape(x_shape, w.shape(), params));
+  check_bias(b, x_shape[1]);
+  Array dx = Array::empty(x_shape, DType::float32, Layout::lanes);
+  conv2d_backward_input_into(dx, dy, w, params, b);
+  return dx;
+}
+
+void conv2d_backward_input_into(Array& dx, const Array& dy_any, const Array& w,
+                                const Conv2dParams& params, const Array& b) {
+  const Conv2dShape s = conv2d_shape(dx.shape(), w.shape(), params);
+  if (s.N == 0) return;
   const float* bias = b.defined() ? b.data() : nullptr;
   const Array dy = to_lanes(dy_any), weight = to_plain(w);
-  Array dx = Array::empty(s.x(), DType::float32, Layout::lanes);
-  if (s.N == 0) return dx;
-  if (winograd_pays(s, Pass::backward_input)) {
-    winograd_backward_input(dx.data(), dy.data(), weight.data(), bias, dy.blocks(), s);
-    return dx;
-  }
-
+  const WinogradPart part = winograd_part(s, Pass::backward_input);
+  if (part.rows > 0)
+    winograd_backward_input(dx.data(), dy.data(), weight.data(), bias, dy.blocks(), s, part);
   const int64_t w_k = s.KH * s.KW, w_c = s.IC_per_group * w_k;
   Correlation job{
       params.groups, s.IC_per_group, s.OC_per_group, s.OC_per_group * w_c, w_k, w_c, {}, {}};
@@ -178,8 +206,8 @@ Array conv2d_backward_input(const Array& dy_any, const Array& w, const Shape& x_
   for (int64_t col = 0; col < std::min(params.stride[1], s.IW); ++col)
     job.cols.push_back(
         phase_of(col, s.IW, s.OW, s.KW, params.pads[2], params.stride[1], params.dilation[1], 1));
-  correlate(dx.data(), dy.data(), weight.data(), bias, false, dy.blocks(), job);
-  return dx;
+  for (const Correlation& rest : outside(part, job))
+    correlate(dx.data(), dy.data(), weight.data(), bias, false, dy.blocks(), rest);
 }
 
 namespace {
@@ -237,7 +265,7 @@ Array conv2d_backward_weight(const Array& dy_any, const Array& x_any, const Shap
     std::fill_n(dw.data(), weights, 0.0f);
     return dw;
   }
-  if (winograd_pays(s, Pass::backward_weight)) {
+  if (winograd_part(s, Pass::backward_weight).rows > 0) {
     winograd_backward_weight(dw.data(), dy.data(), x.data(), x.blocks(), s);
     return dw;
   }

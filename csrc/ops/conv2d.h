@@ -32,6 +32,9 @@ Conv2dShape conv2d_shape(const Shape& x, const Shape& w, const Conv2dParams& par
 // x in lanes -> y in lanes; x plain -> y plain (the path for few samples). b may be undefined.
 Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2dParams& params,
                      bool relu);
+// dx in lanes, into memory that is there.
+void conv2d_backward_input_into(Array& dx, const Array& dy, const Array& w,
+                                const Conv2dParams& params, const Array& b = {});
 // dx in lanes. b (IC floats, may be undefined) is added to each channel: with it, this is the
 // transposed convolution of dy.
 Array conv2d_backward_input(const Array& dy, const Array& w, const Shape& x_shape,

@@ -81,14 +81,15 @@ Cut choose_cut(const Correlation& job, int64_t blocks) {
         ceil_div(cut.cols, 12) * 12;  // whole tiles of 3, 4 and 6, where there are many bands
   cut.C = ceil_div(job.C, ceil_div(job.C, cut.C));
 
-  // Groups too small to be a task by themselves go together; then at least 8 tasks where the work
-  // allows it: more bands first, then shares of the output channels.
+  // Groups too small to be a task by themselves go together; then at least as many tasks as wanted
+  // where the work allows it: more bands first, then shares of the output channels.
   const int64_t steps_per_group = phases * job.K * job.C * taps * cut.rows * cut.cols;
   cut.groups = std::clamp<int64_t>(ceil_div(16384, steps_per_group), 1, job.groups);
+  const int64_t wanted = tasks_wanted();
   const auto too_few_tasks = [&] {
     return blocks * ceil_div(job.groups, cut.groups) * ceil_div(row_axis.count, cut.rows) *
                ceil_div(col_axis.count, cut.cols) * ceil_div(job.K, cut.K) <
-           8;
+           wanted;
   };
   while (too_few_tasks() && cut.groups > 1) cut.groups = ceil_div(cut.groups, 2);
   while (too_few_tasks() && cut.rows > 8) cut.rows = ceil_div(cut.rows, 2);

@@ -108,6 +108,13 @@ Array sum(const Array& x) {
   return total;
 }
 
+void count_up(Array& x) {
+  if (x.dtype() != DType::int64 || x.shape().numel() != 1)
+    throw DTypeError(
+        message("[count_up] expected one int64, got ", x.shape(), " ", name_of(x.dtype())));
+  ++*x.data<int64_t>();
+}
+
 void clear_empty_lanes(Array& x) {
   const int64_t lanes = x.lanes_in_last_block();
   if (!x.in_lanes() || lanes == kLanes || x.stored() == 0) return;

@@ -19,6 +19,8 @@ Array dropout(const Array& x, double p, uint64_t seed);
 
 Array sum(const Array& x);  // shape (); empty lanes do not count
 
+void count_up(Array& x);  // adds 1 to an int64 counter, shape ()
+
 // Sets the empty lanes of an array in lanes to 0: after functions that may make infinities and NaN
 // there (1 / 0, log 0), which later sums over whole vectors would pick up.
 void clear_empty_lanes(Array& x);

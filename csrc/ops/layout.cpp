@@ -99,10 +99,13 @@ Array as_layout(const Array& x, Layout layout) {
 }
 
 Array gather_lanes(const void* x, DType dtype, const Shape& shape, const int64_t* indices,
-                   int64_t n, float scale, float shift) {
+                   int64_t n, const float* scale, const float* shift, int64_t channels) {
   if (dtype != DType::uint8 && dtype != DType::float32)
     throw DTypeError(message("[gather_lanes] expected uint8 or float32, got ", name_of(dtype)));
   if (shape.ndim() < 1) throw ShapeError("[gather_lanes] expected (count, ...), got a shape of ()");
+  if (channels != 1 && (shape.ndim() < 2 || channels != shape[1]))
+    throw ShapeError(message("[gather_lanes] ", channels, " values of scale or shift, expected 1",
+                             " or one for each channel of x ", shape));
   for (int64_t i = 0; i < n; ++i)
     if (indices[i] < 0 || indices[i] >= shape[0])
       throw std::out_of_range(message("[gather_lanes] indices[", i, "] is ", indices[i],
@@ -111,13 +114,19 @@ Array gather_lanes(const void* x, DType dtype, const Shape& shape, const int64_t
   to[0] = n;
   Array y = Array::empty(to, DType::float32, Layout::lanes);
   const int64_t features = shape.numel_from(1);
+  const int64_t inner = channels == 1 ? features : shape.numel_from(2);
   const cpu::Kernels& kernels = cpu::kernels();
   // Pointers to the samples of a block, from feature f0 on, handed to the kernel of their type.
   const auto gather = [&](auto* from, auto kernel, int64_t block, int64_t f0, int64_t f1) {
     const int samples = samples_in(y, block);
     decltype(from) rows[kLanes];
-    for (int i = 0; i < samples; ++i) rows[i] = from + indices[block * kLanes + i] * features + f0;
-    kernel(y.data() + (block * features + f0) * kLanes, rows, f1 - f0, samples, scale, shift);
+    for (int64_t f = f0, end; f < f1; f = end) {
+      const int64_t c = f / inner;
+      end = std::min(f1, (c + 1) * inner);
+      for (int i = 0; i < samples; ++i) rows[i] = from + indices[block * kLanes + i] * features + f;
+      kernel(y.data() + (block * features + f) * kLanes, rows, end - f, samples, scale[c],
+             shift[c]);
+    }
   };
   for_parts(y.blocks(), features, [&](int64_t block, int64_t f0, int64_t f1) {
     if (dtype == DType::uint8)

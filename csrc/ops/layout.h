@@ -14,8 +14,9 @@ Array to_plain(const Array& x);
 Array as_layout(const Array& x, Layout layout);
 
 // Samples indices[0 .. n) of a row-major array (count, ...) of uint8 or float32, as
-// x * scale + shift in lanes, shape (n, ...). std::out_of_range naming the first bad index.
+// x * scale[c] + shift[c] in lanes, shape (n, ...). c is the place along axis 1 when `channels` is
+// shape[1], and 0 when it is 1. std::out_of_range naming the first bad index.
 Array gather_lanes(const void* x, DType dtype, const Shape& shape, const int64_t* indices,
-                   int64_t n, float scale, float shift);
+                   int64_t n, const float* scale, const float* shift, int64_t channels);
 
 }  // namespace fastconv

@@ -33,10 +33,10 @@ void check_matrix(const char* what, const Array& x) {
                              x.shape(), "; insert Flatten() before the layer"));
 }
 
-// One task for every 1.5 million multiply-adds or so (about 30 microseconds): shares of `n`, whole
+// One task for every 0.4 million multiply-adds or so (about 8 microseconds): shares of `n`, whole
 // tiles.
 int64_t share(int64_t n, int64_t macs) {
-  const int64_t tasks = std::clamp<int64_t>(macs / 1'500'000, 1, 16);
+  const int64_t tasks = std::clamp<int64_t>(macs / 400'000, 1, 16);
   return std::max<int64_t>(1, ceil_div(ceil_div(n, tasks), 6) * 6);
 }
 

@@ -1,6 +1,7 @@
 #include "ops/norm.h"
 
 #include <cmath>
+#include <limits>
 
 #include "cpu/dispatch.h"
 #include "ops/check.h"
@@ -96,26 +97,38 @@ void moments_of(cpu::Moments* moments, const Array& x) {
   }
 }
 
-void affine(Array& y, const Array& x, const float* mean, const float* scale, const float* shift) {
+void affine(Array& y, const Array& x, const float* mean, const float* scale, const float* shift,
+            const Epilogue& epilogue) {
   const ChannelWise v = channel_wise(x);
   const cpu::Kernels& kernels = cpu::kernels();
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const float low = epilogue.relu ? 0.0f : -kInfinity;
+  const float high = epilogue.relu ? static_cast<float>(epilogue.cap) : kInfinity;
+  const Array plus = epilogue.plus.defined() ? as_layout(epilogue.plus, x.layout()) : epilogue.plus;
   for_shares(v.outer * v.C, v.inner, [&](int64_t begin, int64_t end) {
-    kernels.channel_affine(y.data(), x.data(), begin, end - begin, v.C, v.inner, mean, scale,
-                           shift);
+    kernels.channel_affine(y.data(), x.data(), plus.data(), begin, end - begin, v.C, v.inner, mean,
+                           scale, shift, low, high);
   });
+}
+
+void check_plus(const Array& x, const Array& plus) {
+  if (!plus.defined()) return;
+  check_float32("batch_norm", "plus", plus);
+  check_same_shape("batch_norm", "plus", plus, "input", x);
 }
 
 // dbias = sum of dy, dweight = sum of dy * (x - mean) * inv_std; sums keeps both in double.
 void parameter_gradients(BatchNormGradients& g, double* sums, const Array& dy, const Array& x,
-                         const float* mean, const double* inv_std) {
+                         const cpu::Gate& gate, const float* mean, const double* inv_std) {
   const ChannelWise v = channel_wise(x);
   const cpu::Kernels& kernels = cpu::kernels();
   if (v.outer > 0)
     sum_channels<2>(sums, v,
                     [&](double* to, int64_t o, int64_t groups, int64_t c, int64_t channels) {
                       const int64_t at = (o * v.C + c) * v.inner;
-                      kernels.channel_dots(to, dy.data() + at, x.data() + at, mean + c, groups,
-                                           channels, v.inner, v.C * v.inner);
+                      const cpu::Gate from{gate.y ? gate.y + at : nullptr, gate.high};
+                      kernels.channel_dots(to, dy.data() + at, x.data() + at, from, mean + c,
+                                           groups, channels, v.inner, v.C * v.inner);
                     });
   else
     std::fill_n(sums, 2 * v.C, 0.0);
@@ -188,9 +201,11 @@ Array channel_sum(const Array& x_any) {
 }
 
 BatchNorm batch_norm_train(const Array& x_any, const Array& weight_any, const Array& bias_any,
-                           Array running_mean, Array running_var, double momentum, double eps) {
+                           Array running_mean, Array running_var, double momentum, double eps,
+                           const Epilogue& epilogue) {
   const char* const op = "batch_norm";
   check_channels(op, "input", x_any);
+  check_plus(x_any, epilogue.plus);
   const int64_t C = x_any.dim(1), count = x_any.shape().numel() / C;
   const PerChannel weight(op, "weight", weight_any, C, 1.0f), bias(op, "bias", bias_any, C, 0.0f);
   const PerChannel checked_mean(op, "running_mean", running_mean, C, 0.0f);
@@ -222,15 +237,17 @@ BatchNorm batch_norm_train(const Array& x_any, const Array& weight_any, const Ar
   }
   update_running(running_mean, "running_mean", C, momentum, mean.data());
   update_running(running_var, "running_var", C, momentum, unbiased.data());
-  affine(out.y, x, out.mean.data(), scale.data(), bias.data());
+  affine(out.y, x, out.mean.data(), scale.data(), bias.data(), epilogue);
   out.y = as_layout(out.y, x_any.layout());
   return out;
 }
 
 Array batch_norm_eval(const Array& x_any, const Array& weight_any, const Array& bias_any,
-                      const Array& mean_any, const Array& var_any, double eps) {
+                      const Array& mean_any, const Array& var_any, double eps,
+                      const Epilogue& epilogue) {
   const char* const op = "batch_norm";
   check_channels(op, "input", x_any);
+  check_plus(x_any, epilogue.plus);
   const int64_t C = x_any.dim(1);
   const PerChannel weight(op, "weight", weight_any, C, 1.0f), bias(op, "bias", bias_any, C, 0.0f);
   const PerChannel mean(op, "running_mean", mean_any, C, 0.0f),
@@ -240,13 +257,14 @@ Array batch_norm_eval(const Array& x_any, const Array& weight_any, const Array& 
   for (int64_t c = 0; c < C; ++c)
     scale.data()[c] = static_cast<float>(weight[c] / std::sqrt(static_cast<double>(var[c]) + eps));
   Array y = Array::empty(x.shape(), DType::float32, x.layout());
-  affine(y, x, mean.data(), scale.data(), bias.data());
+  affine(y, x, mean.data(), scale.data(), bias.data(), epilogue);
   return as_layout(y, x_any.layout());
 }
 
 BatchNormGradients batch_norm_train_backward(const Array& dy_any, const Array& x_any,
                                              const Array& weight_any, const Array& mean_any,
-                                             const Array& inv_std_any) {
+                                             const Array& inv_std_any, const Array& y_any,
+                                             double cap, bool wants_dplus) {
   const char* const op = "batch_norm_backward";
   check_channels(op, "input", x_any);
   check_float32(op, "dy", dy_any);
@@ -256,11 +274,15 @@ BatchNormGradients batch_norm_train_backward(const Array& dy_any, const Array& x
   const PerChannel inv_std(op, "inv_std", inv_std_any, C, 1.0f);
   const Layout layout = layout_for(x_any);
   const Array x = as_layout(x_any, layout), dy = as_layout(dy_any, layout);
+  if (y_any.defined()) check_same_shape(op, "y", y_any, "input", x_any);
+  const Array y = y_any.defined() ? as_layout(y_any, layout) : y_any;
+  const cpu::Gate gate{y.data(), static_cast<float>(cap)};
 
-  BatchNormGradients g{Array::empty(x.shape(), DType::float32, layout), {}, {}};
+  BatchNormGradients g{Array::empty(x.shape(), DType::float32, layout), {}, {}, {}};
+  if (wants_dplus) g.dplus = Array::empty(x.shape(), DType::float32, layout);
   Scratch<double> sums(2 * C), inv(C);
   for (int64_t c = 0; c < C; ++c) inv.data()[c] = inv_std[c];
-  parameter_gradients(g, sums.data(), dy, x, mean.data(), inv.data());
+  parameter_gradients(g, sums.data(), dy, x, gate, mean.data(), inv.data());
   // dx = weight * inv_std * (dy - mean of dy - xhat * mean of (dy * xhat)), xhat = (x - mean) *
   // inv_std
   const double count = static_cast<double>(x.shape().numel() / C);
@@ -275,15 +297,16 @@ BatchNormGradients batch_norm_train_backward(const Array& dy_any, const Array& x
   const cpu::Kernels& kernels = cpu::kernels();
   const auto run = [&](int64_t first, int64_t planes, int lanes) {
     for_shares(planes, v.inner, [&](int64_t begin, int64_t end) {
-      kernels.batch_norm_backward_input(g.dx.data(), dy.data(), x.data(), first + begin,
-                                        end - begin, v.C, v.inner, mean.data(), scale.data(),
-                                        dy_mean.data(), slope.data(), lanes);
+      kernels.batch_norm_backward_input(g.dx.data(), g.dplus.data(), dy.data(), x.data(), gate,
+                                        first + begin, end - begin, v.C, v.inner, mean.data(),
+                                        scale.data(), dy_mean.data(), slope.data(), lanes);
     });
   };
   const int64_t masked = v.lanes == kLanes ? 0 : v.C;  // planes of the last block
   run(0, v.outer * v.C - masked, static_cast<int>(kLanes));
   run(v.outer * v.C - masked, masked, v.lanes);
   g.dx = as_layout(g.dx, dy_any.layout());
+  if (wants_dplus) g.dplus = as_layout(g.dplus, dy_any.layout());
   return g;
 }
 
@@ -300,15 +323,15 @@ BatchNormGradients batch_norm_eval_backward(const Array& dy_any, const Array& x_
   const Layout layout = layout_for(x_any);
   const Array x = as_layout(x_any, layout), dy = as_layout(dy_any, layout);
 
-  BatchNormGradients g{Array::empty(x.shape(), DType::float32, layout), {}, {}};
+  BatchNormGradients g{Array::empty(x.shape(), DType::float32, layout), {}, {}, {}};
   Scratch<double> sums(2 * C), inv(C);
   Scratch<float> scale(C);
   for (int64_t c = 0; c < C; ++c) {
     inv.data()[c] = 1.0 / std::sqrt(static_cast<double>(var[c]) + eps);
     scale.data()[c] = static_cast<float>(weight[c] * inv.data()[c]);
   }
-  parameter_gradients(g, sums.data(), dy, x, mean.data(), inv.data());
-  affine(g.dx, dy, zero.data(), scale.data(), zero.data());
+  parameter_gradients(g, sums.data(), dy, x, {nullptr, 0.0f}, mean.data(), inv.data());
+  affine(g.dx, dy, zero.data(), scale.data(), zero.data(), {});
   g.dx = as_layout(g.dx, dy_any.layout());
   return g;
 }

@@ -9,23 +9,36 @@ namespace fastconv {
 
 Array channel_sum(const Array& x);  // (N, C, ...) -> (C,): the gradient of a bias
 
+// What may come behind batch normalisation in the same pass over memory: y = act(normalised +
+// plus), where act is ReLU below `cap` (6 for ReLU6), and plus has the shape of x.
+struct Epilogue {
+  bool relu = false;
+  double cap = 0.0;  // infinity for ReLU
+  Array plus;        // undefined for none
+};
+
 // y = (x - mean) * inv_std * weight + bias, inv_std = 1 / sqrt(variance + eps).
 struct BatchNorm {
   Array y, mean, inv_std;
 };
 struct BatchNormGradients {
   Array dx, dweight, dbias;
+  Array dplus;  // where wanted
 };
 
 // Statistics of this batch, the variance biased. weight, bias (1 and 0 when undefined),
 // running_mean and running_var may be undefined; the last two move by momentum * (batch - running),
 // with the unbiased variance.
 BatchNorm batch_norm_train(const Array& x, const Array& weight, const Array& bias,
-                           Array running_mean, Array running_var, double momentum, double eps);
+                           Array running_mean, Array running_var, double momentum, double eps,
+                           const Epilogue& epilogue = {});
 Array batch_norm_eval(const Array& x, const Array& weight, const Array& bias, const Array& mean,
-                      const Array& var, double eps);
+                      const Array& var, double eps, const Epilogue& epilogue = {});
+// y: the result, when there was a ReLU below `cap`, else undefined.
 BatchNormGradients batch_norm_train_backward(const Array& dy, const Array& x, const Array& weight,
-                                             const Array& mean, const Array& inv_std);
+                                             const Array& mean, const Array& inv_std,
+                                             const Array& y = {}, double cap = 0.0,
+                                             bool wants_dplus = false);
 BatchNormGradients batch_norm_eval_backward(const Array& dy, const Array& x, const Array& weight,
                                             const Array& mean, const Array& var, double eps);
 

@@ -31,9 +31,8 @@ Axis pool_axis(const char* op, int i, const Shape& x, const PoolParams& p) {
   if (a.kernel < 1) refuse("kernel_size", a.kernel, "1");
   if (a.stride < 1) refuse("stride", a.stride, "1");
   if (a.dilation < 1) refuse("dilation", a.dilation, "1");
-  const std::string sizes = message("[", op, "] sizes");
-  const int64_t reach =
-      checked_add(checked_mul(a.kernel - 1, a.dilation, sizes.c_str()), 1, sizes.c_str());
+  constexpr char sizes[] = "[pooling] sizes";
+  const int64_t reach = checked_add(checked_mul(a.kernel - 1, a.dilation, sizes), 1, sizes);
   for (const int64_t pad : {a.before, a.after}) {
     if (pad < 0) refuse("padding", pad, "0");
     // More, and a window could lie in the padding altogether.
@@ -42,10 +41,9 @@ Axis pool_axis(const char* op, int i, const Shape& x, const PoolParams& p) {
           "[", op, "] padding must be at most half of the window: padding ", pad, ", window ",
           reach, " ", kAxis[i], " (kernel_size ", a.kernel, ", dilation ", a.dilation, ")"));
   }
-  const int64_t padded =
-      checked_add(a.input, checked_add(a.before, a.after, sizes.c_str()), sizes.c_str());
+  const int64_t padded = checked_add(a.input, checked_add(a.before, a.after, sizes), sizes);
   const int64_t room =
-      p.ceil_mode ? checked_add(padded - reach, a.stride - 1, sizes.c_str()) : padded - reach;
+      p.ceil_mode ? checked_add(padded - reach, a.stride - 1, sizes) : padded - reach;
   a.output = room < 0 ? 0 : room / a.stride + 1;
   if (p.ceil_mode && a.output > 0 && a.first(a.output - 1) >= a.input) --a.output;
   if (a.output < 1)
@@ -196,6 +194,13 @@ std::pair<Array, Array> max_pool2d_forward(const Array& x, const PoolParams& par
   const Shape out{x.dim(0), x.dim(1), rows.output, cols.output};
   Array y = Array::empty(out, DType::float32, x.layout());
   Array argmax = Array::empty(out, DType::uint16, x.layout());
+  max_pool2d_forward_into(y, argmax, x, params, relu);
+  return {y, argmax};
+}
+
+void max_pool2d_forward_into(Array& y, Array& argmax, const Array& x, const PoolParams& params,
+                             bool relu) {
+  const auto [rows, cols] = max_axes("max_pool2d", x.shape(), params);
   const cpu::PoolShape shape = kernel_shape({rows, cols}, x);
   const int64_t in_plane = shape.IH * shape.IW * shape.unit;
   const int64_t out_plane = shape.OH * shape.OW * shape.unit;
@@ -204,7 +209,6 @@ std::pair<Array, Array> max_pool2d_forward(const Array& x, const PoolParams& par
     kernels.max_pool(y.data() + begin * out_plane, argmax.data<uint16_t>() + begin * out_plane,
                      x.data() + begin * in_plane, end - begin, shape, relu);
   });
-  return {y, argmax};
 }
 
 Array max_pool2d_backward(const Array& dy, const Array& argmax_any, const Array& y_any,

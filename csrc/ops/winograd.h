@@ -8,20 +8,24 @@ namespace fastconv {
 
 enum class Pass { forward, backward_input, backward_weight };
 
-// Whether Winograd is the quicker way for one pass of a convolution, from its shape alone, so that
-// the choice is the same on every run. Never when forbidden, and only for 3x3, stride 1, no
-// dilation, one group.
-bool winograd_pays(const Conv2dShape& shape, Pass pass);
+// The outputs (row < rows, col < cols) of one pass that Winograd computes quicker than the formula,
+// from the shape alone, so that the choice is the same on every run: all of them, all but a last
+// row or column that would need tiles of its own, or none (0, 0). None when forbidden; only for
+// 3x3, stride 1, no dilation, one group. By weight it is all or none.
+struct WinogradPart {
+  int64_t rows, cols;
+};
+WinogradPart winograd_part(const Conv2dShape& shape, Pass pass);
 
 void allow_winograd(bool allowed);
 bool winograd_allowed();
 
-// The three passes, where winograd_pays(). Images in lane blocks; w and dw (OC, IC, 3, 3) plain;
-// bias may be null.
+// The three passes, for the part of the outputs given. Images in lane blocks; w and dw (OC, IC, 3,
+// 3) plain; bias may be null.
 void winograd_forward(float* y, const float* x, const float* w, const float* bias, bool relu,
-                      int64_t blocks, const Conv2dShape& shape);
+                      int64_t blocks, const Conv2dShape& shape, const WinogradPart& part);
 void winograd_backward_input(float* dx, const float* dy, const float* w, const float* bias,
-                             int64_t blocks, const Conv2dShape& shape);
+                             int64_t blocks, const Conv2dShape& shape, const WinogradPart& part);
 void winograd_backward_weight(float* dw, const float* dy, const float* x, int64_t blocks,
                               const Conv2dShape& shape);
 

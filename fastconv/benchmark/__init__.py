@@ -1,8 +1,10 @@
-"""fastconv bench: layers and small networks against the other libraries that are installed.
+"""fastconv bench: layers and networks against the other libraries that are installed.
 
-    fastconv bench                          everything
+    fastconv bench                          layers, small networks, single images
+    fastconv bench networks                 the networks of ImageNet
     fastconv bench layers --filter lenet    one suite, some rows
     fastconv bench --quick                  seconds, PyTorch (or NumPy) only
+    fastconv bench --all                    the table of goals: everything that has one, met or not
 
 bench/README.md in the repository says how time is measured and how to read the tables. This package
 needs NumPy alone until run() is called: its workers load it in interpreters without fastconv.
@@ -25,10 +27,18 @@ def add_arguments(parser: argparse.ArgumentParser, suite: str | None = None) -> 
     """What `fastconv bench` takes; the scripts in bench/ give the suite themselves."""
     if suite is None:
         parser.add_argument(
-            "suite", nargs="?", choices=(*SUITES, "all"), default="all", help="what to measure"
+            "suite",
+            nargs="?",
+            choices=(*SUITES, "all"),
+            help="what to measure; default: all but networks, which take seconds a step",
+        )
+        parser.add_argument(
+            "--all",
+            action="store_true",
+            help="the table of goals; goes on where an interrupted run of the same build stopped",
         )
     else:
-        parser.set_defaults(suite=suite)
+        parser.set_defaults(suite=suite, all=False)
     parser.add_argument("--filter", metavar="REGEX", help="rows whose CASE@BATCH:WORK matches")
     parser.add_argument(
         "--quick", action="store_true", help="short bursts, one peer, nothing compiled"
@@ -60,7 +70,17 @@ def add_arguments(parser: argparse.ArgumentParser, suite: str | None = None) -> 
         metavar="S",
         help="timed seconds a contestant and row (default 0.3; quick 0.1)",
     )
-    parser.add_argument("--json", metavar="FILE", help="write everything measured there as well")
+    parser.add_argument(
+        "--limit",
+        type=float,
+        metavar="S",
+        help="seconds a row may take; who is not ready by then is left out (default 600)",
+    )
+    parser.add_argument(
+        "--json",
+        metavar="FILE",
+        help="write everything measured there as well (--all: default fastconv-bench.json)",
+    )
     parser.add_argument("--list", action="store_true", help="print the rows that would be measured")
 
 

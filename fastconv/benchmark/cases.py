@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import math
 import re
-import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .networks import (
+    ALLOWED,
+    NETWORKS,
+    SINGLE_IMAGE,
+    TRAINED,
+    TRAINING_BATCH,
+    ImageNet,
+    uniform,
+)
 
 Array = NDArray[Any]
 
@@ -186,9 +195,13 @@ RESIDENT = 40  # batches of training data that every peer holds in memory and go
 # ------------------------------------------------------------------------------------------- tasks
 @dataclass(frozen=True)
 class Task:
-    """One row of a table: a subject, a batch, and a pass, "train" or "infer"."""
+    """One row of a table: a subject, a batch, and a pass, "train" or "infer".
 
-    subject: Conv | Network
+    Of an ImageNet also "gradients0": whole gradients of the first batch are the answer; 1, 2, ...
+    are those of the next batches. Not timed.
+    """
+
+    subject: Conv | Network | ImageNet
     batch: int
     work: str
 
@@ -198,13 +211,15 @@ class Task:
 
     @property
     def suite(self) -> str:
+        if isinstance(self.subject, ImageNet):
+            return "networks"
         return "layers" if self.work in PASSES else self.work
 
     @property
     def flop(self) -> int:
         if isinstance(self.subject, Conv):
             return self.subject.flop(self.batch)
-        return self.subject.flop(self.batch, self.work == "train")
+        return self.subject.flop(self.batch, self.work != "infer")
 
     @property
     def reduction(self) -> int:
@@ -229,13 +244,24 @@ TASKS: tuple[Task, ...] = (
     *_layer_tasks(),
     *(Task(network, 128, "train") for network in (LENET5, KERAS_CONVNET, MLP)),
     *(Task(LENET5, batch, "infer") for batch in (1, 128)),
+    *(Task(NETWORKS[name], TRAINING_BATCH, "train") for name in TRAINED),
+    *(Task(NETWORKS[name], 1, "infer") for name in SINGLE_IMAGE),
 )
-SUITES = ("layers", "train", "infer")
+SUITES = ("layers", "train", "infer", "networks")
+SHORT = SUITES[:3]  # without the networks of ImageNet, which take seconds a step
 _BY_ID = {task.id: task for task in TASKS}
 
 
 def find(task_id: str) -> Task:
-    return _BY_ID[task_id]
+    """The task of that id; those of NETWORKS at any batch.
+
+    Raises:
+        KeyError: there is none.
+    """
+    if task_id in _BY_ID:
+        return _BY_ID[task_id]
+    name, batch, work = re.split("[@:]", task_id)
+    return Task(NETWORKS[name], int(batch), work)
 
 
 def choose(suites: tuple[str, ...], pattern: str | None) -> list[Task]:
@@ -257,15 +283,6 @@ def choose(suites: tuple[str, ...], pattern: str | None) -> list[Task]:
 
 
 # -------------------------------------------------------------------------------------------- data
-def _uniform(shape: tuple[int, ...], name: str, deviation: float) -> Array:
-    # RandomState's stream is frozen for ever, whatever NumPy a worker has.
-    state = np.random.RandomState(zlib.crc32(f"{name} {shape}".encode()))
-    values = state.random_sample(shape).astype(np.float32)
-    values -= np.float32(0.5)
-    values *= np.float32(deviation * math.sqrt(12))
-    return values
-
-
 def conv_operands(task: Task) -> tuple[Array, Array]:
     """What the pass reads: (x, w), (dy, w) or (dy, x); float32, NCHW and OIHW."""
     conv = task.subject
@@ -274,7 +291,7 @@ def conv_operands(task: Task) -> tuple[Array, Array]:
     w = ("w", conv.w_shape, 1 / math.sqrt(math.prod(conv.w_shape[1:])))
     dy = ("dy", conv.y_shape(task.batch), 1.0)
     reads = {"forward": (x, w), "backward_input": (dy, w), "backward_weight": (dy, x)}[task.work]
-    first, second = (_uniform(s, f"{conv.name} {kind}", deviation) for kind, s, deviation in reads)
+    first, second = (uniform(s, f"{conv.name} {kind}", deviation) for kind, s, deviation in reads)
     return first, second
 
 
@@ -284,13 +301,13 @@ def parameters(network: Network) -> list[Array]:
     for index, layer in enumerate(network.layers):
         for shape in layer.parameter_shapes:
             inputs = math.prod(layer.parameter_shapes[0][1:])
-            values.append(_uniform(shape, f"{network.name} {index}", 1 / math.sqrt(3 * inputs)))
+            values.append(uniform(shape, f"{network.name} {index}", 1 / math.sqrt(3 * inputs)))
     return values
 
 
-def images(network: Network, N: int) -> tuple[Array, Array]:
+def images(network: Network | ImageNet, N: int) -> tuple[Array, Array]:
     """N random samples (N, C, H, W), mean 0, deviation 1, and their labels, int64 (N,)."""
-    x = _uniform((N, *network.input_shape), network.name, 1.0)
+    x = uniform((N, *network.input_shape), network.name, 1.0)
     return x, np.random.RandomState(N).randint(0, network.classes, N).astype(np.int64)
 
 
@@ -312,7 +329,7 @@ def error(task: Task, ours: dict[str, Array], theirs: dict[str, Array]) -> tuple
     A network: the 2-norm of the difference over that of the answer, against 1e-4 for logits, 1e-3
     for losses, 1e-2 for the parameters' path (pooling and ReLU choose sides). With RMSprop the path
     gets 0.2: where a gradient is nearly nothing its sign alone makes a whole step, and Keras adds
-    eps in another place.
+    eps in another place. The networks of ImageNet compare gradients, see networks.py.
     """
     parts = [_part_error(task, part, value, theirs[part]) for part, value in ours.items()]
     return max(parts, key=lambda part: part[0] / part[1])
@@ -321,6 +338,8 @@ def error(task: Task, ours: dict[str, Array], theirs: dict[str, Array]) -> tuple
 def _part_error(task: Task, part: str, ours: Array, theirs: Array) -> tuple[float, float]:
     if isinstance(task.subject, Conv):
         allowed = 32 * float(np.finfo(np.float32).eps) * math.sqrt(task.reduction)
+    elif isinstance(task.subject, ImageNet):
+        allowed = ALLOWED[part]
     elif part == "path":
         allowed = {"sgd": 1e-2, "rmsprop": 0.2}[task.subject.optimizer]
     else:

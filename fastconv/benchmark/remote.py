@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,9 @@ class Remote:
         label: str | None = None,
     ) -> None:
         self.label = label or peer
+        self.peer = peer
+        self.patience: float | None = None  # seconds it may take to answer, after which it is ended
+        self._given_up = False
         self.python = python
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (until close)
         threads_of_blas = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -62,6 +67,7 @@ class Remote:
             stdout=subprocess.PIPE,
             stderr=self._log,
             env={**os.environ, **settings, **(environment or {})},
+            start_new_session=True,  # a group of its own: its children can be ended with it
         )
         self._send({"do": "start", "peer": peer, "threads": threads})
         self.libraries: dict[str, str] = {}
@@ -88,6 +94,11 @@ class Remote:
     def release(self) -> None:
         self._ask(do="release")
 
+    def memory(self) -> dict[str, int]:
+        """Bytes resident before the first task was prepared, and at most while bursts ran."""
+        reply = self._ask(do="memory")
+        return {"before": reply["before"], "peak": reply["peak"]}
+
     def describe(self) -> dict[str, str]:
         return dict(self._ask(do="describe")["description"])
 
@@ -106,9 +117,17 @@ class Remote:
         try:
             self._process.wait(timeout=3)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self._kill()
             self._process.wait()
         self._log.close()
+
+    def _kill(self) -> None:
+        """Ends it and what it started, such as compilers."""
+        if os.name == "posix":
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        else:
+            self._process.kill()
 
     # ------------------------------------------------------------------------------------ the line
     def _ask(self, **request: Any) -> dict[str, Any]:
@@ -125,13 +144,30 @@ class Remote:
 
     def _receive(self) -> dict[str, Any]:
         assert self._process.stdout is not None
+        timer = self._timer()
         line = self._process.stdout.readline()
+        if timer is not None:
+            timer.cancel()
         if not line:
             raise self._death()
         reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
             raise RemoteError(reply["error"], reply["kind"])
         return reply
+
+    def _timer(self) -> threading.Timer | None:
+        """Kills the process when patience ends: nothing else stops a compiler."""
+        if self.patience is None:
+            return None
+
+        def give_up() -> None:
+            self._given_up = True
+            self._kill()
+
+        timer = threading.Timer(max(0.0, self.patience), give_up)
+        timer.daemon = True
+        timer.start()
+        return timer
 
     def _read(self, shape: list[int]) -> Array:
         assert self._process.stdout is not None
@@ -143,6 +179,8 @@ class Remote:
 
     def _death(self) -> RemoteError:
         status = self._process.wait()
+        if self._given_up:
+            return RemoteError(f"no answer within {self.patience:g} s", "TimeLimit")
         self._log.seek(0)
         last = self._log.read().decode(errors="replace").strip().splitlines()[-1:]
         return RemoteError(f"its process ended with status {status}: {' '.join(last)}", "Died")

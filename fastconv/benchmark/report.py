@@ -17,6 +17,7 @@ TITLES = {
     "layers": ("Convolution layers", "GFLOP/s"),
     "train": ("Training steps: forward, backward, update", "images/s"),
     "infer": ("Inference, from Python to a NumPy array", "images/s"),
+    "networks": ("Networks of ImageNet, 224 px: training steps, single images", "images/s"),
 }
 FLOOR = 0.8  # rows under it are named in the summary
 
@@ -66,7 +67,7 @@ class Report:
         self.races.append(race)
         ours, best = race.entries[0], race.best()
         cells = [f"{race.task.subject.name}@{race.task.batch}"]
-        if race.task.suite == "layers":
+        if race.task.suite in ("layers", "networks"):
             cells.append(race.task.work)
         cells += [milliseconds(ours.times.median), milliseconds(ours.times.minimum)]
         cells += [
@@ -82,6 +83,8 @@ class Report:
             cells += [times(least / ours.times.minimum)]
         else:
             cells += ["-", "-", "-"]
+        if race.task.suite == "networks":
+            cells += [megabytes(ours), megabytes(best) if best else "-"]
         print(self._table.row(cells), flush=True)
 
     def fail(self, text: str) -> None:
@@ -91,13 +94,15 @@ class Report:
 
     def _start(self, suite: str) -> None:
         title, unit = TITLES[suite]
-        columns = [("case", 17)] + ([("pass", 15)] if suite == "layers" else [])
+        columns = [("case", 17)] + ([("pass", 15)] if suite in ("layers", "networks") else [])
         columns += [("ms", -6), ("min", -6), (unit, -8), ("of peak", -7)]
         columns += [(rival, -7) for rival in self._rivals] + [
             ("best peer", 25),
             ("ratio", -6),
             ("of min", -6),
         ]
+        if suite == "networks":
+            columns += [("MB", -6), ("peer MB", -7)]
         self._suite, self._table = suite, Table(columns)
         print(f"\n## {title}; peers in {unit}\n")
         print(self._table.head(), flush=True)
@@ -125,7 +130,7 @@ class Report:
         return {
             "header": self._header,
             "peak_flops": self._peaks,
-            "rows": [_row_json(race) for race in self.races],
+            "rows": [row_json(race) for race in self.races],
             "errors": self.errors,
         }
 
@@ -133,6 +138,13 @@ class Report:
 def speed(task: Task, entry: Entry) -> float:
     """GFLOP/s of a layer, images a second of a network."""
     return (task.flop / 1e9 if task.suite == "layers" else task.batch) / entry.times.median
+
+
+def megabytes(entry: Entry) -> str:
+    """Most memory held while it was timed, beyond what its process held before the network."""
+    if not entry.memory.get("peak"):
+        return "-"
+    return f"{(entry.memory['peak'] - entry.memory['before']) / 1e6:,.0f}"
 
 
 def _summary_line(races: list[Race], rival: str | None) -> str:
@@ -152,7 +164,7 @@ def _summary_line(races: list[Race], rival: str | None) -> str:
     )
 
 
-def _row_json(race: Race) -> dict[str, Any]:
+def row_json(race: Race) -> dict[str, Any]:
     ours = race.entries[0]
     return {
         "task": race.task.id,
@@ -167,6 +179,7 @@ def _row_json(race: Race) -> dict[str, Any]:
                 "seconds_by_round": entry.times.medians,
                 "ratio": ratio(entry.times, ours.times),
                 "error": entry.error,
+                "memory": entry.memory,
             }
             for entry in race.entries
         ],

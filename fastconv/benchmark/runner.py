@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import re
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
-from .cases import SUITES, Task, choose
-from .peers import NAMES, OURS
-from .race import Race, WrongAnswerError
-from .remote import Remote, RemoteError
-from .report import Report, machine
-
-PEAK_SECONDS = 0.05  # of the peak reading before every row
+from . import everything
+from .cases import SHORT, SUITES, Task, choose
+from .contestants import Contestants, Settings
+from .peers import NAMES
+from .race import WrongAnswerError
+from .remote import RemoteError
+from .report import Report
 
 
 class UsageError(ValueError):
@@ -25,28 +23,30 @@ class UsageError(ValueError):
 
 def run(args: argparse.Namespace) -> int:
     try:
+        _check(args)
+        settings = _settings(args)
+        if args.all:
+            return everything.run(settings, args)
         tasks = _tasks(args)
-        names = _peer_names(args)
-        pythons = _peer_pythons(args)
     except UsageError as error:
         print(f"fastconv bench: {error}", file=sys.stderr)
         return 2
     if args.list:
         print("\n".join(task.id for task in tasks))
         return 0
-    with ExitStack() as stack:
-        try:
-            ours, peers, header = _start(args, names, pythons, stack)
-        except RemoteError as failure:
-            print(f"[bench] fastconv does not start: {failure.kind}: {failure}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            return 130
-        report = Report([peer.label for peer in peers], header)
+    try:
+        contestants = Contestants(settings)
+    except RemoteError as failure:
+        print(f"[bench] fastconv does not start: {failure.kind}: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    with contestants:
+        report = Report([peer.label for peer in contestants.peers], contestants.header)
         try:
             for task in tasks:
-                _measure(args, task, ours, peers, report)
-                if not ours.alive:
+                _measure(task, contestants, report)
+                if not contestants.ours.alive:
                     break
         except KeyboardInterrupt:
             report.errors.append("interrupted: the rows above are all there are")
@@ -56,21 +56,51 @@ def run(args: argparse.Namespace) -> int:
         return 1 if report.errors else 0
 
 
+def _measure(task: Task, contestants: Contestants, report: Report) -> None:
+    """One row. A peer that dies is gone for the rest of the run; fastconv failing is an error."""
+    try:
+        race, peak = contestants.race(task)
+        report.read_peak(peak)
+        report.add(race)
+    except WrongAnswerError as wrong:
+        report.fail(str(wrong))
+    except RemoteError as failure:
+        report.fail(f"[bench] {task.id}: fastconv: {failure.kind}: {failure}")
+
+
 # -------------------------------------------------------------------------------------- arguments
-def _tasks(args: argparse.Namespace) -> list[Task]:
-    for name in ("threads", "rounds", "seconds"):
+def _check(args: argparse.Namespace) -> None:
+    for name in ("threads", "rounds", "seconds", "limit"):
         value = getattr(args, name)
         if value is not None and not value > 0:
             raise UsageError(f"--{name} must be above 0, got {value}")
     if args.json and not Path(args.json).absolute().parent.is_dir():
         raise UsageError(f"--json {args.json}: there is no such folder")
     try:
-        tasks = choose(SUITES if args.suite == "all" else (args.suite,), args.filter)
+        re.compile(args.filter or "")
     except re.error as error:
         raise UsageError(f"--filter {args.filter!r} is no regular expression: {error}") from None
+
+
+def _tasks(args: argparse.Namespace) -> list[Task]:
+    suites = {"all": SUITES, None: SUITES if args.filter else SHORT}
+    tasks = choose(suites.get(args.suite, (args.suite,)), args.filter)
     if not tasks:
         raise UsageError(f"--filter {args.filter!r} matches no row; see --list --filter .")
     return tasks
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    return Settings(
+        peers=_peer_names(args),
+        pythons=_peer_pythons(args),
+        threads=args.threads,
+        isa=args.isa,
+        quick=args.quick,
+        rounds=args.rounds,
+        seconds=args.seconds,
+        limit=args.limit,
+    )
 
 
 def _peer_names(args: argparse.Namespace) -> list[str] | None:
@@ -95,90 +125,3 @@ def _peer_pythons(args: argparse.Namespace) -> dict[str, str]:
             raise UsageError(f"--peer-python {text}: there is no such file")
         pythons[name] = path
     return pythons
-
-
-# -------------------------------------------------------------------------------------- measuring
-def _start(
-    args: argparse.Namespace, names: list[str] | None, pythons: dict[str, str], stack: ExitStack
-) -> tuple[Remote, list[Remote], dict[str, str]]:
-    """fastconv, the peers that are installed, and the header of the report."""
-    from .. import _core
-
-    threads = args.threads or _core.get_num_threads()
-
-    def start(peer: str) -> Remote:
-        environment = {"FASTCONV_ISA": args.isa} if peer == OURS and args.isa else {}
-        remote = Remote(peer, threads, pythons.get(peer, sys.executable), environment)
-        stack.callback(remote.close)
-        return remote
-
-    # Left to us and in a hurry: PyTorch alone, or NumPy where there is no PyTorch.
-    hurry = args.quick and names is None
-    asked = ["torch", "numpy"] if hurry else list(NAMES) if names is None else names
-    ours, *remotes = [start(peer) for peer in (OURS, *asked)]  # all at once: imports take seconds
-    libraries = ours.started()
-    peers: list[Remote] = []
-    said: dict[str, str] = {}
-    for remote in remotes:
-        if hurry and peers:
-            break
-        try:
-            said[remote.label] = ", ".join(" ".join(pair) for pair in remote.started().items())
-            peers.append(remote)
-        except RemoteError as failure:
-            said[remote.label] = f"not there: {failure} (in {remote.python})"
-    description = ours.describe()
-    header = {
-        "fastconv": f"{libraries['fastconv']}, {description.pop('isa')}, {threads} threads",
-        "folder": description.pop("folder"),
-        "build": ", ".join(f"{key} {value}" for key, value in description.items()),
-        **machine(),
-        "python": platform.python_version(),
-        **{name: said.get(name, "not asked") for name in NAMES},
-        "timing": f"medians of {_rounds(args)} rounds of {_seconds(args) * 1e3:.0f} ms bursts",
-    }
-    return ours, peers, header
-
-
-def _rounds(args: argparse.Namespace) -> int:
-    return args.rounds or (3 if args.quick else 5)
-
-
-def _seconds(args: argparse.Namespace) -> float:
-    """Of one burst."""
-    return float(args.seconds or (0.1 if args.quick else 0.3)) / _rounds(args)
-
-
-def _measure(
-    args: argparse.Namespace, task: Task, ours: Remote, peers: list[Remote], report: Report
-) -> None:
-    """One row. A peer that dies is gone for the rest of the run; fastconv failing is an error."""
-    race = Race(task)
-    try:
-        race.enter(ours, args.quick)
-        for peer in list(peers):
-            _progress(f"{task.id}: {peer.label}")
-            try:
-                race.enter(peer, args.quick)
-            except RemoteError as failure:
-                race.failures.append(f"{peer.label}: {failure}")
-                peers.remove(peer)
-        _progress(f"{task.id}: timing")
-        report.read_peak(ours.peak(PEAK_SECONDS))
-        race.run(_rounds(args), _seconds(args))
-        _progress("")
-        report.add(race)
-    except WrongAnswerError as wrong:
-        _progress("")
-        report.fail(str(wrong))
-    except RemoteError as failure:
-        _progress("")
-        report.fail(f"[bench] {task.id}: fastconv: {failure.kind}: {failure}")
-    for remote in (ours, *peers):
-        if remote.alive:
-            remote.release()
-
-
-def _progress(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)

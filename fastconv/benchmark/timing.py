@@ -8,11 +8,13 @@ is quoted.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+CHANCE = 0.01  # of calling a row slower that is not
 WARM_CALL = 0.1  # seconds; a call longer than this needs no warm-up of its own
 
 
@@ -71,10 +73,18 @@ def ratio(theirs: Times, ours: Times) -> float:
 
 
 def clearly_slower(new: Times, old: Times) -> bool:
-    """Whether even the best round of `new` is slower than the worst round of `old`.
+    """Whether `new` lost so many rounds that chance does it once in a hundred times (sign test).
 
-    >>> old = Times([[1.0], [1.2]])
-    >>> clearly_slower(Times([[1.1], [1.5]]), old), clearly_slower(Times([[1.3], [1.4]]), old)
-    (False, True)
+    The two ran next to each other in every round, so a slow minute of the machine is no evidence:
+    it hits both. Seven rounds are the least that can tell anything, if all are lost; of 14, twelve.
+
+    >>> old = Times([[1.0], [1.2], [1.0], [3.0], [1.0], [1.1], [1.0]])
+    >>> clearly_slower(Times([[1.1], [1.3], [1.1], [3.2], [1.1], [1.2], [1.1]]), old)
+    True
+    >>> clearly_slower(Times([[1.1], [1.3], [1.1], [2.8], [1.1], [1.2], [1.1]]), old)
+    False
     """
-    return min(new.medians) > max(old.medians)
+    pairs = list(zip(new.medians, old.medians, strict=True))
+    lost = sum(n > o for n, o in pairs)
+    by_chance = sum(math.comb(len(pairs), k) for k in range(lost, len(pairs) + 1))
+    return by_chance <= CHANCE * 2.0 ** len(pairs)

@@ -5,6 +5,7 @@
     {"do": "prepare", "task": ID, "configuration": "nchw"}  {"handle": 0, "arrays": [[part, shape]]}
                                                             and the arrays, float32, as bytes
     {"do": "burst", "handle": 0, "seconds": 0.05}           {"times": [...], "idle": true}
+    {"do": "memory"}                                        {"before": B, "peak": B}, see Worker
     {"do": "release"}                                       {}
     {"do": "describe"}, {"do": "peak", "seconds": 0.1}      of fastconv only
 
@@ -23,7 +24,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from . import peers
+from . import memory, peers
 from .cases import Array, find
 from .timing import burst, wait_until_idle
 
@@ -32,6 +33,8 @@ class Worker:
     def __init__(self) -> None:
         self._peer: Any = None
         self._works: list[peers.Work] = []
+        self._before = 0  # bytes resident before the first work was prepared
+        self._measured = False
 
     def handle(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[Array]]:
         """The reply, and arrays to send after it."""
@@ -43,6 +46,8 @@ class Worker:
             offered = self._peer.configurations(find(request["task"]), request["quick"])
             return {"configurations": offered}, []
         if do == "prepare":
+            if not self._works:
+                self._before = memory.resident()
             work = self._peer.prepare(find(request["task"]), request["configuration"])
             self._works.append(work)
             parts = {name: np.ascontiguousarray(a, np.float32) for name, a in work.answer().items()}
@@ -50,10 +55,15 @@ class Worker:
             return {"handle": len(self._works) - 1, "arrays": shapes}, list(parts.values())
         if do == "burst":
             work = self._works[request["handle"]]
+            if not self._measured:
+                self._measured = memory.reset_peak()
             times = [t / work.units for t in burst(work.run, request["seconds"])]
             return {"times": times, "idle": wait_until_idle()}, []
+        if do == "memory":  # the peak is that of the bursts: preparing makes copies of its own
+            return {"before": self._before, "peak": memory.peak()}, []
         if do == "release":
             self._works.clear()
+            self._measured = False
             gc.collect()
             return {}, []
         if do == "describe":

@@ -1,4 +1,11 @@
-"""The fastconv command: train, evaluate, predict, bench, info.
+"""The fastconv command: models, train, finetune, evaluate, predict, bench, info.
+
+* arguments.py  values of options            recipe.py    how each network is trained
+* train.py      a network from scratch       finetune.py  from pretrained weights
+* infer.py      evaluate and predict         trained.py   weights into networks
+* datasets.py   what --data means            images.py    pictures of digits
+* census.py     what a network costs         listing.py   fastconv models
+* keeping.py    results, and what an interruption leaves
 
 Exit status: 0 the job is done, 1 it failed (one line on stderr says why), 2 wrong usage, 130
 Ctrl-C. Each command imports what it needs when it runs.
@@ -8,17 +15,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn, TextIO
+
+from . import arguments as values
 
 __all__ = ["main"]
 
-MODELS = ("lenet5", "lenet1", "keras_mlp", "keras_convnet", "keras_convnet_no_pool")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad")
-DATA_HELP = "folder with MNIST's four files, or 'digits' for the built-in set (default: find MNIST)"
+DATA_HELP = (
+    "folder with MNIST's files, with CIFAR-10's, or with pictures (class folders, perhaps under "
+    "train/ and test/); or 'digits' for the built-in set"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     args = _parser(arguments).parse_args(arguments)
     try:
-        status: int = args.run(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            status: int = args.run(args)
         if sys.stdout is not None:
             sys.stdout.flush()
         return status
@@ -39,8 +52,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except MemoryError as error:
         return _fail(f"out of memory {error}".strip())
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+    except OSError as error:
+        named = error.strerror and error.filename and error.errno
+        return _fail(f"{error.filename}: {error.strerror}" if named else str(error))
+    except (ValueError, RuntimeError, ImportError) as error:
         return _fail(str(error) or type(error).__name__)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning as a user wants to read it, without the line of the program."""
+    print(f"fastconv: {message}", file=sys.stderr)
 
 
 def _fail(message: str) -> int:
@@ -64,44 +92,68 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastconv {_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    train = commands.add_parser("train", help="train a network on MNIST and save its weights")
+    listing = commands.add_parser("models", help="list the networks: sizes, work, known weights")
+    listing.add_argument("--filter", metavar="TEXT", help="only those with TEXT in their name")
+    listing.set_defaults(run=_lazy("listing", "models"))
+
+    train = commands.add_parser("train", help="train a network from scratch, save its weights")
     _add_model(train)
-    train.add_argument("--data", metavar="DIR", help=DATA_HELP)
-    train.add_argument("--epochs", type=_positive, metavar="N", help="passes over the training set")
-    train.add_argument("--batch-size", type=_positive, metavar="N", help="images a step")
+    train.add_argument("--data", metavar="DIR", help=f"{DATA_HELP} (default: find MNIST)")
+    _add_training(train)
     train.add_argument(
         "--optimizer", choices=OPTIMIZERS, metavar="NAME", help=", ".join(OPTIMIZERS)
     )
     train.add_argument(
-        "--lr", type=_positive_float, metavar="RATE", help="learning rate (at its peak)"
-    )
-    train.add_argument(
-        "--seed", type=_seed, metavar="N", help="same seed, same result (default: 0)"
-    )
-    train.add_argument(
-        "--until", type=_percent, metavar="PERCENT", help="stop at this accuracy on the test set"
-    )
-    train.add_argument(
-        "--save", metavar="FILE", help="default: MODEL.safetensors in the current folder"
+        "--until", type=values.percent, metavar="PERCENT", help="stop at this test accuracy"
     )
     train.add_argument("--resume", metavar="FILE", help="go on with an interrupted run")
     _add_machine(train)
     train.set_defaults(run=_lazy("train", "train"))
 
+    finetune = commands.add_parser("finetune", help="teach a trained network new classes")
+    _add_model(finetune)
+    finetune.add_argument(
+        "--weights", required=True, metavar="FILE|NAME", help="safetensors file, or 'imagenet', ..."
+    )
+    finetune.add_argument("--data", required=True, metavar="DIR", help=DATA_HELP)
+    _add_training(finetune)
+    finetune.add_argument(
+        "--frozen", action="store_true", help="train the new head alone: seconds, not minutes"
+    )
+    finetune.add_argument(
+        "--freeze", action="append", default=[], metavar="NAME", help="parts that stay ('conv1*')"
+    )
+    finetune.add_argument(
+        "--unfreeze", action="append", default=[], metavar="NAME", help="the only parts that learn"
+    )
+    finetune.add_argument(
+        "--cache", metavar="FILE", help="keep the frozen features there for the next run"
+    )
+    finetune.add_argument("--resume", metavar="FILE", help="go on with an interrupted run")
+    _add_machine(finetune)
+    finetune.set_defaults(run=_lazy("finetune", "finetune"))
+
     evaluate = commands.add_parser("evaluate", help="measure a trained network on the test set")
     _add_model(evaluate)
     _add_weights(evaluate)
-    evaluate.add_argument("--data", metavar="DIR", help=DATA_HELP)
+    evaluate.add_argument("--data", metavar="DIR", help=f"{DATA_HELP} (default: find MNIST)")
+    evaluate.add_argument(
+        "--report", action="store_true", help="precision, recall and F1 of every class"
+    )
+    evaluate.add_argument(
+        "--confusion", metavar="FILE", help="draw the confusion matrix (.png, .svg)"
+    )
     _add_machine(evaluate)
     evaluate.set_defaults(run=_lazy("infer", "evaluate"))
 
-    predict = commands.add_parser("predict", help="read handwritten digits from image files")
+    predict = commands.add_parser("predict", help="say what image files show")
     _add_model(predict)
     _add_weights(predict)
-    predict.add_argument("images", nargs="+", metavar="IMAGE", help="any image file of one digit")
+    predict.add_argument("images", nargs="+", metavar="IMAGE", help="any image file")
     predict.add_argument(
-        "--top", type=_positive, default=3, metavar="K", help="classes shown (default: 3)"
+        "--top", type=values.positive, metavar="K", help="classes shown (default: 3 digits, 5 else)"
     )
+    predict.add_argument("--classes", metavar="FILE", help="names of the classes, one a line")
     _add_machine(predict)
     predict.set_defaults(run=_lazy("infer", "predict"))
 
@@ -128,19 +180,58 @@ def _lazy(module: str, function: str) -> Callable[[argparse.Namespace], int]:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", choices=MODELS, metavar="MODEL", help=", ".join(MODELS))
+    parser.add_argument(
+        "model", type=values.model, metavar="MODEL", help="see `fastconv models`: lenet5, ..."
+    )
+    parser.add_argument(
+        "--width",
+        type=values.positive_float,
+        metavar="X",
+        help="MobileNets: the share of the channels kept; others: channels of the first layer",
+    )
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    """What train and finetune share."""
+    parser.add_argument(
+        "--epochs", type=values.positive, metavar="N", help="passes over the training set"
+    )
+    parser.add_argument("--batch-size", type=values.positive, metavar="N", help="images a step")
+    parser.add_argument(
+        "--lr", type=values.positive_float, metavar="RATE", help="learning rate (at its peak)"
+    )
+    parser.add_argument(
+        "--seed", type=values.seed, metavar="N", help="same seed, same result (default: 0)"
+    )
+    parser.add_argument(
+        "--augment",
+        action=argparse.BooleanOptionalAction,
+        help="show every picture cropped, shifted or mirrored at random",
+    )
+    parser.add_argument(
+        "--save", metavar="FILE", help="default: MODEL.safetensors in the current folder"
+    )
+    parser.add_argument(
+        "--log", metavar="FILE", help="write a row an epoch (.csv, .jsonl), test set included"
+    )
+    parser.add_argument("--curves", metavar="FILE", help="draw the training curves (.png, .svg)")
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--weights", metavar="FILE", help="default: MODEL.safetensors in the current folder"
+        "--weights",
+        metavar="FILE|NAME",
+        help="default: MODEL.safetensors in the current folder",
     )
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument(
-        "--threads", type=_positive, metavar="N", help="default: as many as this process may use"
+        "--threads",
+        type=values.positive,
+        metavar="N",
+        help="default: as many as this process may use",
     )
 
 
@@ -148,36 +239,3 @@ def _version() -> str:
     from .._core import __version__
 
     return __version__
-
-
-# ------------------------------------------------------------------------- values of arguments
-
-
-def _number(
-    text: str, convert: Callable[[str], Any], valid: Callable[[Any], bool], expected: str
-) -> Any:
-    try:
-        value = convert(text)
-    except ValueError:
-        value = None
-    if value is None or not valid(value):
-        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
-    return value
-
-
-def _positive(text: str) -> int:
-    return int(_number(text, int, lambda n: n >= 1, "a whole number from 1"))
-
-
-def _seed(text: str) -> int:
-    return int(_number(text, int, lambda n: 0 <= n < 2**63, "a whole number from 0"))
-
-
-def _positive_float(text: str) -> float:
-    return float(_number(text, float, lambda v: v > 0 and math.isfinite(v), "a number above 0"))
-
-
-def _percent(text: str) -> float:
-    return float(
-        _number(text.removesuffix("%"), float, lambda v: 0 < v <= 100, "a percentage up to 100")
-    )

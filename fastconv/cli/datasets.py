@@ -1,48 +1,136 @@
-"""Which digits a command works on, and saying so."""
+"""What --data means: MNIST, CIFAR-10, folders of pictures, or digits that are drawn by code."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..data.mnist import find, mnist
 from ..errors import DownloadError
 
-__all__ = ["Digits", "load_digits"]
+if TYPE_CHECKING:
+    from ..data import ImageFolder, Preprocessing
+
+__all__ = ["Dataset", "announce", "load_dataset"]
+
+_TRAIN = ("train", "training")
+_TEST = ("test", "testing", "val", "valid", "validation")
+_VARIANTS = ("original", "jpeg", "reduced")  # of CIFAR-10, said as DIR:reduced
+_KEPT = 0.2  # of every class, for testing, where there is no test folder
 
 
 @dataclass
-class Digits:
+class Dataset:
     """Training and test sets with what to tell the user about them."""
 
-    train: tuple[Any, Any]
-    test: tuple[Any, Any]
-    name: str  # "MNIST" or "the built-in digits"
-    source: str  # a folder, or ""
+    kind: str  # "digits", "cifar10" or "pictures"
+    train: Any  # (x, y), with x uint8 (N, H, W) or (N, C, H, W); pictures: a data.ImageFolder
+    test: Any
+    name: str  # "MNIST", "the built-in digits", "CIFAR-10", "the pictures"
+    source: str = ""  # a folder, or ""
+    classes: list[str] | None = None  # None: digits, whose names are their numbers
     reason: str = ""  # why it is not MNIST, when that was not asked for
     argument: str | None = None  # what --data was
+    remark: str = ""
 
     @property
     def sizes(self) -> str:
-        return f"{len(self.train[0]):,} training and {len(self.test[0]):,} test images"
+        train, test = (len(self.labels(split)) for split in ("train", "test"))
+        return f"{train:,} training and {test:,} test images"
+
+    @property
+    def num_classes(self) -> int:
+        if self.classes is not None:
+            return len(self.classes)
+        return max(10, int(self.train[1].max()) + 1)  # other sets in MNIST's format have more
+
+    def labels(self, split: str) -> Any:
+        """(N,) integers."""
+        samples = getattr(self, split)
+        return samples[1] if isinstance(samples, tuple) else samples.targets
+
+    @property
+    def flag(self) -> tuple[str, ...]:
+        """What makes the next command find the same data."""
+        if self.name == "the built-in digits":
+            return ("--data", "digits")
+        return ("--data", self.argument) if self.argument else ()
 
 
-def load_digits(argument: str | None) -> Digits:
+def load_dataset(
+    argument: str | None,
+    preprocessing: Callable[[], Preprocessing],
+    classes: list[str] | None = None,
+) -> Dataset:
     """The data set for `--data`: a folder, "digits", or None: MNIST, else what is built in.
 
+    Args:
+        argument: what was said.
+        preprocessing: gives what the network wants of picture files, if there are any.
+        classes: the network's, when it has been trained: class folders take their numbers.
+
     Raises:
-        FileNotFoundError, CorruptFileError: as `data.mnist`; a folder that was named must be good.
+        FileNotFoundError, CorruptFileError: a folder that was named must be good.
     """
     if argument == "digits":
         return _built_in("", argument)
+    if argument is None:
+        return _mnist(None)
+    stem, _, variant = argument.rpartition(":")
+    if variant not in _VARIANTS:
+        stem, variant = argument, ""
+    folder = Path(stem)
+    if stem in ("mnist", "cifar10") and not folder.exists():
+        return _mnist(None, argument) if stem == "mnist" else _cifar10(None, variant, argument)
+    kind = "cifar10" if variant else _recognise(folder)
+    if kind == "cifar10":
+        return _cifar10(folder, variant, argument)
+    if kind == "pictures":
+        return _pictures(folder, preprocessing(), classes, argument)
+    return _mnist(argument, argument)
+
+
+def announce(dataset: Dataset, verb: str) -> None:
+    """Says plainly what is about to be used."""
+    source = f" in {dataset.source}" if dataset.source else ""
+    print(f"{verb} {dataset.name}{source}: {dataset.sizes}{dataset.remark}.", flush=True)
+
+
+def _recognise(folder: Path) -> str:
+    """What kind of data a folder holds, by the names in it."""
+    if not folder.exists():
+        raise FileNotFoundError(f"{folder} does not exist; --data needs a folder")
+    with contextlib.suppress(FileNotFoundError):
+        find(folder)
+        return "digits"
+    from ..data.cifar10 import find as find_cifar10
+
+    with contextlib.suppress(FileNotFoundError):
+        find_cifar10(folder)
+        return "cifar10"
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file; --data needs a folder")
+    names = os.listdir(folder)
+    if any("-idx" in name or ".idx" in name for name in names):
+        return "digits"  # some of MNIST's files: its reader says which are missing
+    return "pictures"
+
+
+def _mnist(path: str | None, argument: str | None = None) -> Dataset:
     try:
-        train, test = mnist(argument)
+        train, test = mnist(path)
     except DownloadError as error:
         return _built_in(str(error), argument)
-    return Digits(train, test, name="MNIST", source=str(find(argument)), argument=argument)
+    return Dataset("digits", train, test, "MNIST", str(find(path)), argument=argument)
 
 
-def _built_in(reason: str, argument: str | None) -> Digits:
+def _built_in(reason: str, argument: str | None) -> Dataset:
     from ..data.digits import digits
 
     if reason:
@@ -51,10 +139,62 @@ def _built_in(reason: str, argument: str | None) -> Digits:
             "MNIST could not be had: using the built-in digits, drawn by code, instead.", flush=True
         )
     train, test = digits()
-    return Digits(train, test, "the built-in digits", "", reason, argument)
+    return Dataset("digits", train, test, "the built-in digits", reason=reason, argument=argument)
 
 
-def announce(digits: Digits, verb: str) -> None:
-    """Says plainly what is about to be used."""
-    source = f" in {digits.source}" if digits.source else ""
-    print(f"{verb} {digits.name}{source}: {digits.sizes}.", flush=True)
+def _cifar10(path: Path | None, variant: str, argument: str) -> Dataset:
+    from ..data.cifar10 import CLASSES, cifar10
+    from ..data.cifar10 import find as find_cifar10
+
+    train, test = cifar10(path, variant=variant or None)
+    found = find_cifar10(path, variant or None)
+    source = str(found[0]) if found else ""
+    return Dataset("cifar10", train, test, "CIFAR-10", source, list(CLASSES), argument=argument)
+
+
+def _pictures(
+    folder: Path, preprocessing: Preprocessing, classes: list[str] | None, argument: str
+) -> Dataset:
+    """Class folders, under train/ and test/ (or val/), or directly in the folder."""
+    from ..data import ImageFolder
+
+    inside = {entry.name.lower(): entry for entry in folder.iterdir() if entry.is_dir()}
+    root = next((inside[name] for name in _TRAIN if name in inside), folder)
+    test_root = next((inside[name] for name in _TEST if name in inside), None)
+    if root is folder and test_root is not None and classes is not None:
+        root = test_root  # to measure a trained network, test pictures are enough
+    train = ImageFolder(root, preprocessing)
+    remark = ""
+    if test_root is not None:
+        test = ImageFolder(test_root, preprocessing, classes=train.classes)
+    else:
+        train, test = train.split(_KEPT)
+        remark = f" (no test folder: {_KEPT:.0%} are kept for testing)"
+    names = train.classes
+    shown = ", ".join(names) if len(names) <= 10 else f"{', '.join(names[:8])}, ..."
+    remark += f"; {len(names)} classes: {shown}"
+    if classes is not None:
+        for part in (train, test):
+            _renumber(part, classes)
+    return Dataset(
+        "pictures",
+        train,
+        test,
+        "the pictures",
+        str(folder),
+        train.classes,
+        argument=argument,
+        remark=remark,
+    )
+
+
+def _renumber(folder: ImageFolder, classes: list[str]) -> None:
+    """Gives the class folders the numbers that a trained network knows them by."""
+    strange = [name for name in folder.classes if name not in classes]
+    if strange:
+        known = f"{', '.join(classes[:8])}{', ...' if len(classes) > 8 else ''}"
+        raise ValueError(
+            f"{folder.root}: the network knows no class {', '.join(strange[:5])}; it knows {known}"
+        )
+    numbers = np.array([classes.index(name) for name in folder.classes], np.int64)
+    folder.targets, folder.classes = numbers[folder.targets], list(classes)

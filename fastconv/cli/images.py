@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from PIL import Image
+from ..data.images import eight_bits, open_image
 
 __all__ = ["read_digit", "to_mnist"]
 
@@ -21,30 +18,13 @@ def read_digit(path: str) -> tuple[NDArray[np.uint8], str]:
     """Reads an image file; returns (28, 28) uint8 and what was done to it, in words.
 
     Raises:
-        OSError: The file cannot be opened, or is no image.
-        ValueError: The image is blank, or too large.
+        OSError: The file cannot be opened.
+        CorruptFileError: It is no image, damaged, or too large.
+        ValueError: The image is blank.
         ImportError: Pillow is not installed.
     """
-    try:
-        from PIL import Image, ImageOps, UnidentifiedImageError
-    except ImportError:
-        raise ImportError("reading images needs Pillow: pip install 'fastconv[images]'") from None
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > _MAX_PIXELS:
-                raise ValueError(
-                    f"{path}: {image.width} x {image.height} pixels are too many for one digit"
-                )
-            upright = ImageOps.exif_transpose(image)
-            return to_mnist(_grey(upright), path)
-    except UnidentifiedImageError:
-        raise OSError(f"{path}: not an image that Pillow can read") from None
-    except (
-        SyntaxError,
-        EOFError,
-        Image.DecompressionBombError,
-    ) as error:  # Pillow's, for damaged files
-        raise OSError(f"{path}: damaged image ({error})") from None
+    grey = eight_bits(open_image(path, max_pixels=_MAX_PIXELS), "L")
+    return to_mnist(np.asarray(grey, np.float32) / np.float32(255), path)
 
 
 def to_mnist(grey: NDArray[np.float32], name: str = "image") -> tuple[NDArray[np.uint8], str]:
@@ -83,26 +63,6 @@ def to_mnist(grey: NDArray[np.float32], name: str = "image") -> tuple[NDArray[np
     digit = np.zeros((_SIDE, _SIDE), np.float32)
     digit[top : top + h, left : left + w] = small
     return np.rint(digit * 255).astype(np.uint8), ", ".join(done)
-
-
-def _grey(image: Image.Image) -> NDArray[np.float32]:
-    """Luminance from 0 to 1, transparent parts on white; 16-bit and float by their own range."""
-    values: NDArray[np.float32]
-    if image.mode.startswith(("I", "F")):
-        values = np.asarray(image, dtype=np.float32)
-        top = np.float32(65535 if values.max() > 1 else 1)
-        values = values.clip(0, top) / top
-        return values
-    if image.mode in ("LA", "RGBA", "PA", "La", "RGBa") or "transparency" in image.info:
-        from PIL import Image
-
-        colours = image.convert("RGBA")
-        ground = Image.new("RGBA", colours.size, "white")
-        ground.alpha_composite(colours)
-        image = ground
-    values = np.asarray(image.convert("L"), dtype=np.float32)
-    values /= 255
-    return values
 
 
 def _resize(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

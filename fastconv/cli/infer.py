@@ -4,81 +4,163 @@ from __future__ import annotations
 
 import argparse
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import _core
 from ..convert import check_device
-from ..errors import CorruptFileError
-from .datasets import announce, load_digits
+from .keeping import check_writable, needs_matplotlib, one_line
+from .recipe import is_autoencoder, make_loss
 
 if TYPE_CHECKING:
-    from ..nn import Module
+    from numpy.typing import NDArray
 
-__all__ = ["evaluate", "predict"]
+    from ..nn import Module
+    from .datasets import Dataset
+
+__all__ = ["Result", "evaluate", "measure", "predict"]
 
 
 def evaluate(args: argparse.Namespace) -> int:
-    """Loss and accuracy on the test set."""
-    with ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(load_digits, args.data)
-        model = _trained(args)
-        digits = loading.result()
-    announce(digits, "Measuring on")
-    loss, accuracy = model.evaluate(*digits.test)
-    print(
-        f"Test accuracy on {digits.name}: {100 * accuracy:.2f} % (loss {loss:.4f}, "
-        f"{len(digits.test[0]):,} images)."
+    """Loss and accuracy on the test set; on request a report by class, and a picture."""
+    from .datasets import announce, load_dataset
+    from .inputs import wanted
+
+    if args.confusion:
+        check_writable(Path(args.confusion), "--confusion")
+        needs_matplotlib("--confusion")
+    if is_autoencoder(args.model) and (args.confusion or args.report):
+        raise ValueError(f"{args.model} knows no classes: --report and --confusion need them")
+    model = _trained(args)
+    preprocessing = model.preprocessing
+    dataset = load_dataset(
+        args.data, lambda: preprocessing or wanted(args.model), classes=model.classes
     )
+    announce(dataset, "Measuring on")
+    by_class = args.report or args.confusion
+    result = _measure_classes(args, model, dataset) if by_class else measure(model, dataset)
+    print(f"{result.text(dataset.name)}, {result.count:,} images).")
     return 0
+
+
+@dataclass
+class Result:
+    """On a test set."""
+
+    loss: float
+    accuracy: float  # NaN for autoencoders
+    count: int  # images that could be read
+
+    def text(self, data: str) -> str:
+        """The beginning of a sentence."""
+        if np.isnan(self.accuracy):
+            return f"Test error on {data}: {self.loss:.5f} (mean square"
+        return f"Test accuracy on {data}: {100 * self.accuracy:.2f} % (loss {self.loss:.4f}"
+
+
+def measure(model: Module, dataset: Dataset) -> Result:
+    """A compiled network on the test set."""
+    from .inputs import make_loader
+
+    result = model.evaluate(make_loader(dataset, "test", model))
+    loss, accuracy = result if isinstance(result, tuple) else (result, float("nan"))
+    bad = {path for path, _ in getattr(dataset.test, "bad", ())}
+    unread = sum(path in bad for path in getattr(dataset.test, "paths", ()))
+    return Result(loss, accuracy, len(dataset.labels("test")) - unread)
 
 
 def predict(args: argparse.Namespace) -> int:
     """Classes and probabilities, a line an image; status 1 when one could not be read."""
-    from .images import read_digit
-
+    if is_autoencoder(args.model):
+        raise ValueError(f"{args.model} draws pictures and knows no classes: see `evaluate`")
+    names = _names(args.classes) if args.classes else None
     model = _trained(args)
+    names = names or model.classes
+    top = args.top or (3 if model.preprocessing is None else 5)
     width = max(map(len, args.images))
     failed = 0
     for path in args.images:
         try:
-            digit, done = read_digit(path)
+            x, done = _read(path, model)
         except (OSError, ValueError) as error:
-            print(f"fastconv: {_one_line(error, path)}", file=sys.stderr)
+            print(f"fastconv: {one_line(error, path)}", file=sys.stderr)
             failed += 1
             continue
-        probabilities = model.predict(digit[None])[0]
-        best = np.argsort(-probabilities, kind="stable")[: args.top]
-        ranking = "   ".join(f"{k} {100 * probabilities[k]:5.1f} %" for k in best)
+        probabilities = model.predict(x)[0]
+        if names is not None and len(names) != len(probabilities):
+            raise ValueError(
+                f"{args.classes or 'the weights file'} names {len(names):,} classes, the network "
+                f"has {len(probabilities):,}"
+            )
+        best = np.argsort(-probabilities, kind="stable")[:top]
+        ranking = "   ".join(
+            f"{names[k] if names else k} {100 * probabilities[k]:5.1f} %" for k in best
+        )
         print(f"{path:<{width}}  {ranking}" + (f"   ({done})" if done else ""))
     return 1 if failed else 0
 
 
 def _trained(args: argparse.Namespace) -> Module:
-    from ..models import REGISTRY
-    from ..train.checkpoint import load_weights
+    """The network with the weights that were asked for, compiled."""
+    from .trained import load_trained
 
     check_device(args.device)
     if args.threads:
         _core.set_num_threads(args.threads)
-    path = args.weights or f"{args.model}.safetensors"
-    model = REGISTRY[args.model]().to(args.device)
-    try:
-        load_weights(path, model)
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{path} does not exist; train it first: fastconv train {args.model}"
-        ) from None
-    except CorruptFileError:
-        raise
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} does not hold weights of {args.model}: {error}") from None
-    model.compile(metrics=["accuracy"])
+    model = load_trained(args.model, args.weights, args.width).to(args.device)
+    model.compile(
+        loss=make_loss(args.model), metrics=[] if is_autoencoder(args.model) else ["accuracy"]
+    )
     return model
 
 
-def _one_line(error: Exception, path: str) -> str:
-    text = " ".join(str(error).split())
-    return text if path in text else f"{path}: {text}"
+def _read(path: str, model: Module) -> tuple[NDArray[np.uint8], str]:
+    """A file as a batch of one image, and what was done to it, in words."""
+    from .inputs import fitted, input_shape
+
+    if model.preprocessing is not None:
+        return model.preprocessing.frame(path)[None], ""
+    from .images import read_digit
+
+    digit, done = read_digit(path)
+    return fitted(digit[None], input_shape(model)), done
+
+
+def _names(path: str) -> list[str]:
+    """One a line, as many files of class names are."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not a text file; --classes needs one name a line") from None
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise ValueError(f"{path}: empty; --classes needs one name a line")
+    return names
+
+
+def _measure_classes(args: argparse.Namespace, model: Module, dataset: Dataset) -> Result:
+    """Where the network is right and wrong, class by class; draws --confusion."""
+    from .. import train
+    from .inputs import make_loader
+
+    loader = make_loader(dataset, "test", model)
+    probabilities = model.predict(loader)
+    labels: Any = np.asarray(dataset.labels("test"))
+    if len(labels) != len(probabilities):  # files that cannot be read are missing
+        labels = np.concatenate([targets for _, targets in loader])
+    predicted = probabilities.argmax(axis=1)
+    names = model.classes or dataset.classes or [str(k) for k in range(probabilities.shape[1])]
+    report = train.classification_report(labels, predicted, names)
+    if args.report:
+        print(report)
+    if args.confusion:
+        from .. import plot
+
+        plot.confusion(report, args.confusion)
+        print(f"Drew the confusion matrix into {args.confusion}.")
+    chosen = probabilities[np.arange(len(labels)), labels]
+    loss = -np.log(np.maximum(chosen, np.finfo(np.float32).tiny)).mean()
+    return Result(float(loss), report.accuracy, len(labels))

@@ -14,12 +14,23 @@ if TYPE_CHECKING:
 _UP = 0.25  # the share of a cycle in which the rate goes up
 _FIRST = 0.04  # where it begins, as a part of the peak
 
-__all__ = ["Recipe", "make_optimizer", "make_schedules", "recipe_for", "resumed_recipe"]
+__all__ = [
+    "Recipe",
+    "is_autoencoder",
+    "make_loss",
+    "make_optimizer",
+    "make_schedules",
+    "recipe_for",
+    "resumed_recipe",
+]
 
 # Peak rates for one cycle.
 _PEAK_RATES = {"adam": 8e-3, "adamw": 8e-3, "rmsprop": 2e-3, "sgd": 0.1, "adagrad": 0.03}
 # Keras's rates, with which the book trains the keras_* networks.
 _KERAS_RATES = {"adam": 1e-3, "adamw": 1e-3, "rmsprop": 1e-3, "sgd": 0.01, "adagrad": 1e-3}
+# Deep networks want the rates of Adam and its kin lower, and SGD's too without batch norm.
+_DEEP_RATES = {"adam": 2e-3, "adamw": 2e-3, "rmsprop": 1e-3, "sgd": 0.1, "adagrad": 0.01}
+_DIGITS = ("lenet1", "lenet5", "keras_mlp", "keras_convnet", "keras_convnet_no_pool")
 
 
 @dataclass
@@ -33,24 +44,40 @@ class Recipe:
     epochs: int = 5
     cycle: int = 5  # epochs in which the rate goes up and down, each time half as high; 0: it stays
     seed: int = 0
+    weight_decay: float = 0.0
+    augment: bool = False
+    width: float | None = None  # None: the network's own
 
 
 def recipe_for(args: argparse.Namespace) -> Recipe:
     """The network's own recipe, with what was said on the command line put in."""
-    recipe = Recipe(args.model)
+    recipe, rates = Recipe(args.model), _PEAK_RATES
     if args.model.startswith("keras_"):
-        recipe.optimizer, recipe.cycle = "rmsprop", 0
+        recipe.optimizer, recipe.cycle, rates = "rmsprop", 0, _KERAS_RATES
+    elif args.model not in _DIGITS:
+        rates = _DEEP_RATES
+        recipe.epochs = recipe.cycle = 10
+        if args.model != "tiny_vgg" and not is_autoencoder(args.model):
+            recipe.optimizer, recipe.weight_decay, recipe.augment = "sgd", 1e-4, True
+            if not args.model.startswith("cifar_"):
+                recipe.batch_size = 32  # at 224 x 224 pixels
     elif args.until:
         recipe.batch_size, recipe.cycle = 64, 2  # most seeds reach 99 % within the first cycle
     if args.until:
         recipe.epochs = 20
     recipe.optimizer = args.optimizer or recipe.optimizer
-    recipe.lr = args.lr or (_PEAK_RATES if recipe.cycle else _KERAS_RATES)[recipe.optimizer]
     recipe.batch_size = args.batch_size or recipe.batch_size
+    recipe.lr = args.lr or rates[recipe.optimizer]
+    if not args.lr and recipe.optimizer == "sgd" and rates is _DEEP_RATES:
+        recipe.lr *= recipe.batch_size / 128
+        if args.model == "alexnet" or (args.model.startswith("vgg") and "_bn" not in args.model):
+            recipe.lr *= 0.4
     recipe.epochs = args.epochs or recipe.epochs
     if recipe.cycle:
         recipe.cycle = min(recipe.cycle, recipe.epochs) if args.until else recipe.epochs
     recipe.seed = recipe.seed if args.seed is None else args.seed
+    recipe.augment = recipe.augment if args.augment is None else args.augment
+    recipe.width = args.width
     return recipe
 
 
@@ -69,31 +96,51 @@ def resumed_recipe(saved: dict[str, Any], args: argparse.Namespace) -> Recipe:
     return recipe
 
 
+def is_autoencoder(model: str) -> bool:
+    """Whether a network of that name draws its input again, and knows no classes."""
+    return model.endswith("autoencoder")
+
+
+def make_loss(model: str) -> Any:
+    """What `compile` is told to minimise."""
+    if model == "googlenet":
+        from ..models import GoogLeNetLoss
+
+        return GoogLeNetLoss()
+    return "mse" if is_autoencoder(model) else "sparse_categorical_crossentropy"
+
+
 def make_optimizer(recipe: Recipe, model: Module) -> Optimizer:
     """The optimiser, at its Keras defaults but for the rate (and momentum for a scheduled SGD)."""
     from .. import optim
     from ..train.objectives import make_optimizer as by_name
 
     if recipe.optimizer == "sgd" and recipe.cycle:
-        return optim.SGD(model.parameters(), lr=recipe.lr, momentum=0.9, nesterov=True)
+        return optim.SGD(
+            model.parameters(),
+            lr=recipe.lr,
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=recipe.weight_decay,
+        )
     optimizer = by_name(recipe.optimizer, model)
     for group in optimizer.param_groups:
         group["lr"] = recipe.lr
     return optimizer
 
 
-def make_schedules(recipe: Recipe, optimizer: Optimizer, samples: int) -> list[Any]:
-    """Callbacks that change the rate during the run."""
-    if not recipe.cycle:
+def make_schedules(cycle: int, optimizer: Optimizer, steps_per_epoch: int) -> list[Any]:
+    """Callbacks that change the rate during the run: cycles of so many epochs, or none."""
+    if not cycle:
         return []
     from ..optim.lr_scheduler import LambdaLR
     from ..train import StepScheduler
 
-    steps = recipe.cycle * -(-samples // recipe.batch_size)
+    steps = cycle * steps_per_epoch
 
     def factor(step: int) -> float:
-        cycle, step = divmod(step, steps)
-        return 0.5**cycle * one_cycle(step / steps)
+        number, step = divmod(step, steps)
+        return 0.5**number * one_cycle(step / steps)
 
     return [StepScheduler(LambdaLR(optimizer, factor))]
 

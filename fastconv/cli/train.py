@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import tempfile
+import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import _core
 from ..convert import check_device
-from .datasets import Digits, announce, load_digits
-from .recipe import make_optimizer, make_schedules, recipe_for, resumed_recipe
+from .datasets import Dataset, announce, load_dataset
+from .keeping import Keeper, check_outputs, command, draw_curves, make_loggers, save_weights
+from .recipe import (
+    is_autoencoder,
+    make_loss,
+    make_optimizer,
+    make_schedules,
+    recipe_for,
+    resumed_recipe,
+)
 
 if TYPE_CHECKING:
+    from ..data import Preprocessing
     from ..nn import Module
-    from ..train.checkpoint import Checkpoint
     from ..train.run import Run
 
 __all__ = ["train"]
@@ -31,33 +37,46 @@ def train(args: argparse.Namespace) -> int:
     check_device(args.device)
     if args.threads:
         _core.set_num_threads(args.threads)
-    save_path = Path(args.save or f"{args.model}.safetensors")
-    _check_writable(save_path)
-    with ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(load_digits, args.data)
-        session = _Session(args)  # imports and builds meanwhile
-        digits = loading.result()
-    announce(digits, "Training on")
-    try:
-        session.fit(digits)
-    except KeyboardInterrupt:
-        _keep_interrupted(session, save_path, digits)
-        return 130
+    save_path = check_outputs(args)
+    imported = threading.Event()
 
-    loss, accuracy = session.model.evaluate(*digits.test)
+    def wanted_pictures() -> Preprocessing:
+        imported.wait()  # two threads that import the same modules see halves of them
+        from .inputs import wanted
+
+        return wanted(args.model)
+
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(load_dataset, args.data, wanted_pictures)
+        try:
+            session = _Session(args)  # imports meanwhile
+        finally:
+            imported.set()
+        dataset = loading.result()
+    session.build(dataset)
+    announce(dataset, "Training on")
+    keeper = Keeper()
+    keeper.extra = session.extra
+    try:
+        session.fit(keeper)
+    except KeyboardInterrupt:
+        return keeper.interrupted(args, save_path, ("train", args.model, *dataset.flag))
+
+    result = session.measure()
     seconds = time.perf_counter() - began
-    session.save(save_path)
     print(
-        f"Test accuracy on {digits.name}: {100 * accuracy:.2f} % (loss {loss:.4f}, "
-        f"{len(digits.test[0]):,} images); {seconds:.1f} s from start to finish."
+        f"{result.text(dataset.name)}, {result.count:,} images); {seconds:.1f} s "
+        "from start to finish."
     )
-    if digits.reason:
+    draw_curves(args, session.model.history)
+    if dataset.reason:
         print("Mind: this network has seen the built-in digits only, not MNIST (see above).")
-    print(f"Saved {save_path} ({save_path.stat().st_size / 1024:,.0f} kB). Next:")
+    save_weights(session.model, save_path, dataset.classes)
     weights = ("--weights", save_path)
-    print("  " + _command("evaluate", args.model, *weights, *_data_flag(digits)))
-    print("  " + _command("predict", args.model, *weights, "IMAGE"))
-    if args.until and 100 * accuracy < args.until:
+    print("  " + command("evaluate", args.model, *weights, *dataset.flag))
+    if not is_autoencoder(args.model):
+        print("  " + command("predict", args.model, *weights, "IMAGE"))
+    if args.until and 100 * result.accuracy < args.until:
         raise RuntimeError(
             f"{args.until:g} % was not reached in {session.recipe.epochs} epochs; allow more with "
             "--epochs N"
@@ -68,82 +87,80 @@ def train(args: argparse.Namespace) -> int:
 class _Session:
     """A network with its recipe, and one run of it."""
 
+    model: Module
+
     def __init__(self, args: argparse.Namespace) -> None:
-        from ..models import REGISTRY
+        from .. import models, train  # noqa: F401  imported while the data are loaded
         from ..random import manual_seed
         from ..train.checkpoint import Checkpoint
 
-        self._until: float | None = args.until
-        self._resumed = Checkpoint.load(args.resume) if args.resume else None
-        if self._resumed is None:
+        self._args = args
+        if args.until and is_autoencoder(args.model):
+            raise ValueError(f"--until: {args.model} knows no classes, so it has no accuracy")
+        resumed = Checkpoint.load(args.resume) if args.resume else None
+        if resumed is None:
             self.recipe = recipe_for(args)
         else:
-            self.recipe = resumed_recipe(self._resumed.extra["recipe"], args)
+            self.recipe = resumed_recipe(resumed.extra["recipe"], args)
+        self._resumed = resumed
         manual_seed(self.recipe.seed)
-        self.model: Module = REGISTRY[args.model]().to(args.device)
-        self._optimizer = make_optimizer(self.recipe, self.model)
-        self.model.compile(self._optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
-        self._keeper: Any = None
 
-    def fit(self, digits: Digits) -> None:
-        """Trains; KeyboardInterrupt comes through, and `last_epoch` holds what is left then."""
-        x, y = digits.train
-        data = f"{digits.name}, labels {zlib.crc32(y.tobytes()):08x}"
-        callbacks = make_schedules(self.recipe, self._optimizer, len(x))
-        done = 0
+    def build(self, dataset: Dataset) -> None:
+        """The untrained network for these data."""
+        from .. import models
+        from .inputs import arguments_for, preprocessing_for
+        from .trained import description
+
+        name = self.recipe.model
+        self._dataset = dataset
+        arguments = arguments_for(name, dataset, self.recipe.width)
+        self.model = models.build(name, **arguments).to(self._args.device)
+        self.model.preprocessing = preprocessing_for(name, dataset)
+        self.model.classes = dataset.classes
+        metrics = [] if is_autoencoder(name) else ["accuracy"]
+        self._optimizer = make_optimizer(self.recipe, self.model)
+        self.model.compile(self._optimizer, make_loss(name), metrics=metrics)
+        labels = zlib.crc32(dataset.labels("train").tobytes())
+        data = f"{dataset.name}, labels {labels:08x}"
+        self.extra = {"recipe": asdict(self.recipe), "data": data, **description(self.model)}
+        if self._resumed is not None and self._resumed.extra["data"] != data:
+            raise ValueError(
+                f"[resume] data: the interrupted run has {self._resumed.extra['data']}, "
+                f"this is {data}"
+            )
+
+    def fit(self, keeper: Keeper) -> None:
+        """Trains; KeyboardInterrupt comes through, and `keeper` can save the exact step then."""
+        from .inputs import make_loader
+
+        recipe = self.recipe
+        loader = make_loader(
+            self._dataset,
+            "train",
+            self.model,
+            recipe.batch_size,
+            shuffle=True,
+            augment=recipe.augment,
+        )
+        callbacks: list[Any] = make_schedules(recipe.cycle, self._optimizer, len(loader))
+        if self._args.until is not None:
+            callbacks.append(_Until(self._args.until, self._dataset))
         if self._resumed is not None:
-            if self._resumed.extra["data"] != data:
-                raise ValueError(
-                    f"[resume] data: the interrupted run has {self._resumed.extra['data']}, "
-                    f"this is {data}"
-                )
-            done = self._resumed.restore(self.model, callbacks)
-            print(f"Going on after epoch {done}.")
-        if self._until is not None:
-            callbacks.append(_Until(self._until, digits))
-        self._keeper = _Keeper({"recipe": asdict(self.recipe), "data": data})
+            print(f"Going on {self._resumed.where}.", flush=True)
+        watched = self._args.log or self._args.curves
         self.model.fit(
-            x,
-            y,
-            epochs=self.recipe.epochs,
-            batch_size=self.recipe.batch_size,
-            callbacks=[*callbacks, self._keeper],
-            initial_epoch=done,
+            loader,
+            epochs=recipe.epochs,
+            validation_data=make_loader(self._dataset, "test", self.model) if watched else None,
+            callbacks=[*callbacks, *make_loggers(self._args), keeper],
+            resume=self._resumed,
         )
 
-    @property
-    def last_epoch(self) -> Checkpoint | None:
-        """The state after the last whole epoch, or at the start."""
-        checkpoint: Checkpoint | None = self._keeper.checkpoint if self._keeper else None
-        return checkpoint
+    def measure(self) -> Any:
+        """On the test set."""
+        from .infer import measure
 
-    def save(self, path: Path) -> None:
-        from ..io import save
-
-        try:
-            save(self.model.state_dict(), path)
-        except OSError as error:
-            raise OSError(f"{path} could not be written: {error.strerror or error}") from None
-
-
-class _Keeper:
-    """Holds the state of the last whole epoch, from which an interrupted run can go on exactly."""
-
-    def __init__(self, extra: dict[str, Any]) -> None:
-        self._extra = extra
-        self.checkpoint: Checkpoint | None = None
-
-    def on_train_begin(self, run: Run) -> None:
-        self._run = run
-        self._keep(run.epoch)
-
-    def on_epoch_end(self, epoch: int, logs: Any) -> None:
-        self._keep(epoch + 1)
-
-    def _keep(self, epochs: int) -> None:
-        from ..train.checkpoint import Checkpoint
-
-        self.checkpoint = Checkpoint.of(self._run, epochs, self._extra)
+        return measure(self.model, self._dataset)
 
 
 class _Until:
@@ -156,14 +173,17 @@ class _Until:
     TRAINING_MARGIN = 2.0  # percentage points: further below in the epoch so far, do not look
     PART, PART_MARGIN = 5, 0.4  # every fifth image; further below on these, do not look at all
 
-    def __init__(self, percent: float, digits: Digits) -> None:
-        self._percent = percent
-        self._test = digits.test
-        self._part = tuple(array[:: self.PART].copy() for array in digits.test)
+    def __init__(self, percent: float, dataset: Dataset) -> None:
+        self._percent, self._dataset = percent, dataset
 
     def on_train_begin(self, run: Run) -> None:
+        from .inputs import make_loader
+
         self._run = run
-        self._every = max(1, run.steps_per_epoch // self.CHECKS)
+        self._every = max(1, (run.steps_per_epoch or 1) // self.CHECKS)
+        self._part, self._whole = (
+            make_loader(self._dataset, "test", run.model, part=part) for part in (self.PART, 1)
+        )
 
     def on_batch_end(self, step: int, logs: Any) -> None:
         if (step + 1) % self._every or 100 * logs[
@@ -172,51 +192,9 @@ class _Until:
             return
         if self._accuracy(self._part) < self._percent - self.PART_MARGIN:
             return
-        if self._accuracy(self._test) >= self._percent:
+        if self._accuracy(self._whole) >= self._percent:
             self._run.stop()
 
     def _accuracy(self, samples: Any) -> float:
-        _, accuracy = self._run.model.evaluate(*samples)
+        _, accuracy = self._run.model.evaluate(samples)
         return 100 * float(accuracy)
-
-
-def _keep_interrupted(session: _Session, save_path: Path, digits: Digits) -> None:
-    checkpoint = session.last_epoch
-    if checkpoint is None:
-        print("Interrupted before training began; nothing is kept.")
-        return
-    path = save_path.with_suffix(".interrupted.safetensors")
-    checkpoint.save(path)
-    done = f"after epoch {checkpoint.epoch}" if checkpoint.epoch else "at the start"
-    print(f"Interrupted. The state {done} is kept in {path}; to go on from it:")
-    command = _command(
-        "train", checkpoint.extra["recipe"]["model"], "--resume", path, *_data_flag(digits)
-    )
-    if (
-        save_path.name != f"{checkpoint.extra['recipe']['model']}.safetensors"
-        or save_path.parent != Path()
-    ):
-        command += " " + shlex.join(["--save", str(save_path)])
-    print("  " + command, flush=True)
-
-
-def _check_writable(path: Path) -> None:
-    """Finds out before the training, not after it, whether its result can be written."""
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; --save needs the name of a file")
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise OSError(f"{path} cannot be written: {error.strerror or error}; see --save") from None
-
-
-def _command(*words: object) -> str:
-    return shlex.join(["fastconv", *map(str, words)])
-
-
-def _data_flag(digits: Digits) -> tuple[str, ...]:
-    """What makes the next command find the same data."""
-    if digits.name != "MNIST":
-        return ("--data", "digits")
-    return ("--data", digits.argument) if digits.argument else ()

@@ -9,11 +9,11 @@ its own that is seeded with its place, so any number of threads makes the same i
 from __future__ import annotations
 
 import operator
-import os
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .background import cores
 from .strokes import POINTS, Floats, paths
 
 Bytes = NDArray[np.uint8]
@@ -84,15 +84,9 @@ def _split(count: int, stream: tuple[int, int]) -> Split:
     # Here and not above: it would add milliseconds to `import fastconv`.
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(_cores()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(fill, range(0, count, CHUNK)))  # list: an error in a thread is raised here
     return images, labels
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _write(labels: Bytes, rng: np.random.Generator) -> Bytes:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CorruptFileError, DownloadError
+from ..download import cache_folder
+from ..download import download as fetch
+from ..errors import CorruptFileError
 from . import idx
 
 __all__ = ["mnist"]
@@ -32,8 +32,6 @@ MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-CONNECT_SECONDS = 3.0  # how long an unreachable mirror may keep us waiting
-READ_SECONDS = 20.0  # the longest silence within a download
 
 
 def mnist(path: str | os.PathLike[str] | None = None, download: bool = True) -> tuple[Split, Split]:
@@ -62,7 +60,7 @@ def mnist(path: str | os.PathLike[str] | None = None, download: bool = True) -> 
     """
     folder = find(path)
     if folder is None:
-        folder = _cache_folder()
+        folder = cache_folder("mnist")
         if not download:
             raise FileNotFoundError(
                 f"[mnist] not found in $FASTCONV_DATA/mnist nor {folder}, and download=False"
@@ -71,7 +69,7 @@ def mnist(path: str | os.PathLike[str] | None = None, download: bool = True) -> 
     try:
         return load(folder)
     except CorruptFileError:
-        if path is not None or not download or folder != _cache_folder():
+        if path is not None or not download or folder != cache_folder("mnist"):
             raise
         _download(folder, list(FILES))  # in the cache: brings anew what fails its hash
         return load(folder)
@@ -88,7 +86,7 @@ def find(path: str | os.PathLike[str] | None = None) -> Path | None:
     root = os.environ.get("FASTCONV_DATA")
     if root and not _missing(Path(root) / "mnist"):
         return Path(root) / "mnist"
-    cache = _cache_folder()
+    cache = cache_folder("mnist")
     return None if _missing(cache) else cache
 
 
@@ -127,117 +125,10 @@ def _missing(folder: Path) -> list[str]:
     return [name for name in FILES if _file(folder, name) is None]
 
 
-def _cache_folder() -> Path:
-    import pooch
-
-    return Path(pooch.os_cache("fastconv")) / "mnist"
-
-
-# ------------------------------------------------------------------------------------- download
-
-
 def _download(folder: Path, names: list[str]) -> None:
-    """Brings files into the folder, from the first mirror that delivers."""
-    failures: list[str] = []
-    mirrors = _reachable(MIRRORS, failures)
-    for name in names:
-        for mirror in list(mirrors):
-            url = f"{mirror}{name}.gz"
-            reason = _fetch(url, FILES[name], folder)
-            if reason is None:
-                break
-            failures.append(f"{url}: {reason}")
-            mirrors.remove(mirror)  # last choice for the files that follow
-            mirrors.append(mirror)
-        else:
-            raise DownloadError(
-                "[mnist] could not be downloaded:\n  "
-                + "\n  ".join(failures)
-                + f"\nPut {', '.join(f'{name}.gz' for name in FILES)} from any copy of MNIST into "
-                f"{folder}, or name their folder: data.mnist(path), --data DIR, or $FASTCONV_DATA "
-                "with a mnist folder in it."
-            )
-
-
-def _fetch(url: str, sha256: str, folder: Path) -> str | None:
-    """One file from one mirror; None, or why not. What fails its hash is never left behind."""
-    import logging
-
-    import pooch
-
-    logger = pooch.get_logger()
-    level = logger.level
-    logger.setLevel(logging.WARNING)  # it reports every download on stderr; the bar says it already
-    try:
-        pooch.retrieve(
-            url,
-            known_hash=f"sha256:{sha256}",
-            fname=url.rpartition("/")[2],
-            path=folder,
-            downloader=pooch.HTTPDownloader(
-                progressbar=_progress_bar(), timeout=(CONNECT_SECONDS, READ_SECONDS)
-            ),
-        )
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # requests' exceptions are OSErrors; ValueError: the hash
-        return _reason(error)
-    finally:
-        logger.setLevel(level)
-    return None
-
-
-def _progress_bar() -> bool:
-    import sys
-
-    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-
-
-def _reason(error: Exception) -> str:
-    """The innermost message of a chain of wrapped network errors, in one line."""
-    text = str(error)
-    if "hash" in text and "does not match" in text:
-        return "wrong SHA-256: not the published file"
-    cause: BaseException = error
-    while cause.__cause__ or cause.__context__:
-        cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
-    lines = str(cause).strip().splitlines()
-    return lines[0] if lines else type(cause).__name__
-
-
-def _reachable(mirrors: tuple[str, ...], failures: list[str]) -> list[str]:
-    """The mirrors that answer; those that do not are noted in `failures`.
-
-    A name server that never answers can hold a thread for half a minute, whatever the timeout of
-    the connection, so each mirror is tried in a thread of its own that is not waited for. Behind a
-    proxy nothing can be said from here.
-    """
-    import socket
-    from urllib.parse import urlsplit
-    from urllib.request import getproxies
-
-    if getproxies().get("https"):
-        return list(mirrors)
-    outcome: dict[str, str] = {}
-
-    def knock(mirror: str) -> None:
-        address = urlsplit(mirror)
-        try:
-            socket.create_connection(
-                (address.hostname, address.port or 443), CONNECT_SECONDS
-            ).close()
-            outcome[mirror] = ""
-        except OSError as error:
-            outcome[mirror] = f"{type(error).__name__}: {error}"
-
-    threads = [threading.Thread(target=knock, args=(mirror,), daemon=True) for mirror in mirrors]
-    deadline = time.monotonic() + CONNECT_SECONDS
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    silent = f"no answer within {CONNECT_SECONDS:g} s"
-    reasons = {mirror: outcome.get(mirror, silent) for mirror in mirrors}
-    failures += [f"{mirror}: {reason}" for mirror, reason in reasons.items() if reason]
-    return [mirror for mirror, reason in reasons.items() if not reason]
+    hint = (
+        "from any copy of MNIST, or name their folder: data.mnist(path), --data DIR, or "
+        "$FASTCONV_DATA with a mnist folder in it."
+    )
+    files = {f"{name}.gz": FILES[name] for name in names}
+    fetch(files, MIRRORS, folder, what="mnist", hint=hint)

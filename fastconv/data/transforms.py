@@ -1,8 +1,10 @@
 """Random changes to training images, made anew every epoch, so that a small set goes further.
 
 A transform is any callable `transform(images, rng) -> images`: a batch (B, H, W) or (B, C, H, W) of
-uint8 or float32 in, the same shape and type out. `Loader` calls it in a background thread, with a
-generator of its own, so the numbers drawn do not depend on timing.
+uint8 or float32 in, the same type out, and the batch that came in left as it was. `Loader` calls it
+in background threads, with a generator for each batch: what is drawn does not depend on timing.
+
+Here: moving, turning, cutting. Sizes are in `resizing.py`, colours in `colours.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,20 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Compose", "RandomRotation", "RandomShift", "Transform"]
+from ..errors import ShapeError
+from .resizing import draw_box, pair, size_of
+
+__all__ = [
+    "CenterCrop",
+    "Compose",
+    "RandomCrop",
+    "RandomErasing",
+    "RandomHorizontalFlip",
+    "RandomRotation",
+    "RandomShift",
+    "RandomVerticalFlip",
+    "Transform",
+]
 
 # A string: numpy.random loads slowly, and only on use.
 Transform: TypeAlias = "Callable[[NDArray[Any], np.random.Generator], NDArray[Any]]"
@@ -106,3 +121,163 @@ class RandomRotation:
         lower = tap(W + 2) + right * (tap(W + 3) - tap(W + 2))
         turned: NDArray[Any] = (upper + down * (lower - upper)).reshape(images.shape)
         return np.rint(turned).astype(np.uint8) if images.dtype == np.uint8 else turned
+
+
+class RandomHorizontalFlip:
+    """Mirrors left and right, each image with probability p.
+
+    >>> import numpy as np
+    >>> RandomHorizontalFlip(1)(np.array([[[1, 2, 3]]], np.uint8), np.random.default_rng(0))
+    array([[[3, 2, 1]]], dtype=uint8)
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        self.p = probability("RandomHorizontalFlip", p)
+
+    def __call__(self, images: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+        chosen = rng.random(len(images)) < self.p
+        images = images.copy()
+        images[chosen] = images[chosen][..., ::-1]
+        return images
+
+
+class RandomVerticalFlip:
+    """Mirrors top and bottom, each image with probability p.
+
+    >>> import numpy as np
+    >>> RandomVerticalFlip(1)(np.array([[[1], [2]]], np.uint8), np.random.default_rng(0)).tolist()
+    [[[2], [1]]]
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        self.p = probability("RandomVerticalFlip", p)
+
+    def __call__(self, images: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+        chosen = rng.random(len(images)) < self.p
+        images = images.copy()
+        images[chosen] = images[chosen][..., ::-1, :]
+        return images
+
+
+class RandomCrop:
+    """Cuts a part of a fixed size out of every image, at a random place.
+
+    CIFAR-10's usual recipe is `RandomCrop(32, padding=4)`.
+
+    Args:
+        size: (H, W), or an integer for a square.
+        padding: Pixels of `fill` put around the images first.
+        fill: Their value.
+
+    Raises:
+        ShapeError: When called with images that are smaller than the crop.
+
+    >>> import numpy as np
+    >>> RandomCrop(32, padding=4)(np.zeros((8, 3, 32, 32)), np.random.default_rng(0)).shape
+    (8, 3, 32, 32)
+    """
+
+    def __init__(self, size: int | tuple[int, int], padding: int = 0, fill: float = 0) -> None:
+        if padding < 0:
+            raise ValueError(f"[RandomCrop] padding must be 0 or more, got {padding}")
+        self.size, self.padding, self.fill = size_of("RandomCrop", size), padding, fill
+
+    def __call__(self, images: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+        p = self.padding
+        edges = [(0, 0)] * (images.ndim - 2) + [(p, p), (p, p)]
+        padded = np.pad(images, edges, constant_values=self.fill) if p else images
+        high, wide = _room("RandomCrop", padded, self.size)
+        top = rng.integers(0, high + 1, len(images))
+        left = rng.integers(0, wide + 1, len(images))
+        h, w = self.size
+        parts = np.empty((*images.shape[:-2], h, w), images.dtype)
+        for part, whole, t, l in zip(parts, padded, top, left, strict=True):  # noqa: E741
+            part[...] = whole[..., t : t + h, l : l + w]
+        return parts
+
+
+class CenterCrop:
+    """Cuts the middle out of every image.
+
+    Raises:
+        ShapeError: When called with images that are smaller than the crop.
+
+    >>> import numpy as np
+    >>> CenterCrop(224)(np.zeros((2, 3, 256, 300), np.uint8)).shape
+    (2, 3, 224, 224)
+    """
+
+    def __init__(self, size: int | tuple[int, int]) -> None:
+        self.size = size_of("CenterCrop", size)
+
+    def __call__(
+        self, images: NDArray[Any], rng: np.random.Generator | None = None
+    ) -> NDArray[Any]:
+        high, wide = _room("CenterCrop", images, self.size)
+        top, left = round(high / 2), round(wide / 2)
+        return images[..., top : top + self.size[0], left : left + self.size[1]]
+
+
+class RandomErasing:
+    """Covers a random part of an image, each with probability p.
+
+    Args:
+        p: Probability.
+        scale: Area of the part, as a share of the image: from, to.
+        ratio: Width / height of the part: from, to.
+        value: What covers it: a number, or "random" for noise: bytes from 0 to 255, or normally
+            distributed floats.
+
+    >>> import numpy as np
+    >>> erased = RandomErasing(p=1)(np.ones((1, 8, 8), np.uint8), np.random.default_rng(0))
+    >>> 0 < erased.sum() < 64
+    np.True_
+    """
+
+    def __init__(
+        self,
+        p: float = 0.5,
+        scale: tuple[float, float] = (0.02, 0.33),
+        ratio: tuple[float, float] = (0.3, 3.3),
+        value: float | str = 0,
+    ) -> None:
+        self.p = probability("RandomErasing", p)
+        self.scale = pair("RandomErasing", "scale", scale, high=1)
+        self.ratio = pair("RandomErasing", "ratio", ratio)
+        if isinstance(value, str) and value != "random":
+            raise ValueError(f"[RandomErasing] value must be a number or 'random', got {value!r}")
+        self.value = value
+
+    def __call__(self, images: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+        H, W = images.shape[-2:]
+        images = images.copy()
+        for i in np.flatnonzero(rng.random(len(images)) < self.p):
+            h, w = draw_box(H, W, self.scale, self.ratio, rng)
+            h, w = min(h, H), min(w, W)
+            top, left = rng.integers(H - h + 1), rng.integers(W - w + 1)
+            part = images[i, ..., top : top + h, left : left + w]
+            if self.value != "random":
+                part[...] = self.value
+            elif images.dtype == np.uint8:
+                part[...] = rng.integers(0, 256, part.shape, np.uint8)
+            else:
+                part[...] = rng.standard_normal(part.shape, np.float32)
+        return images
+
+
+def probability(op: str, p: float) -> float:
+    """p as a number from 0 to 1."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"[{op}] p must be a probability from 0 to 1, got {p}")
+    return float(p)
+
+
+def _room(op: str, images: NDArray[Any], size: tuple[int, int]) -> tuple[int, int]:
+    """How far a crop can be moved in the images, down and to the right."""
+    high, wide = images.shape[-2] - size[0], images.shape[-1] - size[1]
+    if high < 0 or wide < 0:
+        raise ShapeError(
+            f"[{op}] cannot cut {size[0]} x {size[1]} out of images {images.shape}: use padding, "
+            "or Resize first"
+        )
+    return high, wide

@@ -27,7 +27,7 @@ from ._arguments import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .._core import Array, Pads, Pair
+    from .._core import Array, Pads, Pair, Pooling
     from ._arguments import Operand, Sizes
 
 __all__ = ["conv1d", "conv2d", "conv2d_backward"]
@@ -42,38 +42,32 @@ def _conv2d(
     dilation: Pair,
     groups: int,
     relu: bool,
+    pool: Pooling | None = None,
 ) -> Tensor:
-    """conv2d, then ReLU if asked for. Arguments are in their final form: layers call it."""
+    """conv2d, then ReLU and max pooling if asked for. Arguments are in their final form."""
     x_array, w_array = x._array, w._array
     shape = x_array.shape
     if len(shape) != 4 or shape[0] == 0:
-        return _conv2d_unusual(x, w, b, stride, pads, dilation, groups, relu)
+        return _conv2d_unusual(x, w, b, stride, pads, dilation, groups, relu, pool)
     b_array = None if b is None else b._array
     need_x, need_w, need_b = x.requires_grad, w.requires_grad, b is not None and b.requires_grad
-    if not (grad_mode.enabled and (need_x or need_w or need_b)):
-        if shape[0] >= LANES:
-            x_array = x_array.to_lanes()
-        return wrap(
-            _core.conv2d_forward(x_array, w_array, b_array, stride, pads, dilation, groups, relu)
-        )
-
-    x_array = x_array.to_lanes()
-    y = _core.conv2d_forward(x_array, w_array, b_array, stride, pads, dilation, groups, relu)
-    w_shape = w_array.shape
-    mask = y if relu else None
+    recorded = grad_mode.enabled and (need_x or need_w or need_b)
+    if recorded or shape[0] >= LANES:
+        x_array = x_array.to_lanes()
+    y, argmax = _core.conv_stage_forward(
+        x_array, w_array, b_array, stride, pads, dilation, groups, relu, pool
+    )
+    if not recorded:
+        return wrap(y)
+    mask, positions = y if relu else None, argmax if pool else None
     saved_x = x_array if need_w else None
 
     def backward(dy: Array) -> tuple[Array | None, Array | None, Array | None]:
-        dx = dw = db = None
-        if mask is not None:
-            dy = _core.relu_backward(dy, mask)
-        if need_x:
-            dx = _core.conv2d_backward_input(dy, w_array, shape, stride, pads, dilation, groups)
-        if saved_x is not None:
-            dw = _core.conv2d_backward_weight(dy, saved_x, w_shape, stride, pads, dilation, groups)
-        if need_b:
-            db = _core.channel_sum(dy)
-        return dx, dw, db
+        dx, dw, db = _core.conv_stage_backward(
+            *(dy, mask, positions, saved_x, shape, w_array),
+            *(stride, pads, dilation, groups, pool, (need_x, need_w, need_b)),
+        )
+        return dx if need_x else None, dw if need_w else None, db if need_b else None
 
     return record(y, (x, w, b), backward)
 
@@ -87,11 +81,12 @@ def _conv2d_unusual(
     dilation: Pair,
     groups: int,
     relu: bool,
+    pool: Pooling | None,
 ) -> Tensor:
     """One image without N, and batches of none."""
 
     def again(x: Tensor) -> Tensor:
-        return _conv2d(x, w, b, stride, pads, dilation, groups, relu)
+        return _conv2d(x, w, b, stride, pads, dilation, groups, relu, pool)
 
     if x.ndim == 3:
         y = again(x.unsqueeze(0))

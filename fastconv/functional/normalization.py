@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import _core, random
-from ..grad_mode import grad_mode
 from ..tensor import Tensor, needs_grad, record, unary, wrap
 from ._arguments import LANES, empty_batch, numpy_too, operand, shape_error
+from .activation import relu, relu6
 
 if TYPE_CHECKING:
     from .._core import Array
@@ -76,54 +76,83 @@ def _batch_norm(
     training: bool,
     momentum: float,
     eps: float,
+    cap: float | None = None,
+    plus: Tensor | None = None,
 ) -> Tensor:
-    """batch_norm of tensors."""
+    """batch_norm of tensors, + plus; then, with a cap, ReLU below it (6, infinity)."""
     shape = x.shape
     if len(shape) < 2:
         raise shape_error("batch_norm", "(N, C), (N, C, L) or (N, C, H, W)", shape)
+    if not training and (mean is None or var is None):
+        raise ValueError("[batch_norm] without training=True it needs running_mean, running_var")
+    if training and shape[0] > 0 and x.numel() == shape[0] * shape[1] == shape[1]:
+        raise ValueError(
+            f"[batch_norm] training needs more than one value a channel, got input {shape}"
+        )
+    recorded = needs_grad(x, w, b, plus)
+    fused = cap is not None or plus is not None
+    if fused and (shape[0] == 0 or (recorded and not training)):
+        y = _batch_norm(x, mean, var, w, b, training, momentum, eps)
+        y = y if plus is None else y + plus
+        return y if cap is None else relu6(y) if cap == 6 else relu(y)
     if shape[0] == 0:
         return empty_batch(lambda x: x, x, w, b)
-    need_x = x.requires_grad
-    need_w, need_b = w is not None and w.requires_grad, b is not None and b.requires_grad
-    recorded = grad_mode.enabled and (need_x or need_w or need_b)
+
     x_array = x._array
     if recorded or shape[0] >= LANES:
         x_array = x_array.to_lanes()
-    w_array = None if w is None else w._array
-    b_array = None if b is None else b._array
-
+    arrays = [None if t is None else t._array for t in (w, b, mean, var, plus)]
+    w_array, b_array, mean_array, var_array, plus_array = arrays
     if training:
-        if x.numel() == shape[0] * shape[1] == shape[1]:
-            raise ValueError(
-                f"[batch_norm] training needs more than one value a channel, got input {shape}"
-            )
-        y, batch_mean, inv_std = _core.batch_norm_train(
-            x_array,
-            w_array,
-            b_array,
-            None if mean is None else mean._array,
-            None if var is None else var._array,
-            momentum,
-            eps,
+        y_array, mean_array, inv_std = _core.batch_norm_train(
+            x_array, w_array, b_array, mean_array, var_array, momentum, eps, cap, plus_array
         )
     else:
-        if mean is None or var is None:
-            raise ValueError(
-                "[batch_norm] without training=True it needs running_mean, running_var"
-            )
-        batch_mean, batch_var = mean._array, var._array
-        y = _core.batch_norm_eval(x_array, w_array, b_array, batch_mean, batch_var, eps)
+        assert mean_array is not None
+        assert var_array is not None
+        y_array = _core.batch_norm_eval(
+            x_array, w_array, b_array, mean_array, var_array, eps, cap, plus_array
+        )
     if not recorded:
-        return wrap(y)
+        return wrap(y_array)
+    need_x = x.requires_grad
+    need_w, need_b = w is not None and w.requires_grad, b is not None and b.requires_grad
+    if var_array is not None and not training:
+        return _evaluated(x, w, b, y_array, x_array, mean_array, var_array, eps)
+    gate = None if cap is None else y_array
+    need_plus = plus is not None and plus.requires_grad
+
+    def backward(dy: Array) -> tuple[Array | None, ...]:
+        dx, dw, db, dplus = _core.batch_norm_train_backward(
+            dy, x_array, w_array, mean_array, inv_std, gate, cap or 0.0, need_plus
+        )
+        grads = (dx if need_x else None, dw if need_w else None, db if need_b else None)
+        return *grads, dplus if need_plus else None
+
+    return record(y_array, (x, w, b, plus), backward)
+
+
+def _evaluated(
+    x: Tensor,
+    w: Tensor | None,
+    b: Tensor | None,
+    y: Array,
+    x_array: Array,
+    mean: Array,
+    var: Array,
+    eps: float,
+) -> Tensor:
+    """The tape of a normalisation by running statistics."""
+    need_w, need_b = w is not None and w.requires_grad, b is not None and b.requires_grad
+    w_array = None if w is None else w._array
+    if not (need_w or need_b):
+        # Frozen: dx = dy * w / sqrt(var + eps), the forward formula without shifts; no x is kept.
+        zero = _core.full(mean.shape, 0.0)
+        return unary(x, y, lambda dy: _core.batch_norm_eval(dy, w_array, None, zero, var, eps))
 
     def backward(dy: Array) -> tuple[Array | None, Array | None, Array | None]:
-        if training:
-            dx, dw, db = _core.batch_norm_train_backward(dy, x_array, w_array, batch_mean, inv_std)
-        else:
-            dx, dw, db = _core.batch_norm_eval_backward(
-                dy, x_array, w_array, batch_mean, batch_var, eps
-            )
-        return dx if need_x else None, dw if need_w else None, db if need_b else None
+        dx, dw, db = _core.batch_norm_eval_backward(dy, x_array, w_array, mean, var, eps)
+        return dx if x.requires_grad else None, dw if need_w else None, db if need_b else None
 
     return record(y, (x, w, b), backward)
 

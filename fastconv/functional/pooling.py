@@ -15,7 +15,7 @@ from ._arguments import LANES, empty_batch, numpy_too, operand, pair, shape_erro
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .._core import Array, Pads, Pair
+    from .._core import Array, Pads, Pair, Pooling
     from ._arguments import Sizes
 
 __all__ = [
@@ -42,28 +42,21 @@ def _window(
 
 
 # --------------------------------------------------------------------------------------- maximum
-def _max_pool2d(
-    x: Tensor, kernel: Pair, stride: Pair, pads: Pads, dilation: Pair, ceil_mode: bool, relu: bool
-) -> Tensor:
-    """max_pool2d, then ReLU if asked for, of checked arguments."""
+def _max_pool2d(x: Tensor, pooling: Pooling) -> Tensor:
+    """max_pool2d of checked arguments."""
     x_array = x._array
     shape = x_array.shape
     if len(shape) != 4 or shape[0] == 0:
-        return _unusual(
-            "max_pool2d",
-            x,
-            lambda x: _max_pool2d(x, kernel, stride, pads, dilation, ceil_mode, relu),
-        )
+        return _unusual("max_pool2d", x, lambda x: _max_pool2d(x, pooling))
     recorded = grad_mode.enabled and x.requires_grad
     if recorded or shape[0] >= LANES:
         x_array = x_array.to_lanes()
-    y, argmax = _core.max_pool2d_forward(x_array, kernel, stride, pads, dilation, ceil_mode, relu)
+    y, argmax = _core.max_pool2d_forward(x_array, *pooling, False)
     if not recorded:
         return wrap(y)
-    mask = y if relu else None
 
     def backward(dy: Array) -> tuple[Array]:
-        return (_core.max_pool2d_backward(dy, argmax, mask, shape, kernel, stride, pads, dilation),)
+        return (_core.max_pool2d_backward(dy, argmax, None, shape, *pooling[:4]),)
 
     return record(y, (x,), backward)
 
@@ -145,7 +138,7 @@ def max_pool2d(
     x = operand(input, "max_pool2d", "input")
     kernel, step, pads = _window("max_pool2d", kernel_size, stride, padding)
     spread = pair(dilation, "[max_pool2d] dilation")
-    y = _max_pool2d(x, kernel, step, pads, spread, bool(ceil_mode), False)
+    y = _max_pool2d(x, (kernel, step, pads, spread, bool(ceil_mode)))
     if not return_indices:
         return y.numpy() if numpy else y
     indices = wrap(_indices(x, y.shape, kernel, step, pads, spread, ceil_mode))

@@ -4,17 +4,20 @@
 * tiny_vgg.py      CNN Explainer's                 autoencoder.py   dense and convolutional
 * alexnet.py  vgg.py  googlenet.py  resnet.py  mobilenet_v2.py   torchvision's names and values
 * cifar_resnet.py  the ResNets for CIFAR-10        mobilenet_v1.py  with Keras's names
-* _weights.py      safetensors files into networks; Keras's layouts
 
-`REGISTRY` names those that learn MNIST-shaped images, for the command line.
+And what is done with them:
+
+* catalogue.py     all of them by name: `ARCHITECTURES`, `build`
+* pretrained.py    published weights, listed in registry.json: `weights="imagenet"`
+* weight_files.py  `save`, `load`                  keras_layouts.py  weights from Keras
+* transfer.py      another head, features of a network that stays as it is
+
+Every network takes `weights`: None, the name of published weights, or a file.
 """
 
-from collections.abc import Callable
-
-from ..nn import Module
-from ._weights import from_keras
 from .alexnet import AlexNet, alexnet
 from .autoencoder import Autoencoder, conv_autoencoder, dense_autoencoder
+from .catalogue import ARCHITECTURES, Architecture, build
 from .cifar_resnet import (
     CifarResNet,
     cifar_resnet20,
@@ -25,25 +28,33 @@ from .cifar_resnet import (
 )
 from .googlenet import GoogLeNet, GoogLeNetLoss, GoogLeNetOutputs, googlenet
 from .keras import keras_convnet, keras_convnet_no_pool, keras_mlp
+from .keras_layouts import from_keras
 from .lenet import lenet1, lenet5
 from .mobilenet_v1 import mobilenet_v1
 from .mobilenet_v2 import MobileNetV2, mobilenet_v2
+from .pretrained import Published, available
 from .resnet import ResNet, resnet18, resnet34, resnet50, resnet101, resnet152
 from .tiny_vgg import tiny_vgg
+from .transfer import extract_features, head_name, replace_head
 from .vgg import VGG, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
+from .weight_files import load, save
 
 __all__ = [
-    "REGISTRY",
+    "ARCHITECTURES",
     "VGG",
     "AlexNet",
+    "Architecture",
     "Autoencoder",
     "CifarResNet",
     "GoogLeNet",
     "GoogLeNetLoss",
     "GoogLeNetOutputs",
     "MobileNetV2",
+    "Published",
     "ResNet",
     "alexnet",
+    "available",
+    "build",
     "cifar_resnet20",
     "cifar_resnet32",
     "cifar_resnet44",
@@ -51,20 +62,25 @@ __all__ = [
     "cifar_resnet110",
     "conv_autoencoder",
     "dense_autoencoder",
+    "extract_features",
     "from_keras",
     "googlenet",
+    "head_name",
     "keras_convnet",
     "keras_convnet_no_pool",
     "keras_mlp",
     "lenet1",
     "lenet5",
+    "load",
     "mobilenet_v1",
     "mobilenet_v2",
+    "replace_head",
     "resnet18",
     "resnet34",
     "resnet50",
     "resnet101",
     "resnet152",
+    "save",
     "tiny_vgg",
     "vgg11",
     "vgg11_bn",
@@ -75,11 +91,3 @@ __all__ = [
     "vgg19",
     "vgg19_bn",
 ]
-
-REGISTRY: dict[str, Callable[[], Module]] = {
-    "lenet5": lenet5,
-    "lenet1": lenet1,
-    "keras_mlp": keras_mlp,
-    "keras_convnet": keras_convnet,
-    "keras_convnet_no_pool": keras_convnet_no_pool,
-}

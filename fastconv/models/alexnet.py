@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..nn import AdaptiveAvgPool2d, Conv2d, Dropout, Linear, MaxPool2d, Module, ReLU, Sequential
-from ._weights import load_weights
+from .catalogue import network
 
 if TYPE_CHECKING:
     from ..io import PathLike
@@ -53,6 +53,7 @@ class AlexNet(Module):
         return self.classifier(self.avgpool(self.features(x)).flatten(1))
 
 
+@network((3, 224, 224), "IMAGENET")
 def alexnet(
     num_classes: int = 1000,
     in_channels: int = 3,
@@ -83,6 +84,6 @@ def alexnet(
     Args:
         num_classes, in_channels: of the data.
         dropout: in front of the first two dense layers.
-        weights: a safetensors file with torchvision's names.
+        weights: "imagenet", or a safetensors file with torchvision's names.
     """
-    return load_weights(AlexNet(num_classes, in_channels, dropout), weights)
+    return AlexNet(num_classes, in_channels, dropout)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..nn import Conv2d, ConvTranspose2d, Flatten, Linear, Module, ReLU, Sequential, Sigmoid
-from ._weights import load_weights
+from .catalogue import network
 
 if TYPE_CHECKING:
     from ..io import PathLike
@@ -64,6 +64,7 @@ class Unflatten(Module):
         return f"shape={self.shape}"
 
 
+@network((1, 28, 28))
 def dense_autoencoder(
     code_size: int = 32, in_channels: int = 1, size: int = 28, weights: PathLike | None = None
 ) -> Autoencoder:
@@ -105,9 +106,10 @@ def dense_autoencoder(
         Unflatten(in_channels, size, size),
         Sigmoid(),
     )
-    return load_weights(Autoencoder(encoder, decoder), weights)
+    return Autoencoder(encoder, decoder)
 
 
+@network((1, 28, 28))
 def conv_autoencoder(
     code_size: int = 32,
     in_channels: int = 1,
@@ -161,4 +163,4 @@ def conv_autoencoder(
         ConvTranspose2d(width, in_channels, 3, stride=2, padding=1, output_padding=1),
         Sigmoid(),
     )
-    return load_weights(Autoencoder(encoder, decoder), weights)
+    return Autoencoder(encoder, decoder)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import functional as F
 from ..nn import BatchNorm2d, Conv2d, Linear, Module, Sequential, init
-from ._weights import load_weights
+from ..nn.normalization import norm_relu
+from .catalogue import network
 
 if TYPE_CHECKING:
     from ..io import PathLike
@@ -43,8 +44,8 @@ class CifarBlock(Module):
         self.stride, self.new_channels = stride, channels - in_channels
 
     def forward(self, x: Any) -> Any:
-        y = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+        y = norm_relu(self.conv1(x), self.bn1)
+        return norm_relu(self.conv2(y), self.bn2, plus=self.shortcut(x))
 
     def shortcut(self, x: Any) -> Any:
         if self.stride > 1:
@@ -91,7 +92,7 @@ class CifarResNet(Module):
         self.apply(_start)
 
     def forward(self, x: Any) -> Any:
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = norm_relu(self.conv1(x), self.bn1)
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.linear(F.adaptive_avg_pool2d(x, 1).flatten(1))
 
@@ -106,36 +107,41 @@ def _start(layer: Module) -> None:
         init.kaiming_normal_(layer.weight)
 
 
+@network((3, 32, 32), "CIFAR10")
 def cifar_resnet20(
     num_classes: int = 10, in_channels: int = 3, width: int = 16, weights: PathLike | None = None
 ) -> CifarResNet:
     """ResNet-20 for CIFAR-10; 269,722 parameters; see `CifarResNet`."""
-    return load_weights(CifarResNet(20, num_classes, in_channels, width), weights)
+    return CifarResNet(20, num_classes, in_channels, width)
 
 
+@network((3, 32, 32), "CIFAR10")
 def cifar_resnet32(
     num_classes: int = 10, in_channels: int = 3, width: int = 16, weights: PathLike | None = None
 ) -> CifarResNet:
     """ResNet-32 for CIFAR-10; 464,154 parameters; see `CifarResNet`."""
-    return load_weights(CifarResNet(32, num_classes, in_channels, width), weights)
+    return CifarResNet(32, num_classes, in_channels, width)
 
 
+@network((3, 32, 32), "CIFAR10")
 def cifar_resnet44(
     num_classes: int = 10, in_channels: int = 3, width: int = 16, weights: PathLike | None = None
 ) -> CifarResNet:
     """ResNet-44 for CIFAR-10; 658,586 parameters; see `CifarResNet`."""
-    return load_weights(CifarResNet(44, num_classes, in_channels, width), weights)
+    return CifarResNet(44, num_classes, in_channels, width)
 
 
+@network((3, 32, 32), "CIFAR10")
 def cifar_resnet56(
     num_classes: int = 10, in_channels: int = 3, width: int = 16, weights: PathLike | None = None
 ) -> CifarResNet:
     """ResNet-56 for CIFAR-10; 853,018 parameters; see `CifarResNet`."""
-    return load_weights(CifarResNet(56, num_classes, in_channels, width), weights)
+    return CifarResNet(56, num_classes, in_channels, width)
 
 
+@network((3, 32, 32), "CIFAR10")
 def cifar_resnet110(
     num_classes: int = 10, in_channels: int = 3, width: int = 16, weights: PathLike | None = None
 ) -> CifarResNet:
     """ResNet-110 for CIFAR-10; 1,727,962 parameters; see `CifarResNet`."""
-    return load_weights(CifarResNet(110, num_classes, in_channels, width), weights)
+    return CifarResNet(110, num_classes, in_channels, width)

@@ -7,6 +7,7 @@ instead of local response normalisation, and 3x3 convolutions where the paper ha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .. import functional as F
@@ -22,11 +23,13 @@ from ..nn import (
     Sequential,
     init,
 )
+from ..nn.normalization import norm_relu
 from ..tensor import Tensor
-from ._weights import load_weights
+from .catalogue import network
 
 if TYPE_CHECKING:
     from ..io import PathLike
+    from ..nn.state import LoadResult
 
 __all__ = ["GoogLeNet", "GoogLeNetLoss", "GoogLeNetOutputs", "Inception", "googlenet"]
 
@@ -70,7 +73,7 @@ class BasicConv2d(Module):
         self.bn = BatchNorm2d(out_channels, eps=1e-3)
 
     def forward(self, x: Any) -> Any:
-        return F.relu(self.bn(self.conv(x)))
+        return norm_relu(self.conv(x), self.bn)
 
 
 class Inception(Module):
@@ -125,6 +128,7 @@ class InceptionAux(Module):
 class GoogLeNet(Module):
     """See `googlenet`."""
 
+    head_names = ("fc", "aux1.fc2", "aux2.fc2")
     aux1: InceptionAux | None
     aux2: InceptionAux | None
 
@@ -177,6 +181,13 @@ class GoogLeNet(Module):
             return GoogLeNetOutputs(logits, self.aux2(late), self.aux1(early))
         return logits
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> LoadResult:
+        """Without auxiliary heads, those of the file are left out."""
+        if self.aux1 is None:
+            kept = state_dict.items()
+            state_dict = {n: t for n, t in kept if not n.startswith(("aux1.", "aux2."))}
+        return super().load_state_dict(state_dict, strict)
+
 
 def _start(layer: Module) -> None:
     """torchvision's initial values (which it cuts off at 200 standard deviations)."""
@@ -190,6 +201,7 @@ _SCALE = Tensor([[[[std / 0.5]] for std in _STD]])
 _SHIFT = Tensor([[[[(mean - 0.5) / 0.5]] for mean in _MEAN]])
 
 
+@network((3, 224, 224), "IMAGENET")
 def googlenet(
     num_classes: int = 1000,
     in_channels: int = 3,
@@ -225,7 +237,6 @@ def googlenet(
         transform_input: for torchvision's pretrained weights, which come from TensorFlow: images
             with ImageNet's mean and deviation become images from -1 to 1.
         dropout, dropout_aux: in front of the last layer of the main and the auxiliary heads.
-        weights: a safetensors file with torchvision's names.
+        weights: "imagenet", or a safetensors file with torchvision's names.
     """
-    model = GoogLeNet(num_classes, in_channels, aux_logits, transform_input, dropout, dropout_aux)
-    return load_weights(model, weights, ignored=() if aux_logits else ("aux1.", "aux2."))
+    return GoogLeNet(num_classes, in_channels, aux_logits, transform_input, dropout, dropout_aux)

@@ -4,12 +4,23 @@ They start from Keras's initial values, as their results depend on it: Glorot-un
 zero biases. The book's final softmax is left to the loss and to `predict`: models end in logits.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..nn import Conv2d, Flatten, Linear, MaxPool2d, Module, ReLU, Sequential, init
+from .catalogue import network
+
+if TYPE_CHECKING:
+    from ..io import PathLike
 
 __all__ = ["keras_convnet", "keras_convnet_no_pool", "keras_mlp"]
 
 
-def keras_mlp(num_classes: int = 10, in_features: int = 28 * 28) -> Sequential:
+@network((1, 28, 28))
+def keras_mlp(
+    num_classes: int = 10, in_features: int = 28 * 28, weights: PathLike | None = None
+) -> Sequential:
     """The first network of the book (section 2.1): one hidden layer; 407,050 parameters.
 
     ======================  ==============  ==========
@@ -29,7 +40,10 @@ def keras_mlp(num_classes: int = 10, in_features: int = 28 * 28) -> Sequential:
     )
 
 
-def keras_convnet(num_classes: int = 10, in_channels: int = 1) -> Sequential:
+@network((1, 28, 28))
+def keras_convnet(
+    num_classes: int = 10, in_channels: int = 1, weights: PathLike | None = None
+) -> Sequential:
     """The small convnet of section 8.1; 104,202 parameters.
 
     ======================  ==============  ==========
@@ -64,7 +78,10 @@ def keras_convnet(num_classes: int = 10, in_channels: int = 1) -> Sequential:
     )
 
 
-def keras_convnet_no_pool(num_classes: int = 10, in_channels: int = 1) -> Sequential:
+@network((1, 28, 28))
+def keras_convnet_no_pool(
+    num_classes: int = 10, in_channels: int = 1, weights: PathLike | None = None
+) -> Sequential:
     """The same without pooling, which section 8.1.2 shows to be a mistake; 712,202 parameters.
 
     ======================  ==============  ==========

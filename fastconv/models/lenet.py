@@ -6,12 +6,23 @@ Y. LeCun, L. Bottou, Y. Bengio, P. Haffner: "Gradient-based learning applied to 
 recognition", Proceedings of the IEEE 86(11), 1998 (LeNet-5).
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..nn import AvgPool2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential, Tanh
+from .catalogue import network
+
+if TYPE_CHECKING:
+    from ..io import PathLike
 
 __all__ = ["lenet1", "lenet5"]
 
 
-def lenet1(num_classes: int = 10, in_channels: int = 1) -> Sequential:
+@network((1, 28, 28))
+def lenet1(
+    num_classes: int = 10, in_channels: int = 1, weights: PathLike | None = None
+) -> Sequential:
     """LeNet-1 as in the 1989 paper: tanh and average pooling; 3,246 parameters.
 
     Every map of the second convolution sees all four maps of the first (the paper connects some),
@@ -43,8 +54,14 @@ def lenet1(num_classes: int = 10, in_channels: int = 1) -> Sequential:
     )
 
 
-def lenet5(num_classes: int = 10, in_channels: int = 1) -> Sequential:
-    """LeNet-5 in its modern form: ReLU, max pooling and a plain output layer; 61,706 parameters.
+@network((1, 28, 28))
+def lenet5(
+    num_classes: int = 10,
+    in_channels: int = 1,
+    variant: str = "modern",
+    weights: PathLike | None = None,
+) -> Sequential:
+    """LeNet-5, modern or as in 1998; 61,706 parameters.
 
     ======================  ==============  ==========
     layer                   output          parameters
@@ -60,20 +77,34 @@ def lenet5(num_classes: int = 10, in_channels: int = 1) -> Sequential:
     Linear                  (10,)                  850
     ======================  ==============  ==========
 
+    Args:
+        num_classes, in_channels: of the data.
+        variant: "modern", as in the table; or "classic", with the paper's tanh and average pooling
+            instead, and as many parameters. (In the paper some of the second convolution's
+            connections are missing, pooling has coefficients, and the last layer measures
+            distances to drawn digits: together 60,000 parameters.)
+        weights: a safetensors file.
+
     >>> sum(p.numel() for p in lenet5().parameters())
     61706
+    >>> sum(p.numel() for p in lenet5(variant="classic").parameters())
+    61706
     """
+    if variant not in ("modern", "classic"):
+        raise ValueError(f'[lenet5] variant must be "modern" or "classic", got {variant!r}')
+    modern = variant == "modern"
+    activation, pool = (ReLU, MaxPool2d) if modern else (Tanh, AvgPool2d)
     return Sequential(
         Conv2d(in_channels, 6, 5, padding=2),
-        ReLU(),
-        MaxPool2d(2),
+        activation(),
+        pool(2),
         Conv2d(6, 16, 5),
-        ReLU(),
-        MaxPool2d(2),
+        activation(),
+        pool(2),
         Flatten(),
         Linear(16 * 5 * 5, 120),
-        ReLU(),
+        activation(),
         Linear(120, 84),
-        ReLU(),
+        activation(),
         Linear(84, num_classes),
     )

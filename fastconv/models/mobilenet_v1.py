@@ -20,7 +20,7 @@ from ..nn import (
     Sequential,
     init,
 )
-from ._weights import load_weights
+from .catalogue import network
 
 if TYPE_CHECKING:
     from ..io import PathLike
@@ -35,6 +35,7 @@ BLOCKS = (
 )
 
 
+@network((3, 224, 224), "TENSORFLOW")
 def mobilenet_v1(
     num_classes: int = 1000,
     in_channels: int = 3,
@@ -69,7 +70,8 @@ def mobilenet_v1(
         num_classes, in_channels: of the data.
         width: 0.25, 0.5, 0.75 or 1: the share of channels kept.
         dropout: in front of the last layer.
-        weights: a safetensors file with Keras's names and layouts, or these.
+        weights: "imagenet" (published for width 0.75 and 0.25: what is not said, the weights say),
+            or a file with Keras's names and layouts, or with these.
 
     >>> sum(p.numel() for p in mobilenet_v1(width=0.25).parameters())
     470072
@@ -86,7 +88,7 @@ def mobilenet_v1(
         "conv_preds": Conv2d(channels, num_classes, 1),
         "flatten": Flatten(),
     }
-    return load_weights(Sequential(layers).apply(_start), weights)
+    return Sequential(layers).apply(_start)
 
 
 def _conv(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import functional as F
 from ..nn import BatchNorm2d, Conv2d, Dropout, Linear, Module, ReLU6, Sequential, init
-from ._weights import load_weights
+from .catalogue import network
 
 if TYPE_CHECKING:
     from ..io import PathLike
@@ -108,6 +108,7 @@ def _start(layer: Module) -> None:
         init.zeros_(layer.bias)
 
 
+@network((3, 224, 224), "IMAGENET")
 def mobilenet_v2(
     num_classes: int = 1000,
     in_channels: int = 3,
@@ -137,6 +138,6 @@ def mobilenet_v2(
         num_classes, in_channels: of the data.
         width: the share of channels kept, rounded to multiples of 8.
         dropout: in front of the last layer.
-        weights: a safetensors file with torchvision's names.
+        weights: "imagenet", or a safetensors file with torchvision's names.
     """
-    return load_weights(MobileNetV2(num_classes, in_channels, width, dropout), weights)
+    return MobileNetV2(num_classes, in_channels, width, dropout)

@@ -20,7 +20,8 @@ from ..nn import (
     Sequential,
     init,
 )
-from ._weights import load_weights
+from ..nn.normalization import norm_relu
+from .catalogue import network
 
 if TYPE_CHECKING:
     from ..io import PathLike
@@ -58,9 +59,9 @@ class BasicBlock(Module):
         self.downsample = _projection(in_channels, channels, stride)
 
     def forward(self, x: Any) -> Any:
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        return self.relu(y + (x if self.downsample is None else self.downsample(x)))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        y = norm_relu(self.conv1(x), self.bn1, self.relu)
+        return norm_relu(self.conv2(y), self.bn2, self.relu, plus=shortcut)
 
 
 class Bottleneck(Module):
@@ -87,10 +88,10 @@ class Bottleneck(Module):
         self.downsample = _projection(in_channels, out_channels, stride)
 
     def forward(self, x: Any) -> Any:
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.relu(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
-        return self.relu(y + (x if self.downsample is None else self.downsample(x)))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        y = norm_relu(self.conv1(x), self.bn1, self.relu)
+        y = norm_relu(self.conv2(y), self.bn2, self.relu)
+        return norm_relu(self.conv3(y), self.bn3, self.relu, plus=shortcut)
 
 
 def _projection(in_channels: int, out_channels: int, stride: int) -> Sequential | None:
@@ -145,7 +146,7 @@ class ResNet(Module):
         self.apply(_start)
 
     def forward(self, x: Any) -> Any:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.maxpool(norm_relu(self.conv1(x), self.bn1, self.relu))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(self.avgpool(x).flatten(1))
 
@@ -169,36 +170,41 @@ def _start(layer: Module) -> None:
         init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
 
+@network((3, 224, 224), "IMAGENET")
 def resnet18(
     num_classes: int = 1000, in_channels: int = 3, weights: PathLike | None = None
 ) -> ResNet:
     """ResNet-18; 11,689,512 parameters; see `ResNet`."""
-    return load_weights(ResNet(BasicBlock, (2, 2, 2, 2), num_classes, in_channels), weights)
+    return ResNet(BasicBlock, (2, 2, 2, 2), num_classes, in_channels)
 
 
+@network((3, 224, 224), "IMAGENET")
 def resnet34(
     num_classes: int = 1000, in_channels: int = 3, weights: PathLike | None = None
 ) -> ResNet:
     """ResNet-34; 21,797,672 parameters; see `ResNet`."""
-    return load_weights(ResNet(BasicBlock, (3, 4, 6, 3), num_classes, in_channels), weights)
+    return ResNet(BasicBlock, (3, 4, 6, 3), num_classes, in_channels)
 
 
+@network((3, 224, 224), "IMAGENET")
 def resnet50(
     num_classes: int = 1000, in_channels: int = 3, weights: PathLike | None = None
 ) -> ResNet:
     """ResNet-50; 25,557,032 parameters; see `ResNet`."""
-    return load_weights(ResNet(Bottleneck, (3, 4, 6, 3), num_classes, in_channels), weights)
+    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, in_channels)
 
 
+@network((3, 224, 224), "IMAGENET")
 def resnet101(
     num_classes: int = 1000, in_channels: int = 3, weights: PathLike | None = None
 ) -> ResNet:
     """ResNet-101; 44,549,160 parameters; see `ResNet`."""
-    return load_weights(ResNet(Bottleneck, (3, 4, 23, 3), num_classes, in_channels), weights)
+    return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, in_channels)
 
 
+@network((3, 224, 224), "IMAGENET")
 def resnet152(
     num_classes: int = 1000, in_channels: int = 3, weights: PathLike | None = None
 ) -> ResNet:
     """ResNet-152; 60,192,808 parameters; see `ResNet`."""
-    return load_weights(ResNet(Bottleneck, (3, 8, 36, 3), num_classes, in_channels), weights)
+    return ResNet(Bottleneck, (3, 8, 36, 3), num_classes, in_channels)

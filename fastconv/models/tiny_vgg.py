@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..nn import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
-from ._weights import load_weights
+from .catalogue import network
 
 if TYPE_CHECKING:
     from ..io import PathLike
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["tiny_vgg"]
 
 
+@network((3, 64, 64))
 def tiny_vgg(
     num_classes: int = 10, in_channels: int = 3, width: int = 10, weights: PathLike | None = None
 ) -> Sequential:
@@ -57,4 +58,4 @@ def tiny_vgg(
         Flatten(),
         Linear(width * 13 * 13, num_classes),
     )
-    return load_weights(network, weights)
+    return network

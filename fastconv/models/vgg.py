@@ -20,7 +20,7 @@ from ..nn import (
     Sequential,
     init,
 )
-from ._weights import load_weights
+from .catalogue import network
 
 if TYPE_CHECKING:
     from ..io import PathLike
@@ -116,6 +116,7 @@ def _start(layer: Module) -> None:
         init.zeros_(layer.bias)
 
 
+@network((3, 224, 224), "IMAGENET")
 def vgg11(
     num_classes: int = 1000,
     in_channels: int = 3,
@@ -123,9 +124,10 @@ def vgg11(
     weights: PathLike | None = None,
 ) -> VGG:
     """VGG-11 (A of the paper); 132,863,336 parameters; see `VGG`."""
-    return load_weights(VGG(11, False, num_classes, in_channels, dropout), weights)
+    return VGG(11, False, num_classes, in_channels, dropout)
 
 
+@network((3, 224, 224), "IMAGENET")
 def vgg11_bn(
     num_classes: int = 1000,
     in_channels: int = 3,
@@ -133,9 +135,10 @@ def vgg11_bn(
     weights: PathLike | None = None,
 ) -> VGG:
     """VGG-11 with batch normalisation (A of the paper); 132,868,840 parameters; see `VGG`."""
-    return load_weights(VGG(11, True, num_classes, in_channels, dropout), weights)
+    return VGG(11, True, num_classes, in_channels, dropout)
 
 
+@network((3, 224, 224), "IMAGENET")
 def vgg13(
     num_classes: int = 1000,
     in_channels: int = 3,
@@ -143,9 +146,10 @@ def vgg13(
     weights: PathLike | None = None,
 ) -> VGG:
     """VGG-13 (B of the paper); 133,047,848 parameters; see `VGG`."""
-    return load_weights(VGG(13, False, num_classes, in_channels, dropout), weights)
+    return VGG(13, False, num_classes, in_channels, dropout)
 
 
+@network((3, 224, 224), "IMAGENET")
 def vgg13_bn(
     num_classes: int = 1000,
     in_channels: int = 3,
@@ -153,9 +157,10 @@ def vgg13_bn(
     weights: PathLike | None = None,
 ) -> VGG:
     """VGG-13 with batch normalisation (B of the paper); 133,053,736 parameters; see `VGG`."""
-    return load_weights(VGG(13, True, num_classes, in_channels, dropout), weights)
+    return VGG(13, True, num_classes, in_channels, dropout)
 
 
+@network((3, 224, 224), "IMAGENET")
 def vgg16(
     num_classes: int = 1000,
     in_channels: int = 3,
@@ -163,9 +168,10 @@ def vgg16(
     weights: PathLike | None = None,
 ) -> VGG:
     """VGG-16 (D of the paper); 138,357,544 parameters; see `VGG`."""
-    return load_weights(VGG(16, False, num_classes, in_channels, dropout), weights)
+    return VGG(16, False, num_classes, in_channels, dropout)
 
 
+@network((3, 224, 224), "IMAGENET")
 def vgg16_bn(
     num_classes: int = 1000,
     in_channels: int = 3,
@@ -173,9 +179,10 @@ def vgg16_bn(
     weights: PathLike | None = None,
 ) -> VGG:
     """VGG-16 with batch normalisation (D of the paper); 138,365,992 parameters; see `VGG`."""
-    return load_weights(VGG(16, True, num_classes, in_channels, dropout), weights)
+    return VGG(16, True, num_classes, in_channels, dropout)
 
 
+@network((3, 224, 224), "IMAGENET")
 def vgg19(
     num_classes: int = 1000,
     in_channels: int = 3,
@@ -183,9 +190,10 @@ def vgg19(
     weights: PathLike | None = None,
 ) -> VGG:
     """VGG-19 (E of the paper); 143,667,240 parameters; see `VGG`."""
-    return load_weights(VGG(19, False, num_classes, in_channels, dropout), weights)
+    return VGG(19, False, num_classes, in_channels, dropout)
 
 
+@network((3, 224, 224), "IMAGENET")
 def vgg19_bn(
     num_classes: int = 1000,
     in_channels: int = 3,
@@ -193,4 +201,4 @@ def vgg19_bn(
     weights: PathLike | None = None,
 ) -> VGG:
     """VGG-19 with batch normalisation (E of the paper); 143,678,248 parameters; see `VGG`."""
-    return load_weights(VGG(19, True, num_classes, in_channels, dropout), weights)
+    return VGG(19, True, num_classes, in_channels, dropout)

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, overload
 
 from ..errors import ShapeError
-from .activation import ReLU
+from .activation import ReLU, ReLU6
 from .conv import Conv2d
 from .linear import Linear
-from .module import Module, structure
+from .module import Module, is_called_plainly, is_simple, structure
+from .normalization import BatchNorm1d, BatchNorm2d, norm_relu
 from .pooling import MaxPool2d
 
 __all__ = ["ModuleList", "Sequential"]
@@ -76,9 +77,8 @@ class Sequential(_Numbered):
     Args:
         modules: the modules, or one mapping from names to modules.
 
-    Where no hook can see the difference, Conv2d or Linear with ReLU behind it, and Conv2d, ReLU and
-    MaxPool2d, run as one or two fused operations. The results are the same: ReLU and the maximum
-    commute.
+    Where no hook can see the difference, Linear and ReLU, batch normalisation and ReLU (or ReLU6),
+    and Conv2d with the ReLU and MaxPool2d behind it, run as one operation, with the same results.
 
     Example:
         >>> from fastconv import nn
@@ -110,7 +110,9 @@ class Sequential(_Numbered):
             for step in self._plan:  # type: ignore[union-attr]
                 x = step(x)
         except ShapeError as error:
-            module = getattr(step, "__self__", step)
+            module = (
+                step.culprit(x) if isinstance(step, _Stage) else getattr(step, "__self__", step)
+            )
             self._name_layer(error, module if isinstance(module, Module) else self)
             raise
         return x
@@ -118,22 +120,29 @@ class Sequential(_Numbered):
     def _make_plan(self) -> None:
         """The calls to make: the forward of each module, or a fused form of several."""
         modules = self._modules()
-        kinds = [type(m) if _is_simple(m) else None for m in modules]
+        kinds = [*(type(m) if is_simple(m) else None for m in modules), None]
         plan: list[Step] = []
         i = 0
         while i < len(modules):
             module, kind = modules[i], kinds[i]
-            if isinstance(module, (Conv2d, Linear)) and kinds[i + 1 : i + 2] == [ReLU]:
-                pool = modules[i + 2] if kinds[i + 2 : i + 3] == [MaxPool2d] else None
-                if kind is Conv2d and isinstance(pool, MaxPool2d) and not pool.return_indices:
-                    plan += [module.forward, pool.forward_relu]
-                    i += 3
-                    continue
-                if kind is Conv2d or kind is Linear:
-                    plan.append(module.forward_relu)
-                    i += 2
-                    continue
-            plan.append(module.forward if _is_called_plainly(module) else module)
+            if isinstance(module, Conv2d) and kind is Conv2d:
+                relu = kinds[i + 1 : i + 2] == [ReLU]
+                i += 1 + relu
+                pool = modules[i] if kinds[i : i + 1] == [MaxPool2d] else None
+                if not isinstance(pool, MaxPool2d) or pool.return_indices:
+                    pool = None
+                i += pool is not None
+                plan.append(_Stage(module, relu, pool) if relu or pool else module.forward)
+                continue
+            if kind in (BatchNorm1d, BatchNorm2d) and kinds[i + 1] in (ReLU, ReLU6):
+                plan.append(_Normalised(module, modules[i + 1]))
+                i += 2
+                continue
+            if isinstance(module, Linear) and kind is Linear and kinds[i + 1 : i + 2] == [ReLU]:
+                plan.append(module.forward_relu)
+                i += 2
+                continue
+            plan.append(module.forward if is_called_plainly(module) else module)
             i += 1
         self.__dict__["_plan"], self.__dict__["_plan_version"] = plan, structure.version
 
@@ -175,12 +184,30 @@ class ModuleList(_Numbered):
         return self.__dict__[self._name(index)]
 
 
-def _is_called_plainly(module: Module) -> bool:
-    """Whether calling it is calling its forward: no hooks, no __call__ of its own."""
-    hooked = module._forward_hooks or module._forward_pre_hooks
-    return not hooked and type(module).__call__ is Module.__call__
+class _Normalised:
+    """Batch normalisation and the ReLU (or ReLU6) behind it, as one step."""
+
+    def __init__(self, norm: Module, relu: Module) -> None:
+        self.__self__, self._relu = norm, relu
+
+    def __call__(self, x: Any) -> Any:
+        return norm_relu(x, self.__self__, self._relu)
 
 
-def _is_simple(module: Module) -> bool:
-    """Whether its forward is also that of its class."""
-    return _is_called_plainly(module) and "forward" not in module.__dict__
+class _Stage:
+    """A convolution with what is behind it, as one step."""
+
+    def __init__(self, conv: Conv2d, relu: bool, pool: MaxPool2d | None) -> None:
+        self._conv, self._relu, self._pool = conv, relu, pool
+
+    def __call__(self, x: Any) -> Any:
+        pool = self._pool
+        return self._conv.forward_stage(x, self._relu, None if pool is None else pool.pooling)
+
+    def culprit(self, x: Any) -> Module:
+        """The layer whose shapes do not fit."""
+        try:
+            self._conv(x)
+        except ShapeError:
+            return self._conv
+        return self._pool or self._conv

@@ -16,7 +16,7 @@ from . import init
 from .module import Module, Parameter
 
 if TYPE_CHECKING:
-    from .._core import Pads
+    from .._core import Pads, Pooling
     from ..functional._arguments import Sizes
 
 __all__ = ["Conv1d", "Conv2d", "ConvTranspose2d"]
@@ -127,13 +127,10 @@ class Conv2d(_Conv):
         return pads_of(self.padding, x.shape, self.kernel_size, self.stride, self.dilation)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._forward(x, False)
+        return self.forward_stage(x, False)
 
-    def forward_relu(self, x: Tensor) -> Tensor:
-        """relu(forward(x)) in one operation."""
-        return self._forward(x, True)
-
-    def _forward(self, x: Tensor, relu: bool) -> Tensor:
+    def forward_stage(self, x: Tensor, relu: bool, pool: Pooling | None = None) -> Tensor:
+        """forward(x), then ReLU, then the maxima of windows, in one operation."""
         if not isinstance(x, Tensor):
             x = as_tensor(x, "[Conv2d] input")
         padding = self.padding
@@ -143,7 +140,7 @@ class Conv2d(_Conv):
             top, left = padding
             pads = (top, top, left, left)
         return _conv2d(
-            x, self.weight, self.bias, self.stride, pads, self.dilation, self.groups, relu
+            x, self.weight, self.bias, self.stride, pads, self.dilation, self.groups, relu, pool
         )
 
 

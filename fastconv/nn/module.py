@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..convert import check_device
 from ..errors import ShapeError
 from ..tensor import Tensor
+from .freezing import selected
 from .keras import KerasMethods
+from .state import LoadResult, load_state
 
-__all__ = ["LoadResult", "Module", "Parameter", "structure"]
+if TYPE_CHECKING:
+    from ..data.preprocessing import Preprocessing
+
+__all__ = ["LoadResult", "Module", "Parameter", "is_called_plainly", "is_simple", "structure"]
 
 M = TypeVar("M", bound="Module")
 Hook = Callable[..., Any]
@@ -39,19 +42,13 @@ class Parameter(Tensor):
 
 
 class _Structure:
-    """Counts the changes in the structure of any module, for what is decided once."""
+    """Counts the changes in any module, for what is decided once."""
 
-    version = 0
+    version = 0  # of submodules, hooks and forward
+    settings = 0  # of all other attributes but `training`
 
 
 structure = _Structure()
-
-
-class LoadResult(NamedTuple):
-    """What `load_state_dict(strict=False)` left out."""
-
-    missing_keys: list[str]
-    unexpected_keys: list[str]
 
 
 class RemovableHook:
@@ -72,6 +69,12 @@ class Module(KerasMethods):
     Subclasses call `super().__init__()`, set Parameters and Modules as attributes and define
     `forward`.
 
+    Attributes:
+        training: whether batch norm and dropout behave as in training.
+        preprocessing: how pictures become inputs, or None; comes with pretrained weights.
+        classes: the names of the outputs, or None.
+        architecture: (name, arguments) for `models.build`; None if it is no network of `models`.
+
     Example:
         >>> from fastconv import nn
         >>> class Net(nn.Module):
@@ -85,6 +88,9 @@ class Module(KerasMethods):
     """
 
     training: bool = True
+    preprocessing: Preprocessing | None = None
+    classes: list[str] | None = None
+    architecture: tuple[str, dict[str, Any]] | None = None
     _buffer_names: Mapping[str, bool] = MappingProxyType({})  # name: whether it is saved
     _forward_hooks: Sequence[Hook] = ()
     _forward_pre_hooks: Sequence[Hook] = ()
@@ -148,6 +154,8 @@ class Module(KerasMethods):
         current = self.__dict__.get(name)
         if isinstance(value, Module) or isinstance(current, Module) or name == "forward":
             structure.version += 1
+        elif name != "training":
+            structure.settings += 1
         if value is not None:
             if isinstance(current, Parameter) and not isinstance(value, Parameter):
                 raise TypeError(
@@ -165,6 +173,7 @@ class Module(KerasMethods):
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """A tensor that belongs to the state but is not trained, as running statistics."""
+        structure.settings += 1
         self.__dict__.setdefault("_buffer_names", {})[name] = persistent
         object.__setattr__(self, name, tensor)
 
@@ -266,6 +275,37 @@ class Module(KerasMethods):
             parameter.requires_grad_(requires_grad)
         return self
 
+    def freeze(self: M, *names: str | Module) -> M:
+        """Parameters that stay as they are: no gradient is computed for them.
+
+        What comes in front of all trained layers then costs no backward pass and keeps no
+        activations. A batch norm whose weight and bias are frozen normalises with its running
+        statistics and leaves them alone, also in training mode.
+
+        Args:
+            names: of modules or parameters, as in `named_modules` and `named_parameters`; patterns
+                such as "layer[12].*"; or modules. Without any, everything.
+
+        Raises:
+            ValueError: a name that fits nothing; lists those near to it.
+
+        Example:
+            >>> from fastconv import nn
+            >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)).freeze("0")
+            >>> [name for name, p in model.named_parameters() if p.requires_grad]
+            ['2.weight', '2.bias']
+        """
+        for parameter in selected(self, names, "freeze"):
+            parameter.requires_grad_(False)
+            parameter.grad = None  # an optimiser moves whatever has one
+        return self
+
+    def unfreeze(self: M, *names: str | Module) -> M:
+        """Undoes `freeze` for the same names; without any, everything is trained."""
+        for parameter in selected(self, names, "unfreeze"):
+            parameter.requires_grad_()
+        return self
+
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients, or overwrites them with zeros."""
         for parameter in self.parameters():
@@ -306,34 +346,10 @@ class Module(KerasMethods):
             strict: whether missing and unexpected names are errors. Wrong shapes always are.
 
         Raises:
-            ValueError: lists every name that is missing, unexpected or of the wrong shape.
+            ValueError: lists every name that is missing, unexpected or of the wrong shape, with a
+                hint where the reason is a usual one.
         """
-        own = self.state_dict()
-        given = dict(state_dict)
-        if given and all(n.startswith("module.") for n in given) and not set(given) & set(own):
-            given = {name.removeprefix("module."): value for name, value in given.items()}
-        # Files from before PyTorch counted batches lack that number, and can do without.
-        missing = [n for n in own if n not in given and not n.endswith("num_batches_tracked")]
-        unexpected = [name for name in given if name not in own]
-        values = {name: np.asarray(given[name]) for name in own if name in given}
-        wrong = [
-            f"{name}: expected {own[name].shape}, got {value.shape}"
-            for name, value in values.items()
-            if value.shape != own[name].shape
-        ]
-        problems = [f"wrong shape   {line}" for line in wrong]
-        if strict:
-            problems += [f"missing       {name} {own[name].shape}" for name in missing]
-            problems += [f"unexpected    {name} {np.shape(given[name])}" for name in unexpected]
-        if problems:
-            lines = "\n  ".join(problems)
-            raise ValueError(
-                f"[load_state_dict] {len(problems)} entries do not fit {type(self).__name__}; "
-                f"nothing was loaded:\n  {lines}"
-            )
-        for name, value in values.items():
-            np.copyto(own[name].numpy(), value, casting="unsafe")
-        return LoadResult(missing, unexpected)
+        return load_state(self.state_dict(), state_dict, strict, type(self).__name__)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_plan"}
@@ -351,3 +367,14 @@ class Module(KerasMethods):
         if not lines:
             return f"{type(self).__name__}({extra})"
         return f"{type(self).__name__}({extra}\n  " + "\n  ".join(lines) + "\n)"
+
+
+def is_called_plainly(module: Module) -> bool:
+    """Whether calling it is calling its forward: no hooks, no __call__ of its own."""
+    hooked = module._forward_hooks or module._forward_pre_hooks
+    return not hooked and type(module).__call__ is Module.__call__
+
+
+def is_simple(module: Module) -> bool:
+    """Whether its forward is also that of its class."""
+    return is_called_plainly(module) and "forward" not in module.__dict__

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
+from .. import _core
 from .. import functional as F
 from ..errors import ShapeError
 from ..functional.normalization import _batch_norm
 from ..tensor import Tensor, as_tensor
 from . import init
-from .module import Module, Parameter
+from .activation import ReLU, ReLU6
+from .module import Module, Parameter, is_simple
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "Dropout", "LocalResponseNorm"]
+__all__ = ["BatchNorm1d", "BatchNorm2d", "Dropout", "LocalResponseNorm", "norm_relu"]
 
 
 class _BatchNorm(Module):
@@ -50,6 +53,12 @@ class _BatchNorm(Module):
         self.register_buffer("running_var", Tensor(ones) if track else None)
         self.register_buffer("num_batches_tracked", Tensor(np.int64(0)) if track else None)
 
+    @property
+    def frozen(self) -> bool:
+        """Whether weight and bias are there and not trained: then the statistics stay as well."""
+        parameters = [p for p in (self.weight, self.bias) if p is not None]
+        return bool(parameters) and not any(p.requires_grad for p in parameters)
+
     def reset_running_stats(self) -> None:
         """Forgets the running statistics."""
         if self.running_mean is not None and self.running_var is not None:
@@ -67,16 +76,18 @@ class _BatchNorm(Module):
             init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self._forward(x)
+
+    def _forward(self, x: Tensor, cap: float | None = None, plus: Tensor | None = None) -> Tensor:
         x = as_tensor(x, f"[{type(self).__name__}] input")
         if x.ndim not in self._dims:
             raise ShapeError(f"[{type(self).__name__}] expected {self._expected}, got {x.shape}")
         momentum = 0.0 if self.momentum is None else self.momentum
-        if self.training and self.num_batches_tracked is not None:
-            count = self.num_batches_tracked.numpy()
-            count += 1
+        training = self.running_mean is None or (self.training and not self.frozen)
+        if training and self.num_batches_tracked is not None:
+            _core.count_up(self.num_batches_tracked._array)
             if self.momentum is None:
-                momentum = 1.0 / float(count)
-        training = self.training or self.running_mean is None
+                momentum = 1.0 / float(self.num_batches_tracked)
         return _batch_norm(
             x,
             self.running_mean,
@@ -86,6 +97,8 @@ class _BatchNorm(Module):
             training,
             momentum,
             self.eps,
+            cap,
+            plus,
         )
 
     def extra_repr(self) -> str:
@@ -116,6 +129,9 @@ class BatchNorm2d(_BatchNorm):
     Parameters: `weight` (ones) and `bias` (zeros), (C,). Buffers: `running_mean`, `running_var`,
     `num_batches_tracked`.
 
+    Where weight and bias require no gradient the layer is frozen: other than in PyTorch it then
+    uses its running statistics, and leaves them alone, in training mode too.
+
     Example:
         >>> from fastconv import nn
         >>> list(nn.BatchNorm2d(3).state_dict())
@@ -123,6 +139,29 @@ class BatchNorm2d(_BatchNorm):
     """
 
     _dims, _expected = (4,), "(N, C, H, W)"
+
+
+_CAPS: dict[type[Module], float] = {ReLU: math.inf, ReLU6: 6.0}
+
+
+_RELU = ReLU()
+
+
+def norm_relu(x: Any, norm: Module, relu: Module = _RELU, plus: Tensor | None = None) -> Any:
+    """relu(norm(x) + plus): in one pass over memory, where no hook can see the difference.
+
+    Args:
+        x: what is normalised.
+        norm: a batch normalisation as a rule.
+        relu: a `ReLU` or `ReLU6`, or any other layer.
+        plus: of the shape of x; a shortcut.
+    """
+    kinds = type(norm), type(relu)
+    known = kinds[0] in (BatchNorm1d, BatchNorm2d) and kinds[1] in _CAPS
+    if known and is_simple(norm) and is_simple(relu):
+        return norm._forward(x, _CAPS[kinds[1]], plus)  # type: ignore[attr-defined]
+    y = norm(x)
+    return relu(y if plus is None else y + plus)
 
 
 class LocalResponseNorm(Module):

@@ -18,6 +18,7 @@ from ..tensor import Tensor, as_tensor
 from .module import Module
 
 if TYPE_CHECKING:
+    from .._core import Pooling
     from ..functional._arguments import Sizes
 
 __all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "MaxPool2d"]
@@ -68,17 +69,14 @@ class MaxPool2d(Module):
                 self.ceil_mode,
                 True,
             )
-        return self._forward(x, False)
-
-    def forward_relu(self, x: Tensor) -> Tensor:
-        """forward(relu(x)) in one operation: the two commute."""
-        return self._forward(x, True)
-
-    def _forward(self, x: Tensor, relu: bool) -> Tensor:
         if not isinstance(x, Tensor):
             x = as_tensor(x, "[MaxPool2d] input")
-        kernel, stride, pads = self._window
-        return _max_pool2d(x, kernel, stride, pads, self._dilation, self.ceil_mode, relu)
+        return _max_pool2d(x, self.pooling)
+
+    @property
+    def pooling(self) -> Pooling:
+        """Kernel, stride, pads, dilation and ceil_mode, as the core takes them."""
+        return (*self._window, self._dilation, self.ceil_mode)
 
     def extra_repr(self) -> str:
         return (

@@ -1,11 +1,17 @@
 """Training the Keras way: compile, fit, evaluate, predict and summary, on every `nn.Module`.
 
-* run.py         the loops; History
+* compiled.py    compile: optimiser, loss, metrics
+* run.py         fit; History
+* step.py        one step: forward, backward, update
+* measure.py     evaluate, predict, report
+* feed.py        batches from arrays, loaders, folders, generators
 * objectives.py  losses, metrics and optimisers from names or objects
-* inputs.py      checks of labels and targets
+* inputs.py      checks of labels, targets, class weights
 * network.py     the network without the softmax that its loss takes the place of
-* callbacks.py   EarlyStopping, ModelCheckpoint, loggers, learning-rate schedules
-* checkpoint.py  a training run in one file, to resume from
+* callbacks.py   EarlyStopping, ModelCheckpoint, learning-rate schedules
+* loggers.py     CSVLogger, JSONLogger
+* checkpoint.py  a training run in one file, to resume from, exactly
+* report.py      confusion matrix, precision, recall
 * progress.py    one line an epoch
 * interrupt.py   Ctrl-C between two steps
 * summary.py     the table of layers
@@ -13,33 +19,42 @@
 
 from .callbacks import (
     Callback,
-    CSVLogger,
     EarlyStopping,
-    JSONLogger,
     LearningRateScheduler,
     ModelCheckpoint,
+    ReduceLROnPlateau,
     StepScheduler,
 )
-from .checkpoint import load_checkpoint, load_weights, save_checkpoint
-from .run import History, Run, compile, evaluate, fit, predict
+from .checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
+from .compiled import compile
+from .loggers import CSVLogger, JSONLogger
+from .measure import evaluate, predict, report
+from .report import Report, classification_report, confusion_matrix
+from .run import History, Run, fit
 from .summary import summary
 
 __all__ = [
     "CSVLogger",
     "Callback",
+    "Checkpoint",
     "EarlyStopping",
     "History",
     "JSONLogger",
     "LearningRateScheduler",
     "ModelCheckpoint",
+    "ReduceLROnPlateau",
+    "Report",
     "Run",
     "StepScheduler",
+    "classification_report",
     "compile",
+    "confusion_matrix",
     "evaluate",
     "fit",
     "load_checkpoint",
     "load_weights",
     "predict",
+    "report",
     "save_checkpoint",
     "summary",
 ]

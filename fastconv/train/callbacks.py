@@ -8,16 +8,20 @@ A callback is any object with some of these methods, or a plain function, which 
     on_batch_end(step, logs)            steps count from 0 over all epochs; logs: means so far
     on_epoch_end(epoch, logs)           logs: loss, accuracy, val_loss, val_accuracy
     on_train_end()                      also after an interruption or an error
+
+They are called in the order in which they are given, but for those that say `last = True`: what
+saves the state of the others comes after them. A callback with `state_dict()` and
+`load_state_dict(state)` has its state, of numbers, texts and arrays in dicts and lists, kept in
+checkpoints.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,13 +29,12 @@ if TYPE_CHECKING:
     from .run import Run
 
 __all__ = [
-    "CSVLogger",
     "Callback",
     "CallbackList",
     "EarlyStopping",
-    "JSONLogger",
     "LearningRateScheduler",
     "ModelCheckpoint",
+    "ReduceLROnPlateau",
     "StepScheduler",
 ]
 
@@ -42,6 +45,7 @@ class Callback:
     """Knows the run it takes part in. Subclasses define the events they need."""
 
     run: Run
+    last = False  # whether to be called after the others
 
     def on_train_begin(self, run: Run) -> None:
         self.run = run
@@ -51,14 +55,19 @@ class CallbackList:
     """Calls every callback that has the method, in order."""
 
     def __init__(self, callbacks: Sequence[Any]) -> None:
-        self._callbacks = list(callbacks)
+        self._callbacks = sorted(callbacks, key=lambda callback: getattr(callback, "last", False))
         self._on_batch_end = self._methods("on_batch_end")
+        self._begun: list[Any] = []
 
     def train_begin(self, run: Run) -> None:
-        self._call("on_train_begin", run)
+        for callback in self._callbacks:
+            self._begun.append(callback)
+            if hasattr(callback, "on_train_begin"):
+                callback.on_train_begin(run)
 
     def epoch_begin(self, epoch: int) -> None:
-        self._call("on_epoch_begin", epoch)
+        for method in self._methods("on_epoch_begin"):
+            method(epoch)
 
     def batch_end(self, step: int, logs: Logs) -> None:
         for method in self._on_batch_end:
@@ -71,15 +80,13 @@ class CallbackList:
                 method(epoch, logs)
 
     def train_end(self) -> None:
-        self._call("on_train_end")
+        for callback in self._begun:
+            if hasattr(callback, "on_train_end"):
+                callback.on_train_end()
 
     def _methods(self, name: str) -> list[Any]:
         methods = [getattr(callback, name, None) for callback in self._callbacks]
         return [method for method in methods if method is not None]
-
-    def _call(self, name: str, *args: Any) -> None:
-        for method in self._methods(name):
-            method(*args)
 
 
 class _Watcher(Callback):
@@ -118,10 +125,15 @@ class EarlyStopping(_Watcher):
 
     Args:
         monitor: A name in the logs.
-        patience: Epochs without improvement that are let pass.
+        patience: Epochs in a row without improvement that end the run; 0 is as 1.
         min_delta: What counts as an improvement.
         mode: "min" (losses), "max" (accuracies), or "auto": max for names with "acc".
         restore_best_weights: Go back to the weights of the best epoch when stopping.
+
+    Example::
+
+        stop = train.EarlyStopping("val_accuracy", patience=5, restore_best_weights=True)
+        model.fit(x, y, epochs=100, validation_split=0.1, callbacks=[stop])
     """
 
     def __init__(
@@ -138,7 +150,7 @@ class EarlyStopping(_Watcher):
         self._weights: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "_waited": self._waited}
+        return {**super().state_dict(), "_waited": self._waited, "_weights": self._weights}
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         if self.improved(logs):
@@ -148,23 +160,81 @@ class EarlyStopping(_Watcher):
                 self._weights = {name: np.array(tensor) for name, tensor in state.items()}
             return
         self._waited += 1
-        if self._waited > self.patience:
+        if self._waited >= self.patience:
             self.run.stop()
             if self._weights is not None:
                 self.run.model.load_state_dict(self._weights)
 
 
+class ReduceLROnPlateau(_Watcher):
+    """Lowers the learning rate when `monitor` has not improved for `patience` epochs.
+
+    Args:
+        monitor, min_delta, mode: As for `EarlyStopping`.
+        factor: What the rate of every group of parameters is multiplied by.
+        patience: Epochs in a row without improvement that lower it; 0 is as 1.
+        cooldown: Epochs after a change in which none is counted.
+        min_lr: No rate goes below.
+
+    Example::
+
+        model.fit(x, y, epochs=30, callbacks=[train.ReduceLROnPlateau("loss", patience=3)])
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+        mode: str = "auto",
+    ) -> None:
+        super().__init__(monitor, mode, min_delta)
+        if not 0 <= factor < 1:
+            raise ValueError(f"[callbacks] factor must be from 0 to below 1, got {factor}")
+        self.factor, self.patience, self.cooldown, self.min_lr = factor, patience, cooldown, min_lr
+        self._waited = self._resting = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "_waited": self._waited, "_resting": self._resting}
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        better = self.improved(logs)
+        if self._resting:
+            self._resting -= 1
+            self._waited = 0
+        elif better:
+            self._waited = 0
+        else:
+            self._waited += 1
+            if self._waited >= self.patience:
+                for group in self.run.optimizer.param_groups:
+                    group["lr"] = min(group["lr"], max(group["lr"] * self.factor, self.min_lr))
+                self._waited, self._resting = 0, self.cooldown
+
+
 class ModelCheckpoint(_Watcher):
     """Saves the weights after every epoch, or after those that were the best so far.
 
-    The file is always complete: a new one replaces it in one move.
+    The file is always complete: a new one replaces it in one move. `models.load` builds a network
+    of `models` from it, `load_state_dict(fc.load(path))` puts it into any network.
 
     Args:
-        path: A .safetensors file; `{epoch}` (from 1) and the names in the logs may stand in it, as
-            in "lenet5-{epoch:02d}-{val_accuracy:.4f}.safetensors".
+        path: A .safetensors file; `{epoch}` (from 1), `{step}` and the names in the logs may stand
+            in it, as in "lenet5-{epoch:02d}-{val_accuracy:.4f}.safetensors".
         save_best_only: Save only when `monitor` improved.
-        everything: Also the optimiser, the random numbers and the epoch, to resume from exactly.
+        everything: Also the optimiser, the random numbers, the other callbacks and the place in the
+            epoch, for `fit(resume=path)`. Ctrl-C then saves as well, so that nothing is lost.
         on_error: "raise", or "warn" to train on when the disk refuses.
+        save_freq: "epoch", or a number of steps after which to save, instead.
+        extra: With everything: what else to keep, as JSON has it; `Checkpoint.extra`.
+
+    Example::
+
+        best = train.ModelCheckpoint("best.safetensors", "val_accuracy", save_best_only=True)
+        keep = train.ModelCheckpoint("run.safetensors", everything=True, save_freq=1000)
     """
 
     def __init__(
@@ -175,67 +245,61 @@ class ModelCheckpoint(_Watcher):
         save_best_only: bool = False,
         everything: bool = False,
         on_error: str = "raise",
+        save_freq: int | str = "epoch",
+        extra: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(monitor, mode)
         if on_error not in ("raise", "warn"):
             raise ValueError(f'[callbacks] on_error must be "raise" or "warn", got {on_error!r}')
-        self.path = os.fspath(path)
+        if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
+            raise ValueError(
+                f'[callbacks] save_freq must be "epoch" or a number of steps, got {save_freq!r}'
+            )
+        self.path, self.last = os.fspath(path), everything
         self._best_only, self._everything, self._on_error = save_best_only, everything, on_error
+        self._every = None if save_freq == "epoch" else int(save_freq)
+        self._extra = extra
+
+    def on_batch_end(self, step: int, logs: Logs) -> None:
+        if self._every and (step + 1) % self._every == 0:
+            self._consider(logs)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        if self._best_only and not self.improved(logs):
-            return
-        from ..io import save
-        from .checkpoint import save_checkpoint
+        if not self._every:
+            self._consider(logs)
 
-        path = self.path.format(epoch=epoch + 1, **logs)
+    def on_train_end(self) -> None:
+        if self._everything and not self._best_only and self.run.interrupted:
+            self._save(self.run.means.logs() if self.run.batches_done else {})
+
+    def _consider(self, logs: Logs) -> None:
+        if not self._best_only or self.improved(logs):
+            self._save(logs)
+
+    def _save(self, logs: Logs) -> None:
+        from .. import io, models
+        from .checkpoint import Checkpoint
+
+        model = self.run.model
+        names = {"epoch": self.run.epoch + 1, "step": self.run.step, **logs}
+        try:
+            path = self.path.format(**names)
+        except KeyError as error:
+            raise ValueError(
+                f"[ModelCheckpoint] {self.path} asks for {error}, there is only {', '.join(names)}"
+                " here; val_... is known at the end of an epoch"
+            ) from None
         try:
             if self._everything:
-                save_checkpoint(path, self.run)
+                Checkpoint.of(self.run, self._extra).save(path)
+            elif model.architecture is not None:
+                models.save(model, path)
             else:
-                save(self.run.model.state_dict(), path)
+                io.save(model.state_dict(), path)
         except OSError as error:
             if self._on_error == "raise":
                 raise
-            import warnings
-
             warnings.warn(f"[ModelCheckpoint] {path} was not written: {error}", stacklevel=2)
-
-
-class CSVLogger(Callback):
-    """Writes one row an epoch, with a header row: epoch, loss, accuracy, ..."""
-
-    def __init__(self, path: str | os.PathLike[str], append: bool = False) -> None:
-        self.path, self._append = path, append
-        self._file: IO[str] | None = None
-
-    def on_train_begin(self, run: Run) -> None:
-        super().on_train_begin(run)
-        mode = "a" if self._append else "w"
-        self._file = open(self.path, mode, newline="", encoding="utf-8")  # noqa: SIM115
-
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        assert self._file is not None
-        writer = csv.writer(self._file)
-        if self._file.tell() == 0:
-            writer.writerow(["epoch", *logs])
-        writer.writerow([epoch + 1, *logs.values()])
-        self._file.flush()
-
-    def on_train_end(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
-
-class JSONLogger(CSVLogger):
-    """Writes one JSON object a line an epoch: {"epoch": 1, "loss": 0.25, "accuracy": 0.92}."""
-
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        assert self._file is not None
-        # NaN is not JSON
-        finite = {k: v if math.isfinite(v) else None for k, v in logs.items()}
-        self._file.write(json.dumps({"epoch": epoch + 1, **finite}) + "\n")
-        self._file.flush()
 
 
 class LearningRateScheduler(Callback):

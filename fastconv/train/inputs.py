@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["check_labels", "check_lengths", "class_labels", "float_targets", "split_off"]
+if TYPE_CHECKING:
+    from ..tensor import Tensor
+
+__all__ = [
+    "check_labels",
+    "check_lengths",
+    "class_labels",
+    "class_weights",
+    "float_targets",
+    "split_off",
+]
 
 
-def check_lengths(op: str, x: NDArray[Any], y: NDArray[Any]) -> None:
+def check_lengths(op: str, x: NDArray[Any] | Tensor, y: NDArray[Any]) -> None:
     if y.ndim == 0 or len(x) != len(y):
         raise ValueError(
             f"[{op}] x has {len(x):,} samples, y has "
@@ -53,6 +64,46 @@ def check_labels(
             f"[{op}] the network has {classes} outputs, so labels go from 0 to {classes - 1}: "
             f"y[{first}] is {labels[first]}"
         )
+
+
+def class_weights(
+    op: str,
+    weights: Mapping[int, float] | Sequence[float] | str,
+    classes: int,
+    labels: NDArray[Any] | None = None,
+) -> NDArray[np.float32]:
+    """How much each class counts (C,): from {label: weight} (1 for the others), or all, or counts.
+
+    "balanced" gives every class that occurs the same share, samples / (classes * occurrences).
+    """
+    table: NDArray[np.float64]
+    if isinstance(weights, str):
+        if weights != "balanced" or labels is None or labels.ndim != 1:
+            raise ValueError(
+                f'[{op}] class_weight must be {{label: weight}}, {classes} weights, or "balanced" '
+                f"for integer labels; got {weights!r}"
+            )
+        counts = np.bincount(labels[labels >= 0], minlength=classes)
+        table = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    elif isinstance(weights, Mapping):
+        table = np.ones(classes)
+        for label, weight in weights.items():
+            if label not in range(classes):
+                raise ValueError(
+                    f"[{op}] class_weight has the label {label!r}, the network's go from 0 to "
+                    f"{classes - 1}"
+                )
+            table[int(label)] = weight
+    else:
+        table = np.asarray(weights, np.float64)
+        if table.shape != (classes,):
+            raise ValueError(
+                f"[{op}] class_weight needs {classes} weights, one a class, got shape {table.shape}"
+            )
+    if not (np.isfinite(table) & (table >= 0)).all():
+        raise ValueError(f"[{op}] class_weight must be numbers from 0, got {table.tolist()}")
+    made: NDArray[np.float32] = table.astype(np.float32)
+    return made
 
 
 def float_targets(op: str, y: NDArray[Any], outputs: tuple[int, ...]) -> NDArray[np.float32]:

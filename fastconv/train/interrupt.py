@@ -15,9 +15,13 @@ class DeferredInterrupt:
 
     So the weights and the optimiser are always those of a whole number of steps. A second Ctrl-C
     does not wait. Nothing changes outside the main thread, or where somebody else handles SIGINT.
+
+    Attributes:
+        between_steps: Whether the interruption came from `check`.
     """
 
     def __init__(self) -> None:
+        self.between_steps = False
         self._pending = False
         self._before: Any = None
 
@@ -34,7 +38,7 @@ class DeferredInterrupt:
 
     def check(self) -> None:
         if self._pending:
-            self._pending = False
+            self._pending, self.between_steps = False, True
             raise KeyboardInterrupt
 
     def _note(self, number: int, frame: FrameType | None) -> None:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from .. import nn
 from ..errors import ShapeError
-from ..grad_mode import no_grad
+from ..grad_mode import grad_mode, no_grad
+from ..program import RecordedForward, RecordedStep
 from ..tensor import Tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .objectives import Objective
 
 __all__ = ["Network", "modes_kept", "takes_signals"]
 
@@ -20,6 +27,8 @@ class Network:
     model ends in one, so that the loss sees logits and can be computed in its stable form; the
     numbers are the same. The model is as it was when the block ends.
 
+    Networks of this package's own layers run as recorded programs (fastconv/program.py).
+
     Args:
         model: The user's network.
         head: `nn.Softmax`, `nn.Sigmoid`, or None.
@@ -29,6 +38,8 @@ class Network:
     def __init__(self, model: nn.Module, head: type[nn.Module] | None, sample: Tensor) -> None:
         self.model = model
         self._sample = sample
+        self._forward = RecordedForward(model, trusting=False)
+        self._step: RecordedStep | None = None
         self._head: nn.Module | None = None
         self._open = ExitStack()
         for candidate in [m for m in model.modules() if head is not None and isinstance(m, head)]:
@@ -47,8 +58,14 @@ class Network:
             raise
 
     def __call__(self, x: Tensor) -> Tensor:
-        outputs: Tensor = self.model(x)
+        outputs: Tensor = self.model(x) if grad_mode.enabled else self._forward(x)
         return outputs
+
+    def step(self, objective: Objective, images: Tensor, targets: NDArray[Any]) -> Any:
+        """The loss and the outputs, with gradients left in the parameters; one objective a run."""
+        if self._step is None:
+            self._step = RecordedStep(self.model, objective.function, trusting=False)
+        return self._step(images, targets)
 
     def __enter__(self) -> Network:
         if self._head is not None:

@@ -6,6 +6,7 @@ correct, and what `predict` makes of the network's outputs.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ class Objective:
     head: type[nn.Module] | None = None  # the final layer that the loss takes the place of
 
     def __init__(self, loss: Callable[..., Tensor]) -> None:
-        self._loss = loss
+        self.function = loss  # of outputs and targets, both Tensors
         self._sums = getattr(loss, "reduction", "mean") == "sum"
         if getattr(loss, "reduction", "mean") == "none":
             raise ValueError(
@@ -43,7 +44,7 @@ class Objective:
         return y.astype(np.int64) if y.dtype.kind in "biu" else y.astype(np.float32, copy=False)
 
     def loss(self, outputs: Tensor, targets: NDArray[Any]) -> Tensor:
-        return self._loss(outputs, wrap(from_numpy(targets)))
+        return self.function(outputs, wrap(from_numpy(targets)))
 
     def mean(self, loss: float, samples: int) -> float:
         """The loss a sample, from the loss of a batch."""
@@ -61,6 +62,13 @@ class Objective:
         """What predict returns."""
         return outputs
 
+    def weighted(self, weights: NDArray[np.float32]) -> Objective:
+        """The same, with classes (C,) that count differently in the loss."""
+        raise ValueError(
+            "[fit] class_weight goes with a cross-entropy of class labels; binary losses have "
+            "nn.BCEWithLogitsLoss(pos_weight=...), and a loss of your own can weigh by itself"
+        )
+
 
 class CrossEntropy(Objective):
     """Softmax and the negative logarithm of the right class, in one stable step, on logits.
@@ -74,6 +82,7 @@ class CrossEntropy(Objective):
 
     def __init__(self, loss: nn.CrossEntropyLoss | None = None, categorical: bool = False) -> None:
         super().__init__(loss or F.cross_entropy)
+        self._module = loss
         self._categorical = categorical
         self._ignore = getattr(loss, "ignore_index", None)
 
@@ -108,6 +117,16 @@ class CrossEntropy(Objective):
 
     def activate(self, outputs: Tensor) -> Tensor:
         return F.softmax(outputs, dim=1)
+
+    def weighted(self, weights: NDArray[np.float32]) -> Objective:
+        """Keras's rule: each sample's loss times its weight, and the plain mean of those."""
+        sums = copy.copy(self._module or nn.CrossEntropyLoss())
+        if sums.weight is not None:
+            raise ValueError("[fit] the loss has weights of its own: leave out class_weight")
+        sums.weight, sums.reduction = Tensor(weights), "sum"
+        made = copy.copy(self)
+        made.function = sums if self._sums else lambda outputs, y: sums(outputs, y) / len(y)
+        return made
 
 
 class BinaryCrossEntropy(Objective):
@@ -148,12 +167,21 @@ class MeanSquaredError(Objective):
         return float_targets(op, y, outputs)
 
 
-def make_objective(loss: Any) -> Objective:
+def make_objective(loss: Any, label_smoothing: float = 0.0) -> Objective:
     """From a name, an nn loss, or any callable `loss(outputs, targets)`."""
+    if label_smoothing:
+        if not isinstance(loss, str) or "categorical_crossentropy" not in loss:
+            raise ValueError(
+                "[compile] label_smoothing goes with the categorical cross-entropies by name; "
+                "otherwise use loss=nn.CrossEntropyLoss(label_smoothing=...)"
+            )
+        smooth = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+    else:
+        smooth = None
     if isinstance(loss, str):
         named: dict[str, Callable[[], Objective]] = {
-            "sparse_categorical_crossentropy": CrossEntropy,
-            "categorical_crossentropy": lambda: CrossEntropy(categorical=True),
+            "sparse_categorical_crossentropy": lambda: CrossEntropy(smooth),
+            "categorical_crossentropy": lambda: CrossEntropy(smooth, categorical=True),
             "binary_crossentropy": BinaryCrossEntropy,
             "mse": MeanSquaredError,
             "mean_squared_error": MeanSquaredError,

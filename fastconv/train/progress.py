@@ -25,7 +25,7 @@ class Progress:
     Args:
         verbose: 0 nothing, 1 a bar where there is a terminal, 2 only whole lines.
         epochs: Of the whole run.
-        samples: In one epoch.
+        samples: In one epoch; None when only its end will tell.
         done_epochs: Finished before this run (when it resumes one).
         unit: What a sample is called: "images".
         stream: Where to write; standard output when None.
@@ -35,7 +35,7 @@ class Progress:
         self,
         verbose: int,
         epochs: int,
-        samples: int,
+        samples: int | None,
         done_epochs: int = 0,
         unit: str = "images",
         stream: TextIO | None = None,
@@ -50,10 +50,12 @@ class Progress:
         self._busy = 0.0  # seconds spent on them
         self._begin = self._epoch_begin = self._last = time.perf_counter()
 
-    def epoch_begin(self, epoch: int) -> None:
-        self._epoch, self._done = epoch, 0
+    def epoch_begin(self, epoch: int, done: int = 0) -> None:
+        """`done`: samples of this epoch that an earlier run has trained on."""
+        self._epoch, self._before, self._done = epoch, done, 0
         if self._with_bar:
-            self._bar = _make_bar(self._samples, f"Epoch {epoch + 1}/{self._epochs}", self._stream)
+            title = f"Epoch {epoch + 1}/{self._epochs}"
+            self._bar = _make_bar(self._samples, title, self._stream, done)
         self._epoch_begin = self._last = time.perf_counter()
 
     def batch_end(self, samples: int, logs: Mapping[str, float]) -> None:
@@ -65,13 +67,16 @@ class Progress:
         if now - self._last < (_REFRESH_SECONDS if self._bar is not None else _REPORT_SECONDS):
             return
         self._last = now
-        text = f"{format_logs(logs)} - {self._speed(now)} - {self._time_left(now)}"
+        text = f"{format_logs(logs)} - {self._speed(now)}{self._time_left(now)}"
+        seen = self._before + self._done
+        part = f" ({100 * seen // self._samples}%)" if self._samples else ""
+        if not part:
+            text = f"{seen:,} {self._unit} - {text}"
         if self._bar is not None:
             self._bar.text = text
-            self._guarded(self._bar.update, self._done - self._bar.n)
+            self._guarded(self._bar.update, seen - self._bar.n)
         else:
-            share = 100 * self._done // self._samples
-            self._line(f"Epoch {self._epoch + 1}/{self._epochs} ({share}%) - {text}")
+            self._line(f"Epoch {self._epoch + 1}/{self._epochs}{part} - {text}")
 
     def training_end(self) -> None:
         """The epoch's steps are done; what follows (validation) does not count as speed."""
@@ -79,6 +84,8 @@ class Progress:
         self._speed_text = self._speed(now)
         self._seen += self._done
         self._busy += now - self._epoch_begin
+        if self._samples is None:
+            self._samples = self._before + self._done
 
     def epoch_end(self, logs: Mapping[str, float], last: bool = False) -> None:
         """Writes the epoch's line. `last`: nothing follows, though epochs would be left."""
@@ -103,9 +110,11 @@ class Progress:
         return f"{self._done / max(now - self._epoch_begin, 1e-9):,.0f} {self._unit}/s"
 
     def _time_left(self, now: float) -> str:
+        if self._samples is None:
+            return ""
         seen, busy = self._seen + self._done, self._busy + now - self._epoch_begin
-        left = (self._epochs - self._epoch) * self._samples - self._done
-        return f"{format_duration(left * busy / max(seen, 1))} left"
+        left = max(0, (self._epochs - self._epoch) * self._samples - self._before - self._done)
+        return f" - {format_duration(left * busy / max(seen, 1))} left"
 
     def _close_bar(self) -> None:
         if self._bar is not None:
@@ -165,7 +174,7 @@ def _can_redraw(stream: TextIO) -> bool:
         return False
 
 
-def _make_bar(total: int, title: str, stream: TextIO) -> Any:
+def _make_bar(total: int | None, title: str, stream: TextIO, done: int) -> Any:
     from tqdm import tqdm
 
     class Bar(tqdm):  # type: ignore[misc]
@@ -178,6 +187,7 @@ def _make_bar(total: int, title: str, stream: TextIO) -> Any:
 
     return Bar(
         total=total,
+        initial=done,
         desc=title,
         bar_format="{desc} |{bar:20}| {text}",
         file=stream,

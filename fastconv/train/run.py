@@ -1,25 +1,30 @@
-"""fit, evaluate and predict: the loops behind Keras's three verbs, on any Module."""
+"""fit: epochs of steps, on any Module."""
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Sequence
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..data.loader import Loader
 from ..errors import TrainingDiverged
-from ..grad_mode import no_grad
+from ..random import generator
 from .callbacks import CallbackList
+from .checkpoint import Checkpoint
+from .compiled import Compiled, compiled_of
+from .feed import Batches, Feed, check_steps, make_feed
 from .inputs import check_lengths, split_off
 from .interrupt import DeferredInterrupt
-from .network import Network, modes_kept, takes_signals
-from .objectives import Metric, Objective, make_metrics, make_objective, make_optimizer
-from .progress import Progress, format_logs
+from .measure import EVALUATION_BATCH, Means, measure
+from .network import Network, modes_kept
+from .progress import Progress
+from .step import train_step
 
 if TYPE_CHECKING:
     from ..data.transforms import Transform
@@ -27,18 +32,7 @@ if TYPE_CHECKING:
     from ..optim import Optimizer
     from ..tensor import Tensor
 
-__all__ = ["Compiled", "History", "Run", "compile", "evaluate", "fit", "predict"]
-
-EVALUATION_BATCH = 256  # the default where no gradient is computed; results do not depend on it
-
-
-@dataclass
-class Compiled:
-    """What `compile` made of its arguments."""
-
-    optimizer: Optimizer
-    objective: Objective
-    metrics: dict[str, Metric]
+__all__ = ["History", "Run", "fit"]
 
 
 @dataclass
@@ -56,17 +50,26 @@ class History:
 
 @dataclass
 class Run:
-    """One call of `fit` in progress, as callbacks see it."""
+    """One call of `fit` in progress, as callbacks see it.
+
+    Between two steps, which is where callbacks are called, it is all that a `Checkpoint` needs.
+    """
 
     model: Module
     compiled: Compiled
     epochs: int
     history: History
-    steps_per_epoch: int
-    callbacks: Sequence[Any] = ()
-    epoch: int = 0  # the epoch under way, from 0
+    steps_per_epoch: int | None  # None: batches come until there are no more
+    callbacks: Sequence[Any]
+    epochs_done: int
+    means: Means  # of the epoch under way
     step: int = 0  # optimiser steps taken, over all epochs
+    batches_done: int = 0  # of them in the epoch under way
+    epoch: int = 0  # the epoch under way, from 0
+    epoch_random: dict[str, Any] = field(default_factory=dict)  # random numbers as it began
+    resumed: bool = False
     stopping: bool = False
+    interrupted: bool = False  # by Ctrl-C, between two steps
 
     @property
     def optimizer(self) -> Optimizer:
@@ -77,94 +80,58 @@ class Run:
         self.stopping = True
 
 
-class _Means:
-    """Running means of loss and metrics over the samples seen."""
-
-    def __init__(self, compiled: Compiled) -> None:
-        self._objective, self._metrics = compiled.objective, compiled.metrics
-        self._samples = 0
-        self._sums = dict.fromkeys(("loss", *compiled.metrics), 0.0)
-
-    def add(self, loss: float, outputs: Tensor, targets: NDArray[Any]) -> None:
-        samples = len(targets)
-        self._samples += samples
-        self._sums["loss"] += self._objective.mean(loss, samples) * samples
-        for name, metric in self._metrics.items():
-            self._sums[name] += metric(outputs, targets)
-
-    def logs(self, prefix: str = "") -> dict[str, float]:
-        return {prefix + name: total / self._samples for name, total in self._sums.items()}
-
-
-def compile(
-    model: Module,
-    optimizer: Any = "rmsprop",
-    loss: Any = "sparse_categorical_crossentropy",
-    metrics: Sequence[Any] | None = None,
-) -> None:
-    """Chooses how `fit` will train a model.
-
-    Args:
-        model: Any Module.
-        optimizer: "rmsprop", "sgd", "adam", "adamw" or "adagrad" with Keras's defaults; or one of
-            `fastconv.optim`, made of this model's parameters; or its class.
-        loss: "sparse_categorical_crossentropy" (integer labels), "categorical_crossentropy"
-            (one-hot rows), "binary_crossentropy", "mse"; an `nn` loss; or any function
-            `loss(outputs, targets)`. The cross-entropies take logits; a final `nn.Softmax` (or
-            `nn.Sigmoid`) is recognised and passed over, with the same result.
-        metrics: Of "accuracy", "mae", "mse", and functions of NumPy arrays
-            `metric(predictions, targets)` that return the mean over a batch.
-
-    Raises:
-        ValueError: An unknown name.
-        TypeError: Something that is none of these.
-
-    Example:
-        >>> from fastconv import models
-        >>> model = models.keras_mlp()
-        >>> model.compile("rmsprop", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    """
-    objective = make_objective(loss)
-    model._compiled = Compiled(
-        make_optimizer(optimizer, model), objective, make_metrics(metrics or (), objective)
-    )
-
-
 def fit(
     model: Module,
     x: Any,
     y: Any = None,
     epochs: int = 1,
     batch_size: int = 32,
-    validation_data: tuple[Any, Any] | Loader | None = None,
+    validation_data: Any = None,
     validation_split: float = 0.0,
     shuffle: bool = True,
     verbose: int = 1,
     callbacks: Sequence[Any] | None = None,
     initial_epoch: int = 0,
     transform: Transform | Sequence[Transform] | None = None,
+    *,
+    class_weight: Mapping[int, float] | Sequence[float] | str | None = None,
+    steps_per_epoch: int | None = None,
+    validation_steps: int | None = None,
+    resume: str | os.PathLike[str] | Checkpoint | None = None,
 ) -> History:
     """Trains a compiled model, and returns the `History`.
 
     Args:
         model: Any Module on which `compile` was called.
-        x: Images (N, H, W) or (N, C, H, W), or features (N, F): uint8 (scaled by 1/255), float32 or
-            float64. (N, H, W) gets a channel axis, unless the model begins with a Conv1d. Or a
-            `data.Loader`, which then decides about y, batch_size, shuffle and transform.
+        x: Images (N, H, W) or (N, C, H, W), or features (N, F): uint8, float32 or float64. Bytes
+            are scaled as `model.preprocessing` says, else by 1/255. (N, H, W) gets a channel axis,
+            unless the model begins with a Conv1d. Or a `data.ImageFolder`, which has its own y. Or
+            one of these, which decide about y, batch_size, shuffle and transform: a `data.Loader`;
+            a list of batches (x, y), or anything else that can be iterated over anew; a function
+            that returns such a thing, as a generator function does; a generator.
         y: Labels (N,) of any integer type, or what else the loss takes.
         epochs: Passes over the data; with initial_epoch, the number of the last one.
         batch_size: Samples a step. The last batch may be smaller; means are over samples.
-        validation_data: (x, y) or a Loader: measured after every epoch as val_loss, val_accuracy.
+        validation_data: (x, y), or what else x may be: measured after every epoch as val_loss,
+            val_accuracy.
         validation_split: Instead: keep this share, the last of the samples, for validation.
         shuffle: A new order in every epoch, from the generator of `fastconv.manual_seed`.
         verbose: 0 says nothing, 1 shows a bar where there is a terminal, 2 a line an epoch.
         callbacks: See `fastconv.train.Callback`; plain functions (epoch, logs) will do.
-        initial_epoch: Epochs done before, when a run is resumed.
+        initial_epoch: Epochs done before, when a run is taken up by hand.
         transform: Random changes to each batch, such as `data.RandomShift(2)`.
+        class_weight: How much the samples of each class count in the loss: {label: weight}, all
+            weights, or "balanced" to make up for rare classes. Validation does without.
+        steps_per_epoch: Batches that make an epoch; needed where a generator does not end.
+        validation_steps: The same for validation.
+        resume: A file of `ModelCheckpoint(everything=True)`, or a `Checkpoint`: goes on with that
+            run, in the middle of an epoch if need be, to the same bits as if it had never been
+            stopped. Everything else must be given as it was then.
 
     Raises:
         ValueError: Labels or targets do not fit; names the first offender.
         ShapeError: x does not fit the model.
+        CorruptFileError: resume is damaged, or no checkpoint.
         TrainingDiverged: The loss became NaN or infinite.
         KeyboardInterrupt: Ctrl-C, raised between two steps; `model.history` holds what there is.
 
@@ -178,223 +145,215 @@ def fit(
         >>> history = model.fit(x, y, epochs=5, verbose=0)
         >>> len(history.history["loss"]), history.history["accuracy"][-1]
         (5, 1.0)
+
+        From a generator function, with a file to go on from after Ctrl-C::
+
+            keep = train.ModelCheckpoint("run.safetensors", everything=True)
+            model.fit(batches, epochs=10, callbacks=[keep])
+            model.fit(batches, epochs=10, callbacks=[keep], resume="run.safetensors")
     """
-    compiled = _compiled(model, "fit")
+    compiled = compiled_of(model, "fit")
+    check_steps("fit", steps_per_epoch=steps_per_epoch, validation_steps=validation_steps)
+    checkpoint = Checkpoint.load(resume) if isinstance(resume, (str, os.PathLike)) else resume
+    if checkpoint is not None:
+        if initial_epoch:
+            raise ValueError("[fit] resume knows how many epochs are done: leave out initial_epoch")
+        initial_epoch = checkpoint.epoch
     if epochs < 1 or not 0 <= initial_epoch <= epochs:
         raise ValueError(
             f"[fit] expected epochs >= 1 and 0 <= initial_epoch <= epochs, got epochs={epochs}, "
             f"initial_epoch={initial_epoch}"
         )
     if validation_split:
-        if validation_data is not None:
-            raise ValueError("[fit] give validation_data or validation_split, not both")
-        x, y = np.asarray(x), np.asarray(y)
-        check_lengths("fit", x, y)
-        (x, y), validation_data = split_off(x, y, validation_split)
-    loader = _loader(model, "fit", x, y, batch_size, shuffle, transform)
-    network = Network(model, compiled.objective.head, loader.sample())
-    loader = _with_targets(loader, "fit", compiled, network)
+        x, y, validation_data = _split(x, y, validation_split, validation_data)
+
+    def make(op: str, data: tuple[Any, ...], **options: Any) -> Feed:
+        return make_feed(model, op, *data, **options, passes=epochs - initial_epoch)
+
+    feed = make(
+        "fit",
+        (x, y, batch_size, shuffle, transform),
+        steps=steps_per_epoch,
+        done=checkpoint.step - checkpoint.batches if checkpoint is not None else 0,
+    )
+    network = Network(model, compiled.objective.head, feed.sample())
+    outputs = network.output_shape()
+    feed.check("fit", compiled.objective, outputs)
     validation = None
     if validation_data is not None:
-        op, batch = "fit: validation_data", max(batch_size, EVALUATION_BATCH)
-        if isinstance(validation_data, Loader):
-            validation = validation_data
-        else:
-            validation = _loader(model, op, *validation_data, batch_size=batch)
-        validation = _with_targets(validation, op, compiled, network)
+        op = "fit: validation_data"
+        validation = make(
+            op,
+            _pair(validation_data) or (validation_data,),
+            batch_size=max(batch_size, EVALUATION_BATCH),
+            steps=validation_steps,
+            done=initial_epoch * (validation_steps or 0),
+        )
+        validation.check(op, compiled.objective, outputs)
 
-    callbacks = list(callbacks or ())
-    steps = len(loader)
+    trained = compiled
+    if class_weight is not None:
+        trained = compiled.weighted(class_weight, feed, outputs)
     run = Run(
-        model, compiled, epochs, History(), steps, callbacks, initial_epoch, initial_epoch * steps
+        model=model,
+        compiled=trained,
+        epochs=epochs,
+        history=History(),
+        steps_per_epoch=feed.steps,
+        callbacks=list(callbacks or ()),
+        epochs_done=initial_epoch,
+        means=Means(trained),
+        step=initial_epoch * (feed.steps or 0),
+        epoch=initial_epoch,
+        resumed=checkpoint is not None,
     )
     model.history = run.history
-    unit = "images" if loader.x.ndim == 4 else "samples"
-    progress = Progress(verbose, epochs, loader.samples, initial_epoch, unit)
-    watchers = CallbackList(callbacks)
-    with modes_kept(model), network, DeferredInterrupt() as interrupt:
+    unit = "images" if feed.sample().ndim == 4 else "samples"
+    progress = Progress(verbose, epochs, feed.samples, initial_epoch, unit)
+    with modes_kept(model), network:
+        _train(run, network, feed, validation, checkpoint, progress)
+    return run.history
+
+
+def _train(
+    run: Run,
+    network: Network,
+    feed: Feed,
+    validation: Feed | None,
+    checkpoint: Checkpoint | None,
+    progress: Progress,
+) -> None:
+    """All epochs, from where the run is or the checkpoint was taken."""
+    watchers = CallbackList(run.callbacks)
+    compiled = compiled_of(run.model, "fit")  # validation does without class weights
+    with DeferredInterrupt() as interrupt:
         try:
             watchers.train_begin(run)
-            for run.epoch in range(initial_epoch, epochs):
-                progress.epoch_begin(run.epoch)
-                watchers.epoch_begin(run.epoch)
-                logs = _train_epoch(run, network, loader, watchers, progress, interrupt)
+            if checkpoint is not None:
+                if checkpoint.batches:  # its epoch had begun; what beginning it changes is put back
+                    watchers.epoch_begin(checkpoint.epoch)
+                checkpoint.resume(run)
+                if run.stopping:
+                    warnings.warn(
+                        f"[fit] the run to resume was stopped by a callback {checkpoint.where}: "
+                        "it is over",
+                        stacklevel=4,
+                    )
+            for epoch in range(run.epochs_done, run.epochs):
+                run.epoch = epoch
+                if not run.batches_done:
+                    if run.stopping:
+                        break
+                    watchers.epoch_begin(run.epoch)
+                logs = _train_epoch(run, network, feed, watchers, progress, interrupt)
+                if not logs:
+                    break
                 progress.training_end()
                 if validation is not None:
-                    means = _evaluate(network, compiled, validation, interrupt.check)
-                    logs |= means.logs("val_")
+                    logs |= measure(network, compiled, validation, interrupt.check).logs("val_")
                 run.history.append(run.epoch, logs)
+                run.epochs_done, run.batches_done = run.epoch + 1, 0
                 progress.epoch_end(logs, run.stopping)
                 watchers.epoch_end(run.epoch, logs)
                 interrupt.check()
-                if run.stopping:
-                    break
+        except KeyboardInterrupt:
+            run.interrupted = interrupt.between_steps
+            raise
         finally:
             progress.close()
             watchers.train_end()
-    return run.history
 
 
 def _train_epoch(
     run: Run,
     network: Network,
-    loader: Loader,
+    feed: Feed,
     watchers: CallbackList,
     progress: Progress,
     interrupt: DeferredInterrupt,
 ) -> dict[str, float]:
-    objective, optimizer = run.compiled.objective, run.optimizer
-    means = _Means(run.compiled)
+    """One epoch, or the rest of it; returns the means, nothing if there was no batch."""
+    objective, optimizer, clip_norm = run.compiled.objective, run.optimizer, run.compiled.clip_norm
     run.model.train()
-    for images, targets in loader:
-        optimizer.zero_grad()
-        outputs = network(images)
-        loss = objective.loss(outputs, targets)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise TrainingDiverged(_why_diverged(run, value, loader))
-        loss.backward()
-        optimizer.step()
-        # A network with auxiliary heads returns a tuple in training, the main outputs first.
-        means.add(value, outputs[0] if isinstance(outputs, tuple) else outputs, targets)
-        logs = means.logs()
-        progress.batch_end(len(targets), logs)
-        watchers.batch_end(run.step, logs)
-        run.step += 1
-        interrupt.check()
-        if run.stopping:
-            break
-    return means.logs()
-
-
-def evaluate(
-    model: Module, x: Any, y: Any = None, batch_size: int = EVALUATION_BATCH, verbose: int = 0
-) -> Any:
-    """Measures a compiled model; returns the loss, or (loss, metric, ...) when it has metrics.
-
-    Args:
-        model: Any Module on which `compile` was called.
-        x, y: As for `fit`.
-        batch_size: Samples at a time; no result depends on it but by rounding.
-        verbose: 1 prints the numbers too.
-
-    Example:
-        >>> import numpy as np, fastconv as fc
-        >>> model = fc.models.lenet5()
-        >>> model.compile(metrics=["accuracy"])
-        >>> loss, accuracy = model.evaluate(np.zeros((10, 28, 28), np.uint8), np.arange(10))
-        >>> accuracy
-        0.1
-    """
-    compiled = _compiled(model, "evaluate")
-    loader = _loader(model, "evaluate", x, y, batch_size)
-    network = Network(model, compiled.objective.head, loader.sample())
-    loader = _with_targets(loader, "evaluate", compiled, network)
-    with modes_kept(model), network:
-        logs = _evaluate(network, compiled, loader).logs()
-    if verbose:
-        print(format_logs(logs))
-    values = tuple(logs.values())
-    return values[0] if len(values) == 1 else values
-
-
-def predict(
-    model: Module, x: Any, batch_size: int = EVALUATION_BATCH, verbose: int = 0
-) -> NDArray[np.float32]:
-    """The outputs of a model as NumPy: probabilities when its loss is a cross-entropy.
-
-    Args:
-        model: Any Module; one that was not compiled gives its outputs as they are.
-        x: As for `fit`.
-        batch_size: Samples at a time.
-        verbose: Takes part for Keras's sake; nothing is shown.
-
-    Returns:
-        (N, ...) float32.
-
-    Example:
-        >>> import numpy as np, fastconv as fc
-        >>> model = fc.models.lenet5()
-        >>> model.compile()
-        >>> probabilities = model.predict(np.zeros((3, 28, 28), np.uint8))
-        >>> probabilities.shape, probabilities.sum(axis=1).round(4).tolist()
-        ((3, 10), [1.0, 1.0, 1.0])
-    """
-    compiled: Compiled | None = getattr(model, "_compiled", None)
-    objective = compiled.objective if compiled is not None else None
-    loader = _loader(model, "predict", x, None, batch_size)
-    network = Network(model, objective.head if objective else None, loader.sample())
-    parts = []
-    with modes_kept(model), network, no_grad():
-        model.eval()
-        for images, _ in loader:
-            outputs = network(images)
-            parts.append((objective.activate(outputs) if objective else outputs).numpy())
-    return np.concatenate(parts)
-
-
-def _evaluate(
-    network: Network,
-    compiled: Compiled,
-    loader: Loader,
-    after_batch: Callable[[], None] | None = None,
-) -> _Means:
-    means = _Means(compiled)
-    network.model.eval()
-    with no_grad():
-        for images, targets in loader:
-            outputs = network(images)
-            means.add(compiled.objective.loss(outputs, targets).item(), outputs, targets)
-            if after_batch is not None:
-                after_batch()
-    return means
-
-
-def _compiled(model: Module, op: str) -> Compiled:
-    compiled = getattr(model, "_compiled", None)
-    if not isinstance(compiled, Compiled):
-        raise RuntimeError(
-            f"[{op}] call compile first, for instance model.compile(optimizer='rmsprop', "
-            "loss='sparse_categorical_crossentropy', metrics=['accuracy'])"
+    batches = _begin_epoch(run, feed)
+    means = run.means
+    progress.epoch_begin(run.epoch, means.samples)
+    with closing(batches):
+        while not run.stopping and (batch := next(batches, None)) is not None:
+            images, targets = batch
+            value, outputs = train_step(network, objective, optimizer, images, targets, clip_norm)
+            if not math.isfinite(value):
+                raise TrainingDiverged(_why_diverged(run, value, images, feed))
+            means.add(value, outputs, targets)
+            run.step += 1
+            run.batches_done += 1
+            logs = means.logs()
+            progress.batch_end(len(targets), logs)
+            watchers.batch_end(run.step - 1, logs)
+            interrupt.check()
+    if feed.steps is not None and run.batches_done < feed.steps and not run.stopping:
+        advice = ""
+        if feed.once:
+            run.stop()
+            advice = (
+                ", and training with them; to begin anew in each epoch, x must be a function that "
+                "returns a generator, not the generator"
+            )
+        warnings.warn(
+            f"[fit] the data ended after {run.batches_done} of {feed.steps} batches of epoch "
+            f"{run.epoch + 1}{advice}",
+            stacklevel=4,
         )
-    return compiled
+    return means.logs() if means.samples else {}
 
 
-def _loader(
-    model: Module,
-    op: str,
-    x: Any,
-    y: Any,
-    batch_size: int,
-    shuffle: bool = False,
-    transform: Transform | Sequence[Transform] | None = None,
-) -> Loader:
-    if isinstance(x, Loader):
-        if y is not None:
-            raise ValueError(f"[{op}] a Loader brings its targets itself: y must be None")
-        return x
-    if y is None and op != "predict":
-        raise ValueError(f"[{op}] y is missing: one target a sample")
-    if y is not None:
-        check_lengths(op, np.asarray(x), np.asarray(y))
-    return Loader(
-        x, y, batch_size, shuffle, transform=transform, channel_axis=not takes_signals(model)
-    )
+def _begin_epoch(run: Run, feed: Feed) -> Batches:
+    """The batches of an epoch; where it is taken up in the middle, the order it began with."""
+    chance = generator().bit_generator
+    if not run.batches_done:
+        run.epoch_random = dict(chance.state)
+        run.means = Means(run.compiled)
+        return feed.batches()
+    here = chance.state
+    chance.state = run.epoch_random
+    batches = feed.batches(run.batches_done)
+    chance.state = here
+    return batches
 
 
-def _with_targets(loader: Loader, op: str, compiled: Compiled, network: Network) -> Loader:
-    """The same loader with its targets checked and in the type the loss takes."""
-    checked = copy.copy(loader)
-    checked.y = compiled.objective.targets(op, loader.y, network.output_shape())
-    return checked
+def _pair(data: Any) -> tuple[Any, Any] | None:
+    """(x, y) of arrays, in a tuple or a list; None for whatever gives batches."""
+    if not isinstance(data, (tuple, list)) or (data and isinstance(data[0], tuple)):
+        return None
+    if len(data) != 2:
+        raise ValueError(
+            f"[fit] validation_data must be (x, y), or batches of that; got {len(data)} things"
+        )
+    return data[0], data[1]
 
 
-def _why_diverged(run: Run, loss: float, loader: Loader) -> str:
+def _split(x: Any, y: Any, share: float, validation_data: Any) -> tuple[Any, Any, Any]:
+    if validation_data is not None:
+        raise ValueError("[fit] give validation_data or validation_split, not both")
+    if y is None or isinstance(x, Loader):
+        raise ValueError(
+            "[fit] validation_split takes the last samples of arrays x and y: give validation_data "
+            f"with a {type(x).__name__}"
+        )
+    x, y = np.asarray(x), np.asarray(y)
+    check_lengths("fit", x, y)
+    (x, y), validation_data = split_off(x, y, share)
+    return x, y, validation_data
+
+
+def _why_diverged(run: Run, loss: float, images: Tensor, feed: Feed) -> str:
     rate = run.optimizer.param_groups[0]["lr"]
     where = f"[fit] the loss became {loss} in step {run.step} (epoch {run.epoch + 1})"
-    if loader.x.dtype != np.uint8 and not np.isfinite(loader.x).all():
-        first = int(np.argmin(np.isfinite(loader.x).reshape(len(loader.x), -1).all(axis=1)))
+    first = feed.first_not_finite()
+    if first is not None:
         return f"{where}: x[{first}] holds NaN or infinity"
+    if not np.isfinite(images.numpy()).all():
+        return f"{where}: x of this batch holds NaN or infinity"
     for name, parameter in run.model.named_parameters():
         if not np.isfinite(parameter.numpy()).all():
             return f"{where}: {name} is no longer finite; lower the learning rate (now {rate:g})"

@@ -142,9 +142,9 @@ def _print_totals(model: Module, rows: list[_Row], print_fn: Callable[[str], Any
     print_fn(f"Total parameters: {total:,} ({_size(4 * total)})")
     if trained != total:
         print_fn(f"Trained: {trained:,}, fixed: {total - trained:,}")
-    buffers = sum(b.numel() for b in model.buffers())
-    if buffers:
-        print_fn(f"Running statistics: {buffers:,}")
+    statistics = sum(b.numel() for b in model.buffers() if b.dtype.kind == "f")  # not the counters
+    if statistics:
+        print_fn(f"Running statistics: {statistics:,}")
     print_fn(f"Multiply-adds for one sample: {sum(_macs(row) for row in rows):,}")
 
 

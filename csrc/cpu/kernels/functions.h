@@ -57,14 +57,16 @@ void channel_sums(double* sums, const float* x, int64_t outer, int64_t channels,
                   int64_t stride);
 void channel_moments(Moments* moments, const float* x, int64_t outer, int64_t channels,
                      int64_t inner, int64_t stride, int lanes);
-void channel_dots(double* sums, const float* dy, const float* x, const float* mean, int64_t outer,
-                  int64_t channels, int64_t inner, int64_t stride);
-void channel_affine(float* y, const float* x, int64_t first, int64_t planes, int64_t C,
-                    int64_t inner, const float* mean, const float* scale, const float* shift);
-void batch_norm_backward_input(float* dx, const float* dy, const float* x, int64_t first,
-                               int64_t planes, int64_t C, int64_t inner, const float* mean,
-                               const float* scale, const float* dy_mean, const float* slope,
-                               int lanes);
+void channel_dots(double* sums, const float* dy, const float* x, const Gate& gate,
+                  const float* mean, int64_t outer, int64_t channels, int64_t inner,
+                  int64_t stride);
+void channel_affine(float* y, const float* x, const float* plus, int64_t first, int64_t planes,
+                    int64_t C, int64_t inner, const float* mean, const float* scale,
+                    const float* shift, float low, float high);
+void batch_norm_backward_input(float* dx, float* dplus, const float* dy, const float* x,
+                               const Gate& gate, int64_t first, int64_t planes, int64_t C,
+                               int64_t inner, const float* mean, const float* scale,
+                               const float* dy_mean, const float* slope, int lanes);
 void local_response_norm(float* y, const float* x, int64_t n, const LocalResponseNorm& norm);
 void local_response_norm_backward(float* dx, const float* dy, const float* x, int64_t n,
                                   const LocalResponseNorm& norm, float* scratch);

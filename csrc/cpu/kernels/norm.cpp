@@ -66,6 +66,12 @@ FASTCONV_INLINE void for_planes(int64_t first, int64_t planes, int64_t C, int64_
   }
 }
 
+FASTCONV_INLINE V behind_gate(V dy, const float* y, int64_t at, int valid, float high) {
+  if (!y) return dy;
+  const V v = load_first(y + at, valid);
+  return select(v <= zero(), zero(), select(set1(high) <= v, zero(), dy));
+}
+
 // a^-beta. 3/4, which AlexNet and all after it use, takes two square roots; the rest a logarithm.
 FASTCONV_INLINE V negative_power(V a, float beta) {
   if (beta == 0.75f) {
@@ -123,40 +129,47 @@ void channel_moments(Moments* moments, const float* x, int64_t outer, int64_t ch
   }
 }
 
-void channel_dots(double* sums, const float* dy, const float* x, const float* mean, int64_t outer,
-                  int64_t channels, int64_t inner, int64_t stride) {
+void channel_dots(double* sums, const float* dy, const float* x, const Gate& gate,
+                  const float* mean, int64_t outer, int64_t channels, int64_t inner,
+                  int64_t stride) {
+  const float* y = gate.y;
   for (int64_t c = 0; c < channels; ++c, x += inner, dy += inner) {
     double total[2];
     const V centre = set1(mean[c]);
     sum_planes<2>(total, outer, inner, stride, kBlock, [&](int64_t at, int valid, V(&v)[2]) {
-      v[0] = load_first(dy + at, valid);
+      v[0] = behind_gate(load_first(dy + at, valid), y, at, valid, gate.high);
       v[1] = v[0] * (load_first(x + at, valid) - centre);
     });
     sums[2 * c] = total[0];
     sums[2 * c + 1] = total[1];
+    if (y) y += inner;
   }
 }
 
-void channel_affine(float* y, const float* x, int64_t first, int64_t planes, int64_t C,
-                    int64_t inner, const float* mean, const float* scale, const float* shift) {
+void channel_affine(float* y, const float* x, const float* plus, int64_t first, int64_t planes,
+                    int64_t C, int64_t inner, const float* mean, const float* scale,
+                    const float* shift, float low, float high) {
   for_planes(first, planes, C, inner, [&](int64_t at, int64_t c) {
     const V m = set1(mean[c]), a = set1(scale[c]), b = set1(shift[c]);
     for_vectors(inner, [&](int64_t i, int valid) {
-      store_first(y + at + i, fma(load_first(x + at + i, valid) - m, a, b), valid);
+      V v = fma(load_first(x + at + i, valid) - m, a, b);
+      if (plus) v = v + load_first(plus + at + i, valid);
+      store_first(y + at + i, min(set1(high), max(set1(low), v)), valid);
     });
   });
 }
 
-void batch_norm_backward_input(float* dx, const float* dy, const float* x, int64_t first,
-                               int64_t planes, int64_t C, int64_t inner, const float* mean,
-                               const float* scale, const float* dy_mean, const float* slope,
-                               int lanes) {
+void batch_norm_backward_input(float* dx, float* dplus, const float* dy, const float* x,
+                               const Gate& gate, int64_t first, int64_t planes, int64_t C,
+                               int64_t inner, const float* mean, const float* scale,
+                               const float* dy_mean, const float* slope, int lanes) {
   for_planes(first, planes, C, inner, [&](int64_t at, int64_t c) {
     const V m = set1(mean[c]), a = set1(scale[c]), b = set1(dy_mean[c]), s = set1(slope[c]);
     for_vectors(inner, [&](int64_t i, int valid) {
       const V centred = load_first(x + at + i, valid) - m;
-      const V g = a * fnma(centred, s, load_first(dy + at + i, valid) - b);
-      store_first(dx + at + i, g, valid);
+      const V g = behind_gate(load_first(dy + at + i, valid), gate.y, at + i, valid, gate.high);
+      if (dplus) store_first(dplus + at + i, g, valid);
+      store_first(dx + at + i, a * fnma(centred, s, g - b), valid);
     });
     if (lanes == kBlock) return;
     for (int64_t i = 0; i < inner; i += kBlock)

@@ -22,6 +22,7 @@ from ..cases import (
     parameters,
     training_answer,
 )
+from ..networks import ImageNet
 from . import Work
 from .layouts import from_torch, to_torch
 
@@ -41,6 +42,8 @@ def start(threads: int) -> dict[str, str]:
 
 
 def configurations(task: Task, quick: bool) -> list[str]:
+    if isinstance(task.subject, ImageNet):
+        return []
     if task.subject.name == "mlp":
         return ["jit"]
     return ["jit nhwc"] if quick else ["jit nhwc", "jit nchw"]
@@ -50,6 +53,7 @@ def prepare(task: Task, configuration: str) -> Work:
     nhwc = "nhwc" in configuration
     if isinstance(task.subject, Conv):
         return _layer(task, task.subject, nhwc)
+    assert isinstance(task.subject, Network)
     return (
         _training(task, task.subject, nhwc)
         if task.work == "train"

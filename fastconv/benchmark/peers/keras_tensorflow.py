@@ -21,6 +21,7 @@ from ..cases import (
     parameters,
     training_answer,
 )
+from ..networks import ImageNet
 from . import Work
 from .layouts import from_torch, to_torch
 
@@ -41,6 +42,8 @@ def start(threads: int) -> dict[str, str]:
 
 
 def configurations(task: Task, quick: bool) -> list[str]:
+    if isinstance(task.subject, ImageNet):
+        return []
     if isinstance(task.subject, Conv):
         grouped = task.subject.groups > 1
         depthwise = task.subject.groups == task.subject.IC == task.subject.OC
@@ -55,6 +58,7 @@ def configurations(task: Task, quick: bool) -> list[str]:
 def prepare(task: Task, configuration: str) -> Work:
     if isinstance(task.subject, Conv):
         return _layer(task, task.subject)
+    assert isinstance(task.subject, Network)
     xla = "xla" in configuration
     return (
         _training(task, task.subject, xla)

@@ -21,6 +21,7 @@ from ..cases import (
     parameters,
     training_answer,
 )
+from ..networks import ImageNet
 from . import Work
 
 NAME = "numpy"
@@ -34,12 +35,15 @@ def start(threads: int) -> dict[str, str]:
 
 
 def configurations(task: Task, quick: bool) -> list[str]:
+    if isinstance(task.subject, ImageNet):
+        return []
     return ["im2col"]
 
 
 def prepare(task: Task, configuration: str) -> Work:
     if isinstance(task.subject, Conv):
         return _layer(task, task.subject)
+    assert isinstance(task.subject, Network)
     return _training(task, task.subject) if task.work == "train" else _inference(task, task.subject)
 
 

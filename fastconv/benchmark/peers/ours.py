@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cases import Array, Conv, Task, conv_operands, images
+from ..networks import ImageNet
 from . import Work, torch_style
 
 NAME = "fastconv"
@@ -47,7 +48,10 @@ def prepare(task: Task, configuration: str) -> Work:
         return _layer(task, task.subject, configuration == "lanes")
 
     network = task.subject
-    model = torch_style.sequential(fastconv.nn, network)
+    if isinstance(network, ImageNet):
+        model = getattr(fastconv.models, network.name)(**network.arguments)
+    else:
+        model = torch_style.sequential(fastconv.nn, network)
     torch_style.load_parameters(model, network, fastconv.Tensor)
     if task.work == "infer":
         model.eval()
@@ -62,6 +66,10 @@ def prepare(task: Task, configuration: str) -> Work:
 
     update = torch_style.optimizer(fastconv.optim, network, model)
     data = torch_style.batches(network, task.batch, fastconv.Tensor)
+    if isinstance(network, ImageNet):
+        loss, whole = fastconv.functional.cross_entropy, task.work.startswith("gradients")
+        data = torch_style.rotated(data, task.work)
+        return torch_style.imagenet_training(model, model, update, loss, data, whole)
     return torch_style.training(
         network, model, model, update, fastconv.functional.cross_entropy, data
     )

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..cases import Array, Conv, Task, conv_operands, images
-from . import Work, torch_style
+from ..networks import ImageNet
+from . import Work, torch_models, torch_style
 
 NAME = "torch"
 torch: Any = None
@@ -22,6 +23,8 @@ def start(threads: int) -> dict[str, str]:
 
 
 def configurations(task: Task, quick: bool) -> list[str]:
+    if task.work.startswith("gradients"):
+        return ["eager nchw", "float64 nchw"]
     formats = ["nchw"] if task.subject.name == "mlp" else ["nchw", "channels_last"]
     if isinstance(task.subject, Conv):
         return formats
@@ -30,10 +33,12 @@ def configurations(task: Task, quick: bool) -> list[str]:
 
 
 def prepare(task: Task, configuration: str) -> Work:
-    channels_last = "channels_last" in configuration
+    channels_last, double = "channels_last" in configuration, "float64" in configuration
 
     def tensor(value: Array) -> Any:
         result = torch.from_numpy(value)
+        if double and value.dtype == np.float32:
+            return result.double()
         if channels_last and value.ndim == 4:
             return result.contiguous(memory_format=torch.channels_last)
         return result
@@ -42,8 +47,12 @@ def prepare(task: Task, configuration: str) -> Work:
         return _layer(task, task.subject, tensor)
 
     network = task.subject
-    model = torch_style.sequential(torch.nn, network)
-    torch_style.load_parameters(model, network, torch.from_numpy)
+    if isinstance(network, ImageNet):
+        model = torch_models.build(torch, network)
+        model = model.double() if double else model
+    else:
+        model = torch_style.sequential(torch.nn, network)
+    torch_style.load_parameters(model, network, tensor)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
     forward = model
@@ -66,6 +75,10 @@ def prepare(task: Task, configuration: str) -> Work:
     how = {"fused": True} if network.optimizer == "sgd" else {"foreach": True}
     update = torch_style.optimizer(torch.optim, network, model, **how)
     data = torch_style.batches(network, task.batch, tensor)
+    if isinstance(network, ImageNet):
+        loss, whole = torch.nn.functional.cross_entropy, task.work.startswith("gradients")
+        data = torch_style.rotated(data, task.work)
+        return torch_style.imagenet_training(model, forward, update, loss, data, whole)
     return torch_style.training(
         network, model, forward, update, torch.nn.functional.cross_entropy, data
     )

@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from itertools import cycle
 from typing import Any
 
+import numpy as np
+
 from ..cases import HYPER, RESIDENT, STEPS, Array, Network, images, parameters, training_answer
+from ..networks import ImageNet, sample, starting_value
 from . import Work
 
 STEPS_A_RUN = 4
@@ -26,23 +29,31 @@ def sequential(nn: Any, network: Network) -> Any:
     return nn.Sequential(*(module(layer.kind, layer.sizes) for layer in network.layers))
 
 
-def load_parameters(model: Any, network: Network, tensor: Callable[[Array], Any]) -> None:
-    names = model.state_dict().keys()
-    model.load_state_dict(
-        {name: tensor(value) for name, value in zip(names, parameters(network), strict=True)}
-    )
+def load_parameters(
+    model: Any, network: Network | ImageNet, tensor: Callable[[Array], Any]
+) -> None:
+    state = model.state_dict()
+    if isinstance(network, ImageNet):
+        for name, entry in state.items():  # one at a time: these are large
+            state[name] = tensor(starting_value(network, name, tuple(entry.shape)))
+    else:
+        values = map(tensor, parameters(network))
+        state = dict(zip(state, values, strict=True))
+    model.load_state_dict(state)
 
 
-def optimizer(optim: Any, network: Network, model: Any, **how: Any) -> Any:
+def optimizer(optim: Any, network: Network | ImageNet, model: Any, **how: Any) -> Any:
     kind = {"sgd": "SGD", "rmsprop": "RMSprop"}[network.optimizer]
     return getattr(optim, kind)(model.parameters(), **HYPER[network.optimizer], **how)
 
 
-def batches(network: Network, N: int, tensor: Callable[[Array], Any]) -> list[tuple[Any, Any]]:
-    x, labels = images(network, N * RESIDENT)
+def batches(
+    network: Network | ImageNet, N: int, tensor: Callable[[Array], Any]
+) -> list[tuple[Any, Any]]:
+    count = network.resident if isinstance(network, ImageNet) else RESIDENT
+    x, labels = images(network, N * count)
     return [
-        (tensor(x[i * N : (i + 1) * N]), tensor(labels[i * N : (i + 1) * N]))
-        for i in range(RESIDENT)
+        (tensor(x[i * N : (i + 1) * N]), tensor(labels[i * N : (i + 1) * N])) for i in range(count)
     ]
 
 
@@ -76,3 +87,55 @@ def training(
             step(x, labels)
 
     return Work(run, answer, STEPS_A_RUN)
+
+
+def rotated(data: list[tuple[Any, Any]], work: str) -> list[tuple[Any, Any]]:
+    """Batch n first for "gradientsn"."""
+    first = int(work.removeprefix("gradients")) if work.startswith("gradients") else 0
+    return data[first:] + data[:first]
+
+
+def imagenet_training(
+    model: Any,
+    forward: Callable[[Any], Any],
+    update: Any,
+    cross_entropy: Callable[[Any, Any], Any],
+    data: Sequence[tuple[Any, Any]],
+    whole: bool,
+) -> Work:
+    """Like `training`, one step at a time; the answer is the first step's loss and gradients.
+
+    whole: all gradients by their names, otherwise a sample of each in one array.
+    """
+
+    def backward(x: Any, labels: Any) -> Any:
+        update.zero_grad()
+        outputs = forward(x)
+        if isinstance(outputs, tuple):  # GoogLeNet: the auxiliary heads count for 0.3 each
+            main, *others = (cross_entropy(logits, labels) for logits in outputs)
+            loss = main + 0.3 * sum(others[1:], others[0])
+        else:
+            loss = cross_entropy(outputs, labels)
+        loss.backward()
+        return loss
+
+    def answer() -> dict[str, Array]:
+        losses = np.array([backward(*data[0]).item()], np.float32)
+        named = {n: gradient(p) for n, p in model.named_parameters()}
+        if whole:
+            return {"losses": losses, **named}
+        return {"losses": losses, "gradients": np.concatenate([sample(g) for g in named.values()])}
+
+    endless = cycle(data)
+
+    def run() -> None:
+        backward(*next(endless))
+        update.step()
+
+    return Work(run, answer)
+
+
+def gradient(parameter: Any) -> Array:
+    """As NumPy sees it, in PyTorch's order of axes."""
+    values: Array = np.ascontiguousarray(parameter.grad.numpy(), np.float32)
+    return values

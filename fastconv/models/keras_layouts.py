@@ -1,23 +1,21 @@
-"""Pretrained weights: safetensors files into networks, Keras's names and layouts into ours."""
+"""Keras's weights: its names and layouts into ours, and TensorFlow.js files, which have them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+import json
+import math
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..io import load
-from ..nn import Module
+from ..errors import CorruptFileError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..io import PathLike
-
-__all__ = ["from_keras", "load_weights"]
-
-M = TypeVar("M", bound=Module)
+__all__ = ["from_keras", "read_tfjs"]
 
 # Where the height, width and channels of Keras's kernels go, by how many dimensions there are.
 KERNEL_ORDERS = {
@@ -34,31 +32,10 @@ RENAMED = {
 }
 
 
-def load_weights(model: M, weights: PathLike | None, ignored: tuple[str, ...] = ()) -> M:
-    """The model, with the tensors of a safetensors file if there is one.
-
-    The file has the names of the model's `state_dict`, perhaps with "module." in front of all, or
-    Keras's: those are recognised by the "/" in them, and converted.
-
-    Args:
-        model: the network.
-        weights: the file, or None.
-        ignored: beginnings of names that the file may have and the model has no use for.
-
-    Raises:
-        CorruptFileError: the file is damaged, or a pickle.
-        ValueError: it holds the weights of another network; lists what does not fit.
-    """
-    if weights is not None:
-        state: Mapping[str, Any] = load(weights)
-        if any("/" in name for name in state):
-            state = from_keras(state)
-        model.load_state_dict({n: t for n, t in state.items() if not n.startswith(ignored)})
-    return model
-
-
 def from_keras(
-    state: Mapping[str, Any], flattened: Mapping[str, tuple[int, int, int]] | None = None
+    state: Mapping[str, Any],
+    flattened: Mapping[str, tuple[int, int, int]] | None = None,
+    depthwise: Collection[str] = (),
 ) -> dict[str, NDArray[Any]]:
     """Keras's weights under PyTorch's names and in PyTorch's layouts.
 
@@ -80,6 +57,8 @@ def from_keras(
         state: names to tensors; "conv/conv/kernel:0", as in .h5 files, is "conv/kernel".
         flattened: (H, W, C) of what was flattened in front of these Dense layers: Keras has the
             channels last, so their inputs are in another order.
+        depthwise: the layers that are DepthwiseConv2D where a "kernel" does not say so: Keras 3
+            has given up the name depthwise_kernel.
 
     Raises:
         ValueError: a weight of a kind that is not in the table.
@@ -96,12 +75,13 @@ def from_keras(
         values = np.asarray(tensor)
         *path, kind = name.removesuffix(":0").split("/")
         layer = ".".join(part for i, part in enumerate(path) if part not in path[:i])
-        if kind == "kernel" and values.ndim in KERNEL_ORDERS:
-            kind = "weight"
-            values = _kernel(values, (flattened or {}).get(layer))
-        elif kind == "depthwise_kernel" and values.ndim == 4:
+        per_channel = kind == "depthwise_kernel" or (kind == "kernel" and layer in depthwise)
+        if per_channel and values.ndim == 4:
             kind = "weight"
             values = values.transpose(2, 3, 0, 1).reshape(-1, 1, *values.shape[:2])
+        elif kind == "kernel" and values.ndim in KERNEL_ORDERS:
+            kind = "weight"
+            values = _kernel(values, (flattened or {}).get(layer))
         elif kind in RENAMED:
             kind = RENAMED[kind]
         else:
@@ -119,3 +99,32 @@ def _kernel(values: NDArray[Any], flattened: tuple[int, int, int] | None) -> NDA
         rows, outputs = values.shape
         values = values.reshape(*flattened, outputs).transpose(2, 0, 1, 3).reshape(rows, outputs)
     return np.transpose(values, KERNEL_ORDERS[values.ndim])
+
+
+def read_tfjs(path: Path) -> dict[str, NDArray[np.float32]]:
+    """The tensors of a TensorFlow.js model, model.json with its shards beside it.
+
+    The bytes of each group's shards follow each other, tensor after tensor; float32 only.
+
+    Raises:
+        CorruptFileError: the file or a shard is not what it should be.
+        FileNotFoundError: a shard is missing.
+    """
+    tensors: dict[str, NDArray[np.float32]] = {}
+    try:
+        groups = json.loads(path.read_text(encoding="utf-8"))["weightsManifest"]
+        for group in groups:
+            content = b"".join((path.parent / name).read_bytes() for name in group["paths"])
+            begin = 0
+            for entry in group["weights"]:
+                if entry["dtype"] != "float32" or "quantization" in entry:
+                    raise ValueError(f"{entry['name']} is not float32")
+                shape = tuple(entry["shape"])
+                values = np.frombuffer(content, "<f4", math.prod(shape), begin)
+                tensors[entry["name"]] = values.reshape(shape)
+                begin += values.nbytes
+            if begin != len(content):
+                raise ValueError(f"{', '.join(group['paths'])}: {begin:,} bytes expected")
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptFileError(f"[load] {path} is no TensorFlow.js model: {error}") from None
+    return tensors

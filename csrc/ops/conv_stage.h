@@ -1,0 +1,36 @@
+// A stage of a network: a convolution with the ReLU and the max pooling behind it, as one
+// operation. Where what lies between them fits the cache, a block of sixteen samples goes through
+// the whole stage, and back, before the next: the largest arrays of a small network are then never
+// written to memory.
+#pragma once
+
+#include <optional>
+#include <tuple>
+
+#include "ops/conv2d.h"
+#include "ops/pool.h"
+
+namespace fastconv {
+
+struct ConvStage {
+  Conv2dParams conv;
+  bool relu = false;
+  std::optional<PoolParams> pool;
+};
+
+// y, and the positions of the maxima (undefined without pooling). x as for conv2d_forward.
+std::pair<Array, Array> conv_stage_forward(const Array& x, const Array& w, const Array& b,
+                                           const ConvStage& stage);
+
+struct Wanted {
+  bool dx, dw, db;
+};
+
+// dx (in lanes), dw and db (plain), undefined where not wanted. y: the result of a stage with ReLU.
+// x may be undefined when dw is not wanted.
+std::tuple<Array, Array, Array> conv_stage_backward(const Array& dy, const Array& y,
+                                                    const Array& argmax, const Array& x,
+                                                    const Shape& x_shape, const Array& w,
+                                                    const ConvStage& stage, const Wanted& wanted);
+
+}  // namespace fastconv

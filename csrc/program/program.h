@@ -1,0 +1,94 @@
+// A recorded program: the operations of a forward pass, or of forward and backward, as a list that
+// runs from the first to the last without Python in between. program/recorder.h makes one.
+//
+// The values of a run live in numbered slots and are let go after their last use, so that the arena
+// hands their memory to the operations behind: in every run the same requests in the same order,
+// which makes its free lists a plan of all buffers. Constants are what was there before: parameters
+// and buffers, whose storage the program shares with their owners. They may change between two
+// runs.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/array.h"
+
+namespace fastconv::program {
+
+using Arrays = std::vector<Array>;
+using Seeds = std::vector<uint64_t>;
+
+// From 0: a value of this run. Below 0: constant number ~slot.
+using Slot = int32_t;
+
+// The start of an operation's own random numbers: a program is given new ones for every run.
+struct Seed {
+  uint64_t value;
+};
+
+// What one run works on.
+class Frame {
+ public:
+  Frame(size_t slots, Arrays& constants, const Seeds& seeds)
+      : values_(slots), constants_(constants.data()), seeds_(seeds.data()) {}
+
+  Array& operator[](Slot slot) { return slot < 0 ? constants_[~slot] : values_[at(slot)]; }
+  Seed seed(int32_t number) const { return {seeds_[number]}; }
+
+ private:
+  static size_t at(Slot slot) { return static_cast<size_t>(slot); }
+
+  Arrays values_;
+  Array* constants_;
+  const uint64_t* seeds_;
+};
+
+// One operation with its arguments; program/recorded.h has the only kind there is.
+class Instruction {
+ public:
+  explicit Instruction(const char* name) : name_(name) {}
+  virtual ~Instruction() = default;
+  virtual void run(Frame& frame) const = 0;
+  const char* name() const { return name_; }
+
+  std::vector<Slot> operands, results;
+  std::vector<Slot> finished;  // slots that nobody needs after this instruction
+
+ private:
+  const char* name_;
+};
+
+using Instructions = std::vector<std::unique_ptr<Instruction>>;
+
+class Program {
+ public:
+  // The first `inputs.size()` slots are the inputs; of `inputs` only what they look like is kept.
+  Program(Instructions instructions, Arrays constants, const Arrays& inputs,
+          std::vector<Slot> outputs, size_t slots, size_t seeds);
+
+  // Inputs must look like those recorded. Safe in several threads at once, as far as the operations
+  // are that write into constants. An exception of an operation comes through.
+  Arrays run(const Arrays& inputs, const Seeds& seeds);
+
+  size_t seeds() const { return seeds_; }
+  std::string str() const;  // one instruction a line: "%3 = relu(%2, @0)", constants with @
+
+ private:
+  struct Form {
+    Shape shape;
+    DType dtype;
+    Layout layout;
+  };
+
+  void check(const Arrays& inputs, const Seeds& seeds) const;
+
+  Instructions instructions_;
+  Arrays constants_;
+  std::vector<Form> inputs_;
+  std::vector<Slot> outputs_;
+  size_t slots_, seeds_;
+};
+
+}  // namespace fastconv::program

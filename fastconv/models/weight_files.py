@@ -1,0 +1,182 @@
+"""Files of weights: reading them, and networks that are saved with all that rebuilds them.
+
+`models.save` writes one safetensors file: the tensors, and in its header the architecture, its
+arguments, the preprocessing and the names of the classes, as JSON. Any program that reads
+safetensors reads the tensors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import io
+from ..errors import CorruptFileError
+from .keras_layouts import from_keras, read_tfjs
+
+if TYPE_CHECKING:
+    from ..data.preprocessing import Preprocessing
+    from ..nn import Module
+
+__all__ = ["Description", "PathLike", "describe", "load", "read", "save"]
+
+PathLike = str | os.PathLike[str]
+KEY = "fastconv"  # in the header
+
+
+@dataclass(frozen=True)
+class Description:
+    """What weights know about themselves.
+
+    Attributes:
+        architecture, arguments: for `models.build`; None: not known.
+        preprocessing: how pictures become inputs.
+        classes: the names of the outputs.
+    """
+
+    architecture: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
+    classes: list[str] | None = None
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Description:
+        """Raises TypeError or ValueError where it makes no sense."""
+        recipe, classes = fields.get("preprocessing"), fields.get("classes")
+        if recipe is not None:
+            from ..data.preprocessing import Preprocessing
+
+            recipe = Preprocessing.from_dict(recipe)
+        if classes is not None and not (
+            isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+        ):
+            raise TypeError(f"classes must be a list of names, got {classes!r}")
+        arguments = dict(fields.get("arguments") or {})
+        return cls(fields.get("architecture"), arguments, recipe, classes)
+
+
+def describe(path: PathLike) -> Description | None:
+    """What `models.save` wrote into the header of a file; None where it was not written by that.
+
+    Raises:
+        CorruptFileError: the file is damaged, or a pickle.
+    """
+    if os.fspath(path).endswith(".json"):
+        return None
+    text = io.load_metadata(path).get(KEY)
+    if text is None:
+        return None
+    try:
+        return Description.from_dict(json.loads(text))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CorruptFileError(f"[load] {os.fspath(path)}: damaged header: {error}") from None
+
+
+def read(path: Path, rename: Sequence[tuple[str, str]], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors of a safetensors or TensorFlow.js file, under the names of a network.
+
+    Keras's names are recognised by the "/" in them and converted. Where a dense layer of the
+    network was stored as a convolution, (OC, IC, KH, KW), it becomes (OC, IC KH KW).
+
+    Args:
+        path: the file; model.json for TensorFlow.js, with its shards beside it.
+        rename: texts in names and what takes their place, one after another.
+        own: the network's state_dict.
+    """
+    state: dict[str, Any] = {}
+    tensors = read_tfjs(path) if path.suffix == ".json" else io.load(path)
+    if any("/" in name for name in tensors):
+        # With one input channel a group, Keras's two layouts of kernels are the same.
+        groups = {n.removesuffix(".weight") for n, t in own.items() if t.shape[1:2] == (1,)}
+        tensors = from_keras(tensors, depthwise=groups)
+    for name, tensor in tensors.items():
+        for old, new in rename:
+            name = name.replace(old, new)
+        values = np.asarray(tensor)
+        if rename and name in own and values.ndim == 4 and len(own[name].shape) == 2:
+            values = values.reshape(len(values), -1)
+        state[name] = values
+    return state
+
+
+# ------------------------------------------------------------------------------------ save, load
+
+
+def save(model: Module, path: PathLike, classes: Sequence[str] | None = None) -> None:
+    """Writes a network of `models` with everything that `models.load` needs; all or nothing.
+
+    Args:
+        model: built by a function of `models`; its head may have been replaced.
+        path: a safetensors file; its folder must exist.
+        classes: the names of its outputs; None: `model.classes`.
+
+    Raises:
+        ValueError: another network, whose tensors alone `fc.save(model.state_dict(), path)` writes;
+            or not as many classes as outputs.
+
+    Example:
+        >>> import tempfile
+        >>> from fastconv import models
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     models.save(models.lenet1(2), f"{folder}/my.safetensors", classes=["no", "yes"])
+        ...     models.load(f"{folder}/my.safetensors").classes
+        ['no', 'yes']
+    """
+    if model.architecture is None:
+        raise ValueError(
+            f"[models.save] {type(model).__name__} is not of models, and could not be built again "
+            "from a name: fc.save(model.state_dict(), path) writes its tensors"
+        )
+    architecture, arguments = model.architecture
+    names = model.classes if classes is None else list(classes)
+    outputs = arguments.get("num_classes")
+    if names is not None and outputs is not None and len(names) != outputs:
+        raise ValueError(f"[models.save] {len(names)} classes for {outputs} outputs: {names[:5]}")
+    description = {
+        "architecture": architecture,
+        "arguments": arguments,
+        "preprocessing": model.preprocessing and model.preprocessing.to_dict(),
+        "classes": names,
+    }
+    text = json.dumps(description, default=lambda value: value.item())  # NumPy's numbers
+    Description.from_dict(json.loads(text))
+    io.save(model.state_dict(), path, {KEY: text})
+
+
+def load(path: PathLike) -> Any:
+    """Builds the network that `models.save` wrote, with its preprocessing and classes.
+
+    Files of published weights are recognised too, by their SHA-256.
+
+    Raises:
+        CorruptFileError: the file is damaged, or a pickle.
+        ValueError: it does not say of which network it is.
+
+    Example::
+
+        model = models.load("cats-and-dogs.safetensors").eval()
+        probabilities = F.softmax(model(model.preprocessing("cat.jpg")), dim=1)
+    """
+    from .catalogue import ARCHITECTURES, build
+    from .pretrained import identify
+
+    description = describe(path)
+    if description is None and (published := identify(path)):
+        description = published.description()
+    if description is None or description.architecture is None:
+        raise ValueError(
+            f"[models.load] {os.fspath(path)} does not say of which network it is, as files of "
+            "models.save do: build the network with the file, models.resnet18(weights=FILE)"
+        )
+    if description.architecture not in ARCHITECTURES:
+        raise ValueError(
+            f"[models.load] {os.fspath(path)} is of {description.architecture!r}, which this "
+            "version of fastconv does not have"
+        )
+    return build(description.architecture, **description.arguments, weights=Path(path))

@@ -1,0 +1,122 @@
+"""Values into a module: all that fit, or an error that names every one that does not, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..tensor import Tensor
+
+__all__ = ["LoadResult", "load_state"]
+
+Shape = tuple[int, ...]
+
+
+class LoadResult(NamedTuple):
+    """What `load_state_dict(strict=False)` left out."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+def load_state(
+    own: Mapping[str, Tensor], state_dict: Mapping[str, Any], strict: bool, network: str
+) -> LoadResult:
+    """Copies the values of `state_dict` into the tensors of `own`; see `Module.load_state_dict`."""
+    given = dict(state_dict)
+    if given and all(n.startswith("module.") for n in given) and not set(given) & set(own):
+        given = {name.removeprefix("module."): value for name, value in given.items()}
+    # Files from before PyTorch counted batches lack that number, and can do without.
+    missing = [n for n in own if n not in given and not n.endswith("num_batches_tracked")]
+    unexpected = [name for name in given if name not in own]
+    values = {name: np.asarray(given[name]) for name in own if name in given}
+    wrong = [name for name, value in values.items() if value.shape != own[name].shape]
+    problems = [
+        f"wrong shape   {name}: expected {own[name].shape}, got {values[name].shape}"
+        for name in wrong
+    ]
+    if strict:
+        problems += [f"missing       {name} {own[name].shape}" for name in missing]
+        problems += [f"unexpected    {name} {np.shape(given[name])}" for name in unexpected]
+    if problems:
+        lines = "\n  ".join(problems)
+        hint = _hint(
+            {name: tensor.shape for name, tensor in own.items()},
+            {name: np.shape(value) for name, value in given.items()},
+        )
+        raise ValueError(
+            f"[load_state_dict] {len(problems)} entries do not fit {network}; nothing was "
+            f"loaded:\n  {lines}{hint and chr(10)}{hint}"
+        )
+    for name, value in values.items():
+        _copy(value, own[name].numpy())
+    return LoadResult(missing, unexpected)
+
+
+def _copy(value: NDArray[Any], target: NDArray[Any]) -> None:
+    np.copyto(target, value, casting="unsafe")  # float64 to float32, int32 to int64
+
+
+# ------------------------------------------------------------------------------ what to do about it
+
+
+def _hint(own: Mapping[str, Shape], given: Mapping[str, Shape]) -> str:
+    """The usual reasons, each with its remedy; empty where none is recognised."""
+    if any("/" in name for name in given):
+        return "The names are Keras's: convert them with models.from_keras(state)."
+    if not given:
+        return "There is nothing in it."
+    if prefix := _prefix_that_helps(own, given):
+        return (
+            f'The names begin with "{prefix}", which this network\'s do not: load '
+            f'{{name.removeprefix("{prefix}"): t for name, t in state.items()}}.'
+        )
+    for part in dict.fromkeys(name.partition(".")[0] for name in own):
+        if all(own.get(f"{part}.{name}") == shape for name, shape in given.items()):
+            return f"These are the values of a part of this network: load them into model.{part}."
+    wrong = [name for name in own if name in given and own[name] != given[name]]
+    if not set(own) & set(given):
+        return "No name fits: these are the weights of another network."
+    heads = {name.rpartition(".")[0] for name in wrong}
+    if wrong and len(heads) <= 3 and all(own[n][1:] == given[n][1:] for n in wrong):
+        ours, theirs = own[wrong[0]][0], given[wrong[0]][0]
+        if all((own[n][0], given[n][0]) == (ours, theirs) for n in wrong):
+            return (
+                f"Only {' and '.join(sorted(heads))} differs: the weights are for {theirs} "
+                f"outputs, this network has {ours}. Build it with num_classes={theirs}, load, then "
+                f"models.replace_head(model, {ours})."
+            )
+    if any(_keras_layout(given[name]) == own[name] for name in wrong):
+        return (
+            "The shapes are those of Keras's layouts, (KH, KW, IC, OC) and (in, out): transpose "
+            "them, as models.from_keras does for Keras's names."
+        )
+    if 2 * len(wrong) > len(own):
+        return "Most shapes differ: these are the weights of another network, or of another width."
+    return ""
+
+
+def _prefix_that_helps(own: Iterable[str], given: Iterable[str]) -> str:
+    """The beginning that all names of `given` share and without which most are among `own`'s."""
+    own, names = set(own), list(given)
+    if not names or 2 * len(own & set(names)) >= len(names):
+        return ""
+    prefix = ""
+    while all("." in name for name in names) and len({name.split(".")[0] for name in names}) == 1:
+        first = names[0].split(".")[0] + "."
+        prefix, names = prefix + first, [name.removeprefix(first) for name in names]
+        if 2 * len(own & set(names)) > len(names):
+            return prefix
+    return ""
+
+
+def _keras_layout(shape: Shape) -> Shape:
+    """What a kernel in Keras's layout would be here."""
+    if len(shape) == 4:
+        return (shape[3], shape[2], shape[0], shape[1])
+    return shape[::-1]

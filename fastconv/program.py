@@ -1,0 +1,318 @@
+"""Recorded programs: a network's operations written down once, then run without Python.
+
+`record` makes a fast forward pass of a model, `record_step` a fast step of training. The first call
+with inputs of a new form runs as ever, while the core writes down which operations run on which
+arrays (csrc/program); later calls run that list in one call of the core. Same operations, same
+order, same bits, including dropout, which gets fresh random seeds from the same generator.
+
+Python code is not run again, so a recording must not depend on values it has seen. What changes the
+list is watched, and recorded anew when it changes: shapes, training mode, which parameters require
+gradients, which arrays hold them, any attribute of a module. What reads values while the network
+runs (NumPy, `item()`, comparisons), brings new ones from NumPy, or has hooks, cannot be recorded:
+it runs as ever, with the same results, and `reason` says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import _core
+from .convert import as_array
+from .grad_mode import grad_mode, no_grad
+from .nn.module import Module, structure
+from .random import draw_seed
+from .tensor import Node, Tensor, wrap
+
+if TYPE_CHECKING:
+    from ._core import Array, Recorder
+
+    Rebuild = Callable[[list[Array]], Any]  # what a call returns, from its arrays
+
+__all__ = ["RecordedForward", "RecordedStep", "record", "record_step"]
+
+MOST_PROGRAMS = 8  # that one object keeps, each for inputs of its own form; the oldest goes first
+
+
+def record(model: Module) -> RecordedForward:
+    """A model's forward pass without gradients, recorded: for predictions, one or many at a time.
+
+    Args:
+        model: called with the same inputs as ever. What its `forward` does besides calling
+            operations, as counting or printing, is done when a recording is made and not again.
+
+    Example:
+        >>> import numpy as np, fastconv as fc
+        >>> model = fc.models.lenet5().eval()
+        >>> forward = fc.record(model)
+        >>> x = np.zeros((1, 1, 28, 28), np.float32)
+        >>> forward(x).shape  # runs the model and records it
+        (1, 10)
+        >>> forward(x).shape, forward.reason  # runs the recording
+        ((1, 10), None)
+    """
+    return RecordedForward(model)
+
+
+def record_step(model: Module, loss_function: Callable[[Any, Tensor], Tensor]) -> RecordedStep:
+    """Forward, loss and backward of a training step, recorded, for a training loop of your own.
+
+    Args:
+        model: called with the images.
+        loss_function: `loss_function(outputs, targets)`: an nn loss, one of `functional`, or any
+            function of tensors, for which holds what `record` says of `forward`.
+
+    Example:
+        >>> import numpy as np, fastconv as fc
+        >>> fc.manual_seed(0)
+        >>> model = fc.nn.Sequential(fc.nn.Linear(2, 2))
+        >>> step = fc.record_step(model, fc.functional.cross_entropy)
+        >>> sgd = fc.optim.SGD(model.parameters(), lr=1.0)
+        >>> labels = np.arange(64) % 2
+        >>> for _ in range(50):
+        ...     sgd.zero_grad()
+        ...     loss, outputs = step(np.eye(2, dtype=np.float32)[labels], labels)
+        ...     sgd.step()
+        >>> loss.item() < 0.1, step.reason
+        (True, None)
+    """
+    return RecordedStep(model, loss_function)
+
+
+class _Program:
+    """A recording, or why there is none, and the state of the network it was made in."""
+
+    __slots__ = ("core", "leaves", "reason", "rebuild", "seeds", "state")
+
+    def __init__(
+        self,
+        state: object,
+        recorder: Recorder,
+        leaves: Sequence[Tensor],
+        arrays: list[Array],
+        rebuild: Rebuild,
+    ) -> None:
+        self.state = state
+        self.reason = recorder.reason or None
+        self.core = None if self.reason else recorder.finish(arrays)
+        self.seeds = self.core.seeds if self.core else 0
+        self.leaves = leaves  # the first of the arrays are their gradients
+        self.rebuild = rebuild  # takes the others
+
+
+class _Recorded:
+    """The recordings of something that is done with a network.
+
+    Args:
+        parts: the model, and functions that go with it.
+        trusting: record the code of others too, which is then not run again.
+    """
+
+    def __init__(self, *parts: object, trusting: bool) -> None:
+        if not isinstance(parts[0], Module):
+            raise TypeError(f"[record] expected a Module, got {type(parts[0]).__name__}")
+        self.reason: str | None = None
+        self._parts, self._trusting = parts, trusting
+        self._never: str | None = None  # why nothing will ever be recorded
+        self._version = self._settings = -1  # of `structure`, when these were looked up:
+        self._modules: list[Module] = []
+        self._tensors: list[Tensor] = []
+        self._programs: dict[bytes, _Program] = {}
+
+    def _eagerly(self, tensors: list[Tensor]) -> Any:
+        """What is to be done, and its result."""
+        raise NotImplementedError
+
+    def _recording(
+        self, tensors: list[Tensor], recorder: Recorder
+    ) -> tuple[Sequence[Tensor], list[Array], Rebuild]:
+        """The same: tensors, the arrays of their gradients and of the result, and the result."""
+        raise NotImplementedError
+
+    def _call(self, inputs: Sequence[Any]) -> Any:
+        arrays = [x._array if isinstance(x, Tensor) else as_array(x) for x in inputs]
+        if structure.version != self._version or structure.settings != self._settings:
+            self._look_up()
+        state = (
+            [m.training for m in self._modules],
+            [t._array for t in self._tensors],
+            [t.requires_grad for t in self._tensors],
+        )
+        key = _core.signature(arrays)
+        program = self._programs.get(key)
+        if program is not None and program.core is not None and program.state == state:
+            results = program.core.run(arrays, [draw_seed() for _ in range(program.seeds)])
+        else:
+            tensors = [
+                x if isinstance(x, Tensor) else wrap(array)
+                for x, array in zip(inputs, arrays, strict=True)
+            ]
+            if self._never is not None:
+                self.reason = self._never
+                return self._eagerly(tensors)
+            if program is not None and program.state == state:
+                self.reason = program.reason
+                return self._eagerly(tensors)
+            program, results = self._record(state, tensors, arrays)
+            self._keep(key, program)
+        self.reason = program.reason
+        for leaf, gradient in zip(program.leaves, results, strict=False):
+            _add_gradient(leaf, gradient)
+        return program.rebuild(results[len(program.leaves) :])
+
+    def _look_up(self) -> None:
+        self._version, self._settings = structure.version, structure.settings
+        self._programs.clear()
+        roots = [part for part in self._parts if isinstance(part, Module)]
+        self._modules = list({id(m): m for root in roots for m in root.modules()}.values())
+        values = [value for module in self._modules for value in vars(module).values()]
+        self._tensors = [value for value in values if isinstance(value, Tensor)]
+
+    def _record(
+        self, state: object, tensors: list[Tensor], arrays: list[Array]
+    ) -> tuple[_Program, list[Array]]:
+        with _core.Recorder(arrays) as recorder:
+            if any(m._forward_hooks or m._forward_pre_hooks for m in self._modules):
+                recorder.refuse("a layer has hooks")
+            if not self._trusting:
+                forwards = [vars(m)["forward"] for m in self._modules if "forward" in vars(m)]
+                for part in (*self._parts, *self._modules, *forwards):
+                    if str(getattr(part, "__module__", "")).partition(".")[0] != __package__:
+                        name = getattr(part, "__name__", type(part).__name__)
+                        recorder.refuse(f"{name} is not of this package: use fc.record_step")
+            leaves, results, rebuild = self._recording(tensors, recorder)
+            if (structure.version, structure.settings) != (self._version, self._settings):
+                self._never = "the network changes attributes of its own while it runs"
+                recorder.refuse(self._never)
+        return _Program(state, recorder, leaves, results, rebuild), results
+
+    def _keep(self, key: bytes, program: _Program) -> None:
+        self._programs.pop(key, None)
+        if len(self._programs) == MOST_PROGRAMS:
+            del self._programs[next(iter(self._programs))]
+        self._programs[key] = program
+
+
+class RecordedForward(_Recorded):
+    """A model's forward pass without gradients; see `record`.
+
+    Attributes:
+        reason: why the last call ran as ever instead of as a recording; None if it did not.
+    """
+
+    def __init__(self, model: Module, *, trusting: bool = True) -> None:
+        super().__init__(model, trusting=trusting)
+        self._model = model
+
+    def __call__(self, *inputs: Any) -> Any:
+        """model(*inputs): a Tensor, or a tuple or list of Tensors."""
+        return self._call(inputs)
+
+    def _eagerly(self, tensors: list[Tensor]) -> Any:
+        with no_grad():
+            return self._model(*tensors)
+
+    def _recording(
+        self, tensors: list[Tensor], recorder: Recorder
+    ) -> tuple[Sequence[Tensor], list[Array], Rebuild]:
+        return (), *_taken_apart(self._eagerly(tensors), recorder)
+
+
+class RecordedStep(_Recorded):
+    """Forward, loss and backward of a training step; see `record_step`.
+
+    Attributes:
+        reason: why the last call ran as ever instead of as a recording; None if it did not.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        loss_function: Callable[[Any, Tensor], Tensor],
+        *,
+        trusting: bool = True,
+    ) -> None:
+        super().__init__(model, loss_function, trusting=trusting)
+        self._model, self._loss_function = model, loss_function
+
+    def __call__(self, inputs: Any, targets: Any) -> tuple[Tensor, Any]:
+        """Adds the gradients to `grad` of the parameters, as `backward` does.
+
+        Returns:
+            the loss and the model's outputs, outside the tape.
+        """
+        if not grad_mode.enabled:
+            raise RuntimeError("[record_step] a training step needs gradients: not under no_grad()")
+        loss, outputs = self._call((inputs, targets))
+        return loss, outputs
+
+    def _eagerly(self, tensors: list[Tensor]) -> Any:
+        loss, outputs = self._forward(tensors)
+        loss.backward()
+        arrays, rebuild = _taken_apart(outputs, None)
+        return loss.detach(), rebuild(arrays)
+
+    def _recording(
+        self, tensors: list[Tensor], recorder: Recorder
+    ) -> tuple[Sequence[Tensor], list[Array], Rebuild]:
+        loss, outputs = self._forward(tensors)
+        leaves = _leaves(loss)
+        known = {id(t) for t in self._tensors}
+        if any(id(leaf) not in known for leaf in leaves):
+            recorder.refuse("gradients go to a tensor that is no attribute of a module")
+        before = [leaf.grad for leaf in leaves]
+        for leaf in leaves:
+            leaf.grad = None
+        try:
+            loss.backward()
+            reached = {id(leaf): leaf.grad._array for leaf in leaves if leaf.grad is not None}
+        finally:
+            for leaf, gradient in zip(leaves, before, strict=True):
+                leaf.grad = gradient
+        arrays, rebuild = _taken_apart(outputs, recorder)
+        return (
+            [leaf for leaf in leaves if id(leaf) in reached],
+            [*reached.values(), loss._array, *arrays],
+            lambda results: (wrap(results[0]), rebuild(results[1:])),
+        )
+
+    def _forward(self, tensors: list[Tensor]) -> tuple[Tensor, Any]:
+        outputs = self._model(tensors[0])
+        return self._loss_function(outputs, tensors[1]), outputs
+
+
+def _taken_apart(result: Any, recorder: Recorder | None) -> tuple[list[Array], Rebuild]:
+    """The arrays of a Tensor, tuple or list of Tensors, and how to make one from such arrays."""
+    if isinstance(result, Tensor):
+        return [result._array], lambda arrays: wrap(arrays[0])
+    if isinstance(result, (tuple, list)) and all(isinstance(t, Tensor) for t in result):
+        kind = type(result)
+        make: Any = getattr(kind, "_make", kind)  # named tuples
+        return [t._array for t in result], lambda arrays: make([wrap(a) for a in arrays])
+    if recorder is not None:
+        recorder.refuse(f"the network returns {type(result).__name__}, not Tensors")
+    return [], lambda _: result
+
+
+def _leaves(result: Tensor) -> list[Tensor]:
+    """Where `result.backward()` will leave gradients."""
+    if result._node is None:
+        return [result]
+    found: dict[int, Tensor] = {}
+    seen: set[Node] = {result._node}
+    waiting = [result._node]
+    while waiting:
+        for parent in waiting.pop().parents:
+            if isinstance(parent, Tensor):
+                found[id(parent)] = parent
+            elif parent is not None and parent not in seen:
+                seen.add(parent)
+                waiting.append(parent)
+    return list(found.values())
+
+
+def _add_gradient(leaf: Tensor, gradient: Array) -> None:
+    if leaf.grad is None:
+        leaf.grad = wrap(gradient)
+    else:
+        _core.add_into(leaf.grad._array, gradient)

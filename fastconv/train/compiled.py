@@ -1,0 +1,98 @@
+"""compile: with what a model is trained and measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .inputs import class_weights
+from .objectives import Metric, Objective, make_metrics, make_objective, make_optimizer
+
+if TYPE_CHECKING:
+    from ..nn import Module
+    from ..optim import Optimizer
+    from .feed import Feed
+
+__all__ = ["Compiled", "compile", "compiled_of"]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What `compile` made of its arguments."""
+
+    optimizer: Optimizer
+    objective: Objective
+    metrics: dict[str, Metric]
+    clip_norm: float | None = None
+
+    def weighted(
+        self,
+        weights: Mapping[int, float] | Sequence[float] | str,
+        feed: Feed,
+        outputs: tuple[int, ...],
+    ) -> Compiled:
+        """The same with classes that count differently, as `fit` is told by class_weight."""
+        labels = feed.labels() if isinstance(weights, str) else None
+        table = class_weights("fit", weights, outputs[0], labels)
+        return dataclasses.replace(self, objective=self.objective.weighted(table))
+
+
+def compile(
+    model: Module,
+    optimizer: Any = "rmsprop",
+    loss: Any = "sparse_categorical_crossentropy",
+    metrics: Sequence[Any] | None = None,
+    *,
+    label_smoothing: float = 0.0,
+    clip_norm: float | None = None,
+) -> None:
+    """Chooses how `fit` will train a model.
+
+    Args:
+        model: Any Module.
+        optimizer: "rmsprop", "sgd", "adam", "adamw" or "adagrad" with Keras's defaults; or one of
+            `fastconv.optim`, made of this model's parameters (in groups with rates of their own, if
+            wanted); or its class.
+        loss: "sparse_categorical_crossentropy" (integer labels), "categorical_crossentropy"
+            (one-hot rows), "binary_crossentropy", "mse"; an `nn` loss; or any function
+            `loss(outputs, targets)`. The cross-entropies take logits; a final `nn.Softmax` (or
+            `nn.Sigmoid`) is recognised and passed over, with the same result.
+        metrics: Of "accuracy", "mae", "mse", and functions of NumPy arrays
+            `metric(predictions, targets)` that return the mean over a batch.
+        label_smoothing: The share of each label that is spread over all classes, for the first two
+            losses by name; an `nn.CrossEntropyLoss` has its own.
+        clip_norm: The gradients of each step are scaled down to this common 2-norm, where they have
+            a larger one (`nn.utils.clip_grad_norm_`).
+
+    Raises:
+        ValueError: An unknown name, or a number out of its range.
+        TypeError: Something that is none of these.
+
+    Example:
+        >>> from fastconv import models
+        >>> model = models.keras_mlp()
+        >>> model.compile("rmsprop", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    """
+    if clip_norm is not None and not 0 < clip_norm < math.inf:
+        raise ValueError(f"[compile] clip_norm must be a number above 0, got {clip_norm}")
+    objective = make_objective(loss, label_smoothing)
+    model._compiled = Compiled(
+        make_optimizer(optimizer, model),
+        objective,
+        make_metrics(metrics or (), objective),
+        clip_norm,
+    )
+
+
+def compiled_of(model: Module, op: str) -> Compiled:
+    """What `compile` left in the model."""
+    compiled = getattr(model, "_compiled", None)
+    if not isinstance(compiled, Compiled):
+        raise RuntimeError(
+            f"[{op}] call compile first, for instance model.compile(optimizer='rmsprop', "
+            "loss='sparse_categorical_crossentropy', metrics=['accuracy'])"
+        )
+    return compiled

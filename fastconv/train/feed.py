@@ -1,0 +1,279 @@
+"""What fit, evaluate and predict draw their batches from: arrays, a Loader, a folder, a generator.
+
+A feed gives the batches of one pass after the other, their targets checked. `LoaderFeed` knows all
+its samples beforehand; `StreamFeed` takes what a generator, or anything else that can be iterated
+over, hands out.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.loader import Loader, Source
+from ..random import generator
+from ..tensor import Tensor
+from .inputs import check_lengths
+from .network import takes_signals
+
+if TYPE_CHECKING:
+    from ..data.transforms import Transform
+    from ..nn import Module
+    from .objectives import Objective
+
+__all__ = ["Feed", "check_steps", "make_feed"]
+
+Batches: TypeAlias = Generator[tuple[Tensor, NDArray[Any]], None, None]
+
+
+class Feed(ABC):
+    """Batches of (images, targets).
+
+    Attributes:
+        steps: Batches in one pass; None where only the end of the data will tell.
+        samples: Samples in one pass, as far as known.
+        once: Whether all passes together run through the data once, as with a generator.
+    """
+
+    steps: int | None
+    samples: int | None
+    once = False
+
+    @abstractmethod
+    def sample(self) -> Tensor:
+        """A small batch to try the network on; taking it changes nothing."""
+
+    @abstractmethod
+    def check(self, op: str, objective: Objective, outputs: tuple[int, ...]) -> None:
+        """Has targets checked and brought into the type of the loss; `outputs` as of one sample."""
+
+    @abstractmethod
+    def batches(self, skip: int = 0) -> Batches:
+        """One pass, without its first `skip` batches; chance is drawn upon here and not later."""
+
+    def labels(self) -> NDArray[Any]:
+        """The targets of all samples, as checked."""
+        raise ValueError(
+            '[fit] class_weight="balanced" counts the labels beforehand, which batches that come '
+            "one by one do not allow: give the weights, {label: weight}"
+        )
+
+    def first_not_finite(self) -> int | None:
+        """Which sample holds NaN or infinity, where all samples are at hand."""
+        return None
+
+
+class LoaderFeed(Feed):
+    """All batches of a `data.Loader`, or the first `steps` of each pass."""
+
+    def __init__(self, loader: Loader, steps: int | None) -> None:
+        self._loader = copy.copy(loader)  # `check` changes y
+        self._steps = len(loader) if steps is None else min(steps, len(loader))
+        self.steps = self._steps
+        self.samples = min(loader.samples, self._steps * loader.batch_size)
+
+    def sample(self) -> Tensor:
+        return self._loader.sample()
+
+    def check(self, op: str, objective: Objective, outputs: tuple[int, ...]) -> None:
+        self._loader.y = objective.targets(op, self._loader.y, outputs)
+
+    def batches(self, skip: int = 0) -> Batches:
+        return _first(self._steps - skip, self._loader.batches(skip))
+
+    def labels(self) -> NDArray[Any]:
+        return self._loader.y
+
+    def first_not_finite(self) -> int | None:
+        x = self._loader.x
+        if not isinstance(x, np.ndarray) or x.dtype == np.uint8 or np.isfinite(x).all():
+            return None
+        return int(np.argmin(np.isfinite(x).reshape(len(x), -1).all(axis=1)))
+
+
+class StreamFeed(Feed):
+    """Batches as they come, each (x, y) of arrays or Tensors, the batch along the first axis.
+
+    Args:
+        op: Who asks, for messages.
+        source: What can be iterated over anew for every pass; a function that returns such a thing;
+            or a generator, which every pass takes further.
+        load: Makes a Loader of the arrays of one batch.
+        steps: Batches in one pass; None: until the source ends.
+        passes: How many will be asked for.
+        done: Batches that a generator gave to the run that is now resumed.
+        labelled: Whether y is needed.
+    """
+
+    def __init__(
+        self,
+        op: str,
+        source: Any,
+        load: Callable[[Any, Any], Loader],
+        steps: int | None,
+        passes: int,
+        done: int,
+        labelled: bool,
+    ) -> None:
+        self._op, self._source, self._load, self._labelled = op, source, load, labelled
+        self._objective: Objective | None = None
+        self._outputs: tuple[int, ...] = ()
+        self._rest: Iterator[Any] | None = source if hasattr(source, "__next__") else None
+        self.once = self._rest is not None
+        if self._rest is not None and steps is None and passes > 1:
+            raise ValueError(
+                f"[{op}] a generator ends with its first pass, and {passes} are asked for: say how "
+                "many batches make one with steps_per_epoch or validation_steps, or give a "
+                "function that returns a new generator, or a list of batches"
+            )
+        if steps is None and hasattr(source, "__len__"):
+            steps = len(source)
+        self.steps = steps
+        images, _ = self._arrays(self._peek())
+        self._first_images = images[:1]
+        self.samples = None if steps is None else steps * len(images)
+        if self._rest is not None:
+            _pass_over(self._rest, done)
+
+    def sample(self) -> Tensor:
+        return self._tensor(self._first_images, None)[0]
+
+    def check(self, op: str, objective: Objective, outputs: tuple[int, ...]) -> None:
+        self._op, self._objective, self._outputs = op, objective, outputs  # batch by batch
+
+    def batches(self, skip: int = 0) -> Batches:
+        items = self._open()
+        _pass_over(items, skip)
+        steps = None if self.steps is None else self.steps - skip
+        return _first(steps, map(self._batch, items))
+
+    def _open(self) -> Iterator[Any]:
+        if self._rest is not None:
+            return self._rest
+        return iter(self._source() if callable(self._source) else self._source)
+
+    def _peek(self) -> Any:
+        """The first batch, which the first pass will give again, with the same random numbers."""
+        chance = generator().bit_generator
+        state = chance.state
+        items = self._open()
+        first = next(items, None)
+        if first is None:
+            raise ValueError(f"[{self._op}] there is no batch: {_kind(self._source)} gave nothing")
+        chance.state = state
+        if self._rest is not None:
+            self._rest = itertools.chain([first], items)
+        return first
+
+    def _batch(self, item: Any) -> tuple[Tensor, NDArray[Any]]:
+        images, targets = self._tensor(*self._arrays(item))
+        if self._objective is not None:
+            targets = self._objective.targets(self._op, targets, self._outputs)
+        return images, targets
+
+    def _arrays(self, item: Any) -> tuple[Any, Any]:
+        """x and y of one batch; y may be missing where nobody looks at it."""
+        pair = isinstance(item, (tuple, list)) and len(item) == 2
+        if not pair and self._labelled:
+            what = f"{len(item)} things" if isinstance(item, (tuple, list)) else _kind(item)
+            raise TypeError(f"[{self._op}] every batch must be (x, y), got {what}")
+        x, y = item if pair else (item, None)
+        x = x if isinstance(x, Tensor) else np.asarray(x)
+        if self._labelled:
+            check_lengths(self._op, x, np.asarray(y))
+        return x, y if self._labelled else None
+
+    def _tensor(self, x: Any, y: Any) -> tuple[Tensor, NDArray[Any]]:
+        if isinstance(x, Tensor) and x.dtype == np.float32 and x.ndim != 3:
+            return x, np.zeros(len(x), np.int64) if y is None else np.asarray(y)
+        loader = self._load(x, y)
+        return loader.sample(len(loader.x)), loader.y
+
+
+def make_feed(
+    model: Module,
+    op: str,
+    x: Any,
+    y: Any = None,
+    batch_size: int = 32,
+    shuffle: bool = False,
+    transform: Transform | Sequence[Transform] | None = None,
+    *,
+    steps: int | None = None,
+    passes: int = 1,
+    done: int = 0,
+    labelled: bool = True,
+) -> Feed:
+    """The feed for x, whatever it is; see `fit` for x, y and `StreamFeed` for the rest."""
+    options: dict[str, Any] = {"channel_axis": not takes_signals(model)}
+    if isinstance(x, Loader):
+        if y is not None:
+            raise ValueError(f"[{op}] a Loader brings its targets itself: y must be None")
+        return LoaderFeed(x, steps)
+
+    def load(x: Any, y: Any, batch_size: int | None = None, **more: Any) -> Loader:
+        pictures = isinstance(x, Source) and not isinstance(x, np.ndarray)
+        recipe = model.preprocessing
+        if recipe is not None and (pictures or x.dtype == np.uint8):
+            more |= {"scale": recipe.scale, "shift": recipe.shift}
+        return Loader(x, y, len(x) if batch_size is None else batch_size, **options, **more)
+
+    if _is_stream(x, labelled):
+        if y is not None:
+            raise ValueError(f"[{op}] {_kind(x)} brings its targets itself: y must be None")
+        if transform is not None:
+            raise ValueError(f"[{op}] transform works on arrays; transform what the batches hold")
+        return StreamFeed(op, x, load, steps, passes, done, labelled)
+    if not isinstance(x, (Source, Tensor)):
+        x = np.asarray(x)
+    if not isinstance(x, Source) or isinstance(x, np.ndarray):
+        if y is None and labelled:
+            raise ValueError(f"[{op}] y is missing: one target a sample")
+        if y is not None:
+            check_lengths(op, x, np.asarray(y))
+    return LoaderFeed(load(x, y, batch_size, shuffle=shuffle, transform=transform), steps)
+
+
+def check_steps(op: str, **steps: int | None) -> None:
+    """Numbers of batches, by the names of the arguments they came in."""
+    for name, value in steps.items():
+        if value is not None and (isinstance(value, bool) or not hasattr(value, "__index__")):
+            raise TypeError(f"[{op}] {name} must be an integer or None, got {value!r}")
+        if value is not None and value < 1:
+            raise ValueError(f"[{op}] {name} must be 1 or more, got {value}")
+
+
+def _is_stream(x: Any, labelled: bool) -> bool:
+    """Whether x hands out batches, rather than being an array of samples (or nested lists)."""
+    if isinstance(x, Source) or hasattr(x, "__array__"):
+        return False
+    if isinstance(x, (list, tuple)):
+        pairs = len(x) > 0 and isinstance(x[0], tuple) and len(x[0]) == 2
+        return pairs and (labelled or hasattr(x[0][0], "__array__"))
+    return callable(x) or hasattr(x, "__iter__") or hasattr(x, "__next__")
+
+
+def _first(count: int | None, batches: Iterator[tuple[Tensor, NDArray[Any]]]) -> Batches:
+    """At most `count` of them; closing this ends what works in the background."""
+    try:
+        yield from itertools.islice(batches, count)
+    finally:
+        close = getattr(batches, "close", None)
+        if close is not None:
+            close()
+
+
+def _pass_over(items: Iterator[Any], count: int) -> None:
+    for _ in itertools.islice(items, count):
+        pass
+
+
+def _kind(x: Any) -> str:
+    name = type(x).__name__
+    return f"an {name}" if name[0] in "aeiouAEIOU" else f"a {name}"

@@ -1,0 +1,124 @@
+"""A convolution with the ReLU and the max pooling behind it, in one operation."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastconv import _core, nn
+from fastconv.errors import ShapeError
+from tests import reference
+from tests.shapes import Conv, same
+from tests.support import (
+    array,
+    assert_close,
+    assert_same_bits,
+    dirty_arena,
+    empty_lanes,
+    numpy,
+)
+from tests.test_conv2d import problem
+
+POOL_2X2 = ((2, 2), (2, 2), (0, 0, 0, 0), (1, 1), False)
+POOL_3X3 = ((3, 3), (2, 2), (1, 1, 1, 1), (1, 1), True)
+
+# Large enough to go through block by block, with and without empty lanes; too small as a whole, too
+# few blocks, a block too large for it; few samples.
+CASES = [
+    (Conv("lenet_1", (128, 1, 28, 28), 6, (5, 5), pads=same(2)), POOL_2X2),
+    (Conv("winograd", (130, 16, 15, 15), 24, pads=same(1)), POOL_3X3),
+    (Conv("grouped_strided", (180, 8, 30, 20), 12, stride=(2, 1), groups=4), POOL_2X2),
+    (Conv("relu_only", (129, 5, 20, 20), 12, pads=same(1)), None),
+    (Conv("small", (70, 6, 14, 14), 16, (5, 5)), POOL_2X2),
+    (Conv("one_block", (16, 3, 10, 10), 8), POOL_2X2),
+    (Conv("large", (64, 2, 40, 40), 24, (1, 1)), POOL_2X2),
+    (Conv("few", (3, 4, 8, 8), 5), POOL_2X2),
+]
+every_case = pytest.mark.parametrize(("case", "pool"), CASES, ids=[c.name for c, _ in CASES])
+
+
+def forward(case: Conv, pool: Any, relu: bool = True) -> tuple[_core.Array, _core.Array]:
+    p = problem(case)
+    x, w, b = array(p.x, "lanes"), array(p.w), array(p.b)
+    return _core.conv_stage_forward(x, w, b, *case.geometry, relu, pool)
+
+
+def upstream(y: _core.Array) -> Any:
+    return np.random.default_rng(7).standard_normal(y.shape).astype(np.float32)
+
+
+def backward(case: Conv, pool: Any, wanted: tuple[bool, bool, bool] = (True, True, True)) -> Any:
+    p = problem(case)
+    y, argmax = forward(case, pool)
+    return _core.conv_stage_backward(
+        array(upstream(y), "lanes"),
+        y,
+        None if pool is None else argmax,
+        array(p.x, "lanes") if wanted[1] else None,
+        case.x,
+        array(p.w),
+        *case.geometry,
+        pool,
+        wanted,
+    )
+
+
+@every_case
+def test_against_one_after_the_other(case: Conv, pool: Any, isa: str) -> None:
+    """Forward and every gradient against the separate operations and the float64 oracle."""
+    p = problem(case)
+    conv = _core.conv2d_forward(
+        array(p.x, "lanes"), array(p.w), array(p.b), *case.geometry, pool is None
+    )
+    dirty_arena()
+    y, argmax = forward(case, pool)
+    conv_dy = upstream(y)
+    if pool is None:
+        assert_same_bits(numpy(y), numpy(conv))
+        conv_dy = np.where(numpy(y) > 0, conv_dy, 0)
+    else:
+        pooled, _ = _core.max_pool2d_forward(conv, *pool, True)
+        # A block by itself may be cut, and so rounded, in another way than the whole batch.
+        assert_close(numpy(y), numpy(pooled).astype(np.float64), prod(case.w[1:]) + 1, c=2.0)
+        dirty = _core.max_pool2d_backward(array(conv_dy, "lanes"), argmax, y, conv.shape, *pool[:4])
+        conv_dy = numpy(dirty)
+        assert np.isfinite(empty_lanes(y)).all()
+    dirty_arena()
+    dx, dw, db = backward(case, pool)
+    w, x, g = p.w.astype(np.float64), p.x.astype(np.float64), case.geometry
+    expected = reference.conv2d_backward_input(conv_dy, w, case.x, *g)
+    assert_close(numpy(dx), expected, prod(case.w) // case.w[1], c=2.0)
+    n = case.y[0] * prod(case.y[2:])
+    assert_close(numpy(dw), reference.conv2d_backward_weight(conv_dy, x, case.w, *g), n, c=2.0)
+    assert_close(numpy(db), conv_dy.astype(np.float64).sum(axis=(0, 2, 3)), n)
+    assert not empty_lanes(dx).any(), "empty lanes of a gradient are zero"
+
+
+@every_case
+def test_same_bits_for_any_number_of_threads(case: Conv, pool: Any) -> None:
+    _core.set_num_threads(1)
+    expected = [numpy(forward(case, pool)[0]), *map(numpy, backward(case, pool))]
+    for threads in (2, 3, 7):
+        _core.set_num_threads(threads)
+        got = [numpy(forward(case, pool)[0]), *map(numpy, backward(case, pool))]
+        for one, other in zip(expected, got, strict=True):
+            assert_same_bits(one, other)
+
+
+@every_case
+def test_only_what_is_wanted(case: Conv, pool: Any) -> None:
+    everything = backward(case, pool)
+    for i in range(3):
+        wanted = (i == 0, i == 1, i == 2)
+        assert_same_bits(numpy(backward(case, pool, wanted)[i]), numpy(everything[i]))
+
+
+def test_sequential_names_the_layer_that_does_not_fit() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(4))
+    with pytest.raises(ShapeError, match=r"'2' \(MaxPool2d\): \[max_pool2d\] the window needs 4"):
+        network(np.zeros((2, 1, 5, 5), np.float32))
+    with pytest.raises(ShapeError, match=r"'0' \(Conv2d\): \[conv2d\] the kernel is larger"):
+        network(np.zeros((2, 1, 2, 2), np.float32))
