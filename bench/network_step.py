@@ -95,7 +95,7 @@ class Result:
 
 
 def compare(ours: Remote, torch: Remote, task: str) -> Result:
-    mine, theirs = step(ours, task, "nn"), step(torch, task, "eager nchw")
+    mine, theirs = step(ours, task, "recorded"), step(torch, task, "eager nchw")
     judge = step(torch, task, "float64 nchw")
     if mine.gradients.keys() != judge.gradients.keys():
         raise SystemExit(f"{task}: parameters have other names than PyTorch's")
@@ -113,7 +113,7 @@ def memory(peer: str, python: str, threads: int, name: str) -> tuple[str, str]:
     remote = Remote(peer, threads, python)
     try:
         remote.started()
-        configuration = "nn" if peer == OURS else "eager nchw"
+        configuration = "recorded" if peer == OURS else "eager nchw"
         handle, _ = remote.prepare(find(f"{name}@{TRAINING_BATCH}:train"), configuration)
         times, _ = remote.burst(handle, 0.0)
         held = remote.memory()

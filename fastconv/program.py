@@ -131,6 +131,9 @@ class _Recorded:
 
     def _call(self, inputs: Sequence[Any]) -> Any:
         arrays = [x._array if isinstance(x, Tensor) else as_array(x) for x in inputs]
+        if self._never is not None:
+            self.reason = self._never
+            return self._eagerly(_tensors(inputs, arrays))
         if structure.version != self._version or structure.settings != self._settings:
             self._look_up()
         state = (
@@ -140,21 +143,14 @@ class _Recorded:
         )
         key = _core.signature(arrays)
         program = self._programs.get(key)
-        if program is not None and program.core is not None and program.state == state:
-            results = program.core.run(arrays, [draw_seed() for _ in range(program.seeds)])
-        else:
-            tensors = [
-                x if isinstance(x, Tensor) else wrap(array)
-                for x, array in zip(inputs, arrays, strict=True)
-            ]
-            if self._never is not None:
-                self.reason = self._never
-                return self._eagerly(tensors)
-            if program is not None and program.state == state:
-                self.reason = program.reason
-                return self._eagerly(tensors)
-            program, results = self._record(state, tensors, arrays)
+        if program is None or program.state != state:
+            program, results = self._record(state, _tensors(inputs, arrays), arrays)
             self._keep(key, program)
+        elif program.core is None:
+            self.reason = program.reason
+            return self._eagerly(_tensors(inputs, arrays))
+        else:
+            results = program.core.run(arrays, [draw_seed() for _ in range(program.seeds)])
         self.reason = program.reason
         for leaf, gradient in zip(program.leaves, results, strict=False):
             _add_gradient(leaf, gradient)
@@ -279,6 +275,11 @@ class RecordedStep(_Recorded):
     def _forward(self, tensors: list[Tensor]) -> tuple[Tensor, Any]:
         outputs = self._model(tensors[0])
         return self._loss_function(outputs, tensors[1]), outputs
+
+
+def _tensors(inputs: Sequence[Any], arrays: list[Array]) -> list[Tensor]:
+    pairs = zip(inputs, arrays, strict=True)
+    return [x if isinstance(x, Tensor) else wrap(array) for x, array in pairs]
 
 
 def _taken_apart(result: Any, recorder: Recorder | None) -> tuple[list[Array], Rebuild]:

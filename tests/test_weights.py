@@ -13,10 +13,11 @@ import pytest
 
 import fastconv as fc
 from fastconv import models, nn
+from fastconv.data.cifar10 import CLASSES
 from fastconv.data.preprocessing import CIFAR10, IMAGENET, TENSORFLOW, Preprocessing
 from fastconv.io import load_metadata
 from fastconv.models.mobilenet_v2 import STAGES
-from fastconv.models.pretrained import Published
+from fastconv.models.pretrained import ClassFile, Published
 from fastconv.models.weight_files import read
 from tests.server import Server
 from tests.support import uniform
@@ -124,11 +125,15 @@ def test_the_registry_is_sound() -> None:
         assert all(url.startswith("https://") and url.endswith("/") for url in entry.mirrors)
         assert entry.source.startswith("https://") and entry.license
         description = entry.description()
-        assert description.preprocessing is not None and description.classes is not None
+        assert description.preprocessing is not None
         assert description.preprocessing.size == architecture.input_shape[1:]
-        assert (
-            len(description.classes) == {"imagenet": 1000, "cifar10": 10}[entry.name.split("_")[0]]
-        )
+        classes, names = entry.classes, entry.name.split("_")[0]
+        if isinstance(classes, ClassFile):
+            (sha256,) = classes.files.values()
+            assert classes.name == names == "imagenet" and len(bytes.fromhex(sha256)) == 32
+            assert all(url.startswith("https://") and url[-1] == "/" for url in classes.mirrors)
+        else:
+            assert names == "cifar10" and classes == list(CLASSES)
         assert entry.name in architecture.weights
     assert models.ARCHITECTURES["mobilenet_v1"].preprocessing == TENSORFLOW
     assert models.ARCHITECTURES["resnet18"].preprocessing == IMAGENET

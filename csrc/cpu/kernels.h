@@ -72,13 +72,15 @@ struct DotSweep {
   int tail;  // floats that count in the last vector of a row, 1..16; none beyond them is read
 };
 
-// Tiles of one image in lane blocks for Winograd's F(4x4, 3x3): tile i begins at pixel
-// (row0 + i / tile_cols * 4, col0 + i % tile_cols * 4), which may lie outside.
+// Tiles of one image in lane blocks for Winograd's F(4x4, 3x3) and F(2x2, 5x5): tile i begins at
+// pixel (row0 + i / tile_cols * step, col0 + i % tile_cols * step), which may lie outside; step is
+// 4 for kernels of 3x3, 2 for 5x5.
 struct WinogradGrid {
   int64_t rows, cols;  // of the image
   int64_t row0, col0;
   int64_t tile_cols;
   int64_t first, count;  // the tiles to transform
+  int64_t step;
 };
 
 // Elementwise functions; x, a and b are the elements, p and q the parameters.
@@ -230,20 +232,22 @@ struct Kernels {
   // ---- tile.cpp: convolution forward and by input, linear layers --------------------------------
   void (*tile_sweep)(const TileSweep& sweep);
 
-  // ---- winograd.cpp: the transforms of 3x3 convolutions with stride 1 --------------------------
+  // ---- winograd.cpp: the transforms of 3x3 and 5x5 convolutions with stride 1 ------------------
   // Point p = 0 .. 35 of channel c and tile t (counted from grid.first) is the vector
   // v + p * v_point + c * v_c + t * 16. x: C images; pixels outside an image are zero.
   void (*winograd_input)(float* v, int64_t v_point, int64_t v_c, const float* x, int64_t C,
                          const WinogradGrid& grid);
   void (*winograd_dy)(float* v, int64_t v_point, int64_t v_k, const float* dy, int64_t K,
                       const WinogradGrid& grid);
-  // y: K images, of which the tiles write their 4 x 4 pixels, those outside the image left out.
+  // y: K images, of which the tiles write their step x step pixels, those outside the image left
+  // out.
   void (*winograd_output)(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                           const float* bias, bool relu, const WinogradGrid& grid);
-  // pairs (1 .. 16) kernels of 3 x 3, one after the other; point p of pair i is u[p * u_point + i].
-  // turned: each kernel by 180 degrees.
-  void (*winograd_weight)(float* u, int64_t u_point, const float* w, int pairs, bool turned);
-  void (*winograd_dw)(float* dw, const float* u, int64_t u_point, int pairs);
+  // pairs (1 .. 16) kernels of taps x taps (3 or 5), one after the other; point p of pair i is
+  // u[p * u_point + i]. turned: each kernel by 180 degrees.
+  void (*winograd_weight)(float* u, int64_t u_point, const float* w, int pairs, int taps,
+                          bool turned);
+  void (*winograd_dw)(float* dw, const float* u, int64_t u_point, int pairs, int taps);
 
   // ---- dot.cpp: convolution by weight, linear layers for a few samples --------------------------
   void (*dot_sweep)(const DotSweep& sweep);

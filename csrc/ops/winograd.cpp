@@ -15,55 +15,65 @@ namespace {
 
 std::atomic<bool> allowed{true};
 
-// One axis of a correlation: output i meets inputs first + i .. first + i + 2, padding left out.
+// One axis of a correlation: output i meets inputs first + i .. first + i + kernel - 1, padding
+// left out.
 struct Axis {
-  int64_t outputs, inputs, first;
+  int64_t outputs, inputs, first, kernel;
 
   // Products of the outputs begin .. end - 1.
   double taps(int64_t begin, int64_t end) const {
     int64_t count = 0;
     for (int64_t i = first + begin; i < first + end; ++i)
-      count += std::max<int64_t>(0, std::min(i + 3, inputs) - std::max<int64_t>(i, 0));
+      count += std::max<int64_t>(0, std::min(i + kernel, inputs) - std::max<int64_t>(i, 0));
     return double(count);
   }
 };
 
 // Forward, and by input with the weights turned and the channels exchanged.
-struct Correlation3x3 {
+struct TiledCorrelation {
   const Conv2dShape& s;
   bool turned;
   int64_t K, C;  // channels of y and x
   int64_t x_rows, x_cols, y_rows, y_cols, row0, col0;
 
-  static Correlation3x3 forward(const Conv2dShape& s) {
+  static TiledCorrelation forward(const Conv2dShape& s) {
     return {s, false, s.OC, s.IC, s.IH, s.IW, s.OH, s.OW, -s.params.pads[0], -s.params.pads[2]};
   }
-  static Correlation3x3 by_input(const Conv2dShape& s) {
-    return {
-        s, true, s.IC, s.OC, s.OH, s.OW, s.IH, s.IW, s.params.pads[0] - 2, s.params.pads[2] - 2};
+  static TiledCorrelation by_input(const Conv2dShape& s) {
+    return {s,
+            true,
+            s.IC,
+            s.OC,
+            s.OH,
+            s.OW,
+            s.IH,
+            s.IW,
+            s.params.pads[0] - s.KH + 1,
+            s.params.pads[2] - s.KW + 1};
   }
 
   // v[point][c][tile] of the tiles begin .. end - 1 for the channels c0 .. c0 + count - 1.
   void transform_x(float* v, int64_t v_point, int64_t v_c, const float* x, const TileGrid& grid,
                    int64_t begin, int64_t end, int64_t c0, int64_t count) const {
-    for_each_block(
-        begin, end, grid.tiles(), [&](int64_t block, int64_t first, int64_t n, int64_t done) {
-          cpu::kernels().winograd_input(v + c0 * v_c + done * kLanes, v_point, v_c,
-                                        x + (block * C + c0) * x_rows * x_cols * kLanes, count,
-                                        {x_rows, x_cols, row0, col0, grid.cols, first, n});
-        });
+    for_each_block(begin, end, grid.tiles(),
+                   [&](int64_t block, int64_t first, int64_t n, int64_t done) {
+                     cpu::kernels().winograd_input(
+                         v + c0 * v_c + done * kLanes, v_point, v_c,
+                         x + (block * C + c0) * x_rows * x_cols * kLanes, count,
+                         {x_rows, x_cols, row0, col0, grid.cols, first, n, tile_size(s)});
+                   });
   }
 };
 
 // Transformed weights u[point][oc][ic] of the output channels k0 .. k0 + count - 1 of a
 // correlation.
 struct Weights {
-  Weights(const Correlation3x3& correlation, int64_t count)
+  Weights(const TiledCorrelation& correlation, int64_t count)
       : p(correlation),
         row(point_stride(p.turned ? count : p.C)),
         point(point_stride((p.turned ? p.C : count) * row)) {}
 
-  const Correlation3x3& p;
+  const TiledCorrelation& p;
   int64_t row, point;  // strides
 
   int64_t size() const { return kPoints * point; }
@@ -73,20 +83,21 @@ struct Weights {
   void transform(float* u, const float* w, int64_t k0, int64_t count) const {
     const int64_t ic0 = p.turned ? k0 : 0, ic_end = p.turned ? k0 + count : p.C;
     const int64_t oc0 = p.turned ? 0 : k0, oc_end = p.turned ? p.C : k0 + count;
-    parallel_ranges(oc_end - oc0, ceil_div(int64_t{2048}, ic_end - ic0),
-                    [&](int64_t begin, int64_t end) {
-                      for (int64_t k = begin; k < end; ++k)
-                        for (int64_t c = ic0; c < ic_end; c += kLanes)
-                          cpu::kernels().winograd_weight(
-                              u + k * row + c - ic0, point, w + ((oc0 + k) * p.s.IC + c) * 9,
-                              static_cast<int>(std::min(kLanes, ic_end - c)), p.turned);
-                    });
+    parallel_ranges(
+        oc_end - oc0, ceil_div(int64_t{2048}, ic_end - ic0), [&](int64_t begin, int64_t end) {
+          for (int64_t k = begin; k < end; ++k)
+            for (int64_t c = ic0; c < ic_end; c += kLanes)
+              cpu::kernels().winograd_weight(u + k * row + c - ic0, point,
+                                             w + ((oc0 + k) * p.s.IC + c) * p.s.KH * p.s.KW,
+                                             static_cast<int>(std::min(kLanes, ic_end - c)),
+                                             static_cast<int>(p.s.KH), p.turned);
+        });
   }
 };
 
 void run(float* y, const float* x, const float* w, const float* bias, bool relu, int64_t blocks,
-         const WinogradPart& part, const Correlation3x3& p) {
-  const TileGrid grid = grid_of(part.rows, part.cols);
+         const WinogradPart& part, const TiledCorrelation& p) {
+  const TileGrid grid = grid_of(part.rows, part.cols, tile_size(p.s));
   const int64_t all = blocks * grid.tiles();
   // The transformed tiles of a task stay in L2 while the output channels pass over them; at least
   // four, so that the broadcast tile is square.
@@ -140,13 +151,13 @@ void run(float* y, const float* x, const float* w, const float* bias, bool relu,
       sweep.y_group = m_point, sweep.y_k = v_c, sweep.y_col = kLanes;
       sweep.tail = kLanes;
       cpu::kernels().tile_sweep(sweep);
-      for_each_block(
-          begin, end, grid.tiles(), [&](int64_t block, int64_t first, int64_t n, int64_t done) {
-            cpu::kernels().winograd_output(y + (block * p.K + k) * p.y_rows * p.y_cols * kLanes,
-                                           m.data() + done * kLanes, m_point, v_c, count,
-                                           bias ? bias + k : nullptr, relu,
-                                           {p.y_rows, p.y_cols, 0, 0, grid.cols, first, n});
-          });
+      for_each_block(begin, end, grid.tiles(),
+                     [&](int64_t block, int64_t first, int64_t n, int64_t done) {
+                       cpu::kernels().winograd_output(
+                           y + (block * p.K + k) * p.y_rows * p.y_cols * kLanes,
+                           m.data() + done * kLanes, m_point, v_c, count, bias ? bias + k : nullptr,
+                           relu, {p.y_rows, p.y_cols, 0, 0, grid.cols, first, n, tile_size(p.s)});
+                     });
     }
   });
 }
@@ -159,19 +170,25 @@ bool winograd_allowed() { return allowed.load(); }
 WinogradPart winograd_part(const Conv2dShape& s, Pass pass) {
   const Conv2dParams& p = s.params;
   const WinogradPart none{0, 0};
-  if (!allowed.load() || s.KH != 3 || s.KW != 3 || p.stride[0] != 1 || p.stride[1] != 1 ||
-      p.dilation[0] != 1 || p.dilation[1] != 1 || p.groups != 1)
+  const int64_t size = tile_size(s);
+  if (!allowed.load() || s.KH != s.KW || (s.KH != 3 && s.KH != 5) || p.stride[0] != 1 ||
+      p.stride[1] != 1 || p.dilation[0] != 1 || p.dilation[1] != 1 || p.groups != 1)
     return none;
   if (s.IC < 16 || s.OC < 16) return none;  // too few products to repay the transforms
   // Cycles for each pair of channels, of a core with one product a cycle; transforms as measured.
   const double blocks = double(ceil_div(s.N, kLanes)), IC = double(s.IC), OC = double(s.OC);
   const bool by_input = pass == Pass::backward_input;
-  const Axis rows = by_input ? Axis{s.IH, s.OH, p.pads[0] - 2} : Axis{s.OH, s.IH, -p.pads[0]};
-  const Axis cols = by_input ? Axis{s.IW, s.OW, p.pads[2] - 2} : Axis{s.OW, s.IW, -p.pads[2]};
+  const Axis rows =
+      by_input ? Axis{s.IH, s.OH, p.pads[0] - s.KH + 1, s.KH} : Axis{s.OH, s.IH, -p.pads[0], s.KH};
+  const Axis cols =
+      by_input ? Axis{s.IW, s.OW, p.pads[2] - s.KW + 1, s.KW} : Axis{s.OW, s.IW, -p.pads[2], s.KW};
   const double direct = blocks * rows.taps(0, rows.outputs) * cols.taps(0, cols.outputs);
-  double tile = 1.1 * double(kPoints) + 220.0 * (IC + OC) / (IC * OC), once = 16.0;
+  // Transforms of six by six points, and of fewer pixels at the other end.
+  const double six = 220.0, few = size == 4 ? 220.0 : 110.0;
+  const double in = by_input ? OC : IC, out = by_input ? IC : OC;
+  double tile = 1.1 * double(kPoints) + (six * in + few * out) / (IC * OC), once = 16.0;
   if (pass == Pass::backward_weight) {
-    tile = 1.1 * double(kPoints) + (440.0 * IC + 150.0 * OC) / (IC * OC);
+    tile = 1.1 * double(kPoints) + (2 * six * IC + 0.7 * few * OC) / (IC * OC);
     once = 12.0 * double(1 + weight_slices(s));
   }
   WinogradPart best = none;
@@ -180,12 +197,13 @@ WinogradPart winograd_part(const Conv2dShape& s, Pass pass) {
   constexpr double kStrip = 1.5;
   for (const int64_t R : {rows.outputs, rows.outputs - 1})
     for (const int64_t C : {cols.outputs, cols.outputs - 1}) {
-      if ((R < rows.outputs && (R % 4 != 0 || R == 0 || pass == Pass::backward_weight)) ||
-          (C < cols.outputs && (C % 4 != 0 || C == 0 || pass == Pass::backward_weight)))
+      if ((R < rows.outputs && (R % size != 0 || R == 0 || pass == Pass::backward_weight)) ||
+          (C < cols.outputs && (C % size != 0 || C == 0 || pass == Pass::backward_weight)))
         continue;
       const double strips = rows.taps(R, rows.outputs) * cols.taps(0, cols.outputs) +
                             rows.taps(0, R) * cols.taps(C, cols.outputs);
-      const double cost = blocks * (tile * double(grid_of(R, C).tiles()) + kStrip * strips) + once;
+      const double cost =
+          blocks * (tile * double(grid_of(R, C, size).tiles()) + kStrip * strips) + once;
       if (cost < best_cost) best = {R, C}, best_cost = cost;
     }
   return best;
@@ -193,12 +211,12 @@ WinogradPart winograd_part(const Conv2dShape& s, Pass pass) {
 
 void winograd_forward(float* y, const float* x, const float* w, const float* bias, bool relu,
                       int64_t blocks, const Conv2dShape& s, const WinogradPart& part) {
-  run(y, x, w, bias, relu, blocks, part, Correlation3x3::forward(s));
+  run(y, x, w, bias, relu, blocks, part, TiledCorrelation::forward(s));
 }
 
 void winograd_backward_input(float* dx, const float* dy, const float* w, const float* bias,
                              int64_t blocks, const Conv2dShape& s, const WinogradPart& part) {
-  run(dx, dy, w, bias, false, blocks, part, Correlation3x3::by_input(s));
+  run(dx, dy, w, bias, false, blocks, part, TiledCorrelation::by_input(s));
 }
 
 }  // namespace fastconv

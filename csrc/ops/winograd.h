@@ -1,5 +1,5 @@
-// 3x3 convolutions with stride 1 through Winograd's F(4x4, 3x3): 36 products for 16 outputs where
-// the formula has 144, on images in lane blocks.
+// 3x3 and 5x5 convolutions with stride 1 through Winograd's F(4x4, 3x3) and F(2x2, 5x5): 36
+// products for 16 outputs (or 4) where the formula has 144 (or 100), on images in lane blocks.
 #pragma once
 
 #include "ops/conv2d.h"
@@ -11,7 +11,7 @@ enum class Pass { forward, backward_input, backward_weight };
 // The outputs (row < rows, col < cols) of one pass that Winograd computes quicker than the formula,
 // from the shape alone, so that the choice is the same on every run: all of them, all but a last
 // row or column that would need tiles of its own, or none (0, 0). None when forbidden; only for
-// 3x3, stride 1, no dilation, one group. By weight it is all or none.
+// 3x3 and 5x5, stride 1, no dilation, one group. By weight it is all or none.
 struct WinogradPart {
   int64_t rows, cols;
 };

@@ -23,8 +23,11 @@ struct TileGrid {
   int64_t tiles() const { return rows * cols; }
 };
 
-inline TileGrid grid_of(int64_t y_rows, int64_t y_cols) {
-  return {ceil_div(y_rows, 4), ceil_div(y_cols, 4)};
+// Outputs of a tile along one axis: 4 for kernels of 3x3, 2 for 5x5.
+inline int64_t tile_size(const Conv2dShape& s) { return 7 - s.KH; }
+
+inline TileGrid grid_of(int64_t y_rows, int64_t y_cols, int64_t size) {
+  return {ceil_div(y_rows, size), ceil_div(y_cols, size)};
 }
 
 // Calls body(block, first tile, count, tiles done before) for the tiles begin <= f < end.

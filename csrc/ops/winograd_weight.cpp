@@ -13,7 +13,7 @@ namespace fastconv {
 
 int64_t weight_slices(const Conv2dShape& s) {
   constexpr int64_t kMost = 8, kPartialFloats = int64_t{1} << 21;
-  const int64_t all = ceil_div(s.N, kLanes) * grid_of(s.OH, s.OW).tiles();
+  const int64_t all = ceil_div(s.N, kLanes) * grid_of(s.OH, s.OW, tile_size(s)).tiles();
   const int64_t slices =
       std::min({kPartialFloats / (kPoints * s.OC * s.IC), kMost, ceil_div(all, kLanes)});
   return slices < 4 ? 0 : slices;
@@ -27,7 +27,13 @@ struct WeightGradient {
   int64_t K, C, row;  // row: floats from sample to sample of x
 
   explicit WeightGradient(const Conv2dShape& shape)
-      : s(shape), grid(grid_of(s.OH, s.OW)), K(s.OC), C(s.IC), row(point_stride(s.IC)) {}
+      : s(shape),
+        grid(grid_of(s.OH, s.OW, tile_size(s))),
+        K(s.OC),
+        C(s.IC),
+        row(point_stride(s.IC)) {}
+
+  int64_t taps() const { return s.KH * s.KW; }
 
   // v[point][c][tile] of the tiles begin .. end - 1, in lanes.
   void transform_x(float* v, int64_t v_point, int64_t v_c, const float* x, int64_t begin,
@@ -59,16 +65,17 @@ struct WeightGradient {
   // m[point][k][sample] of the channels k0 .. k0 + count - 1.
   void transform_dy(float* m, int64_t m_point, int64_t m_k, const float* dy, int64_t k0,
                     int64_t count, int64_t begin, int64_t end) const {
-    for_each_block(begin, end, grid.tiles(),
-                   [&](int64_t block, int64_t first, int64_t n, int64_t done) {
-                     cpu::kernels().winograd_dy(m + done * kLanes, m_point, m_k,
-                                                dy + (block * K + k0) * s.OH * s.OW * kLanes, count,
-                                                {s.OH, s.OW, 0, 0, grid.cols, first, n});
-                   });
+    for_each_block(
+        begin, end, grid.tiles(), [&](int64_t block, int64_t first, int64_t n, int64_t done) {
+          cpu::kernels().winograd_dy(m + done * kLanes, m_point, m_k,
+                                     dy + (block * K + k0) * s.OH * s.OW * kLanes, count,
+                                     {s.OH, s.OW, 0, 0, grid.cols, first, n, tile_size(s)});
+        });
   }
 
   cpu::WinogradGrid x_grid(int64_t first, int64_t count) const {
-    return {s.IH, s.IW, -s.params.pads[0], -s.params.pads[2], grid.cols, first, count};
+    return {s.IH,  s.IW,  -s.params.pads[0], -s.params.pads[2], grid.cols,
+            first, count, tile_size(s)};
   }
 
   // du[point][k][c] for a share of the channels, (+)= the product over `samples`.
@@ -137,8 +144,9 @@ void by_slices(float* dw, const float* dy, const float* x, int64_t all, int64_t 
         for (int64_t i = begin; i < end; ++i) sum[i] += part[i];
       }
     for (int64_t i = begin; i < end; i += kLanes)
-      cpu::kernels().winograd_dw(dw + i * 9, du.data() + i, du_point,
-                                 static_cast<int>(std::min(kLanes, end - i)));
+      cpu::kernels().winograd_dw(dw + i * g.taps(), du.data() + i, du_point,
+                                 static_cast<int>(std::min(kLanes, end - i)),
+                                 static_cast<int>(g.s.KH));
   });
 }
 
@@ -179,8 +187,9 @@ void by_channels(float* dw, const float* dy, const float* x, int64_t all, const 
       if (end < all) return;
       for (int64_t k = 0; k < k_count; ++k)
         for (int64_t c = 0; c < c_count; c += kLanes)
-          cpu::kernels().winograd_dw(dw + ((k0 + k) * g.C + c0 + c) * 9, du + k * kShareC + c,
-                                     du_point, static_cast<int>(std::min(kLanes, c_count - c)));
+          cpu::kernels().winograd_dw(
+              dw + ((k0 + k) * g.C + c0 + c) * g.taps(), du + k * kShareC + c, du_point,
+              static_cast<int>(std::min(kLanes, c_count - c)), static_cast<int>(g.s.KH));
     });
   }
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import platform
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from .cases import Task
@@ -124,8 +125,9 @@ class Contestants:
         lost = {r.peer for r in self._started if r.libraries and r.peer not in present} - {OURS}
         for peer in sorted(lost):
             remote = self.start(peer)
-            remote.started()
-            self.peers.append(remote)
+            with suppress(RemoteError):  # it died for a reason, and may do so again
+                remote.started()
+                self.peers.append(remote)
         if not self.ours.alive:
             self.ours = self.start(OURS)
             self.ours.started()

@@ -81,7 +81,7 @@ SINGLE_IMAGE = ("resnet18", "vgg16", "mobilenet_v2")
 # 2-norm of the difference over that of the answer. Tens of layers of ReLU and maxima choose sides
 # by the last bits of their inputs, and batch normalisation spreads the choice over the batch; what
 # is right within that, bench/network_step.py judges by float64.
-ALLOWED = {"losses": 1e-3, "logits": 1e-3, "gradients": 0.05}
+ALLOWED = {"losses": 1e-3, "logits": 1e-3, "gradients": 0.15}
 
 
 def uniform(shape: tuple[int, ...], name: str, deviation: float, mean: float = 0.0) -> Array:

@@ -5,6 +5,7 @@
 * infer.py      evaluate and predict         trained.py   weights into networks
 * datasets.py   what --data means            images.py    pictures of digits
 * census.py     what a network costs         listing.py   fastconv models
+* inputs.py     batches that fit a network   info.py      fastconv info
 * keeping.py    results, and what an interruption leaves
 
 Exit status: 0 the job is done, 1 it failed (one line on stderr says why), 2 wrong usage, 130
@@ -127,7 +128,7 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
         "--unfreeze", action="append", default=[], metavar="NAME", help="the only parts that learn"
     )
     finetune.add_argument(
-        "--cache", metavar="FILE", help="keep the frozen features there for the next run"
+        "--cache", metavar="DIR", help="folder that keeps the features for the next run"
     )
     finetune.add_argument("--resume", metavar="FILE", help="go on with an interrupted run")
     _add_machine(finetune)

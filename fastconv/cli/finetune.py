@@ -100,8 +100,9 @@ class _Session:
     def __init__(self, args: argparse.Namespace) -> None:
         if is_autoencoder(args.model):
             raise ValueError(f"{args.model} knows no classes, and has no head to replace")
-        if args.frozen and (args.unfreeze or args.freeze or args.resume):
-            raise ValueError("--frozen trains the new layer alone: no --(un)freeze, no --resume")
+        for option in ("freeze", "unfreeze", "resume", "log", "curves") if args.frozen else ():
+            if getattr(args, option):
+                raise ValueError(f"--frozen trains the new layer alone, --{option} has no meaning")
         self._args = args
         self.resumed: Checkpoint | None = None
         given = {name: getattr(args, name) for name in asdict(Tuning(args.model))}

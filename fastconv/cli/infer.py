@@ -40,6 +40,8 @@ def evaluate(args: argparse.Namespace) -> int:
         args.data, lambda: preprocessing or wanted(args.model), classes=model.classes
     )
     announce(dataset, "Measuring on")
+    if model.classes is None and dataset.kind == "pictures":
+        _miss_names(args, "the folders count as 0, 1, ... in their order. To have names, ")
     by_class = args.report or args.confusion
     result = _measure_classes(args, model, dataset) if by_class else measure(model, dataset)
     print(f"{result.text(dataset.name)}, {result.count:,} images).")
@@ -79,6 +81,8 @@ def predict(args: argparse.Namespace) -> int:
     names = _names(args.classes) if args.classes else None
     model = _trained(args)
     names = names or model.classes
+    if names is None:
+        _miss_names(args, "pass --classes FILE, or ")
     top = args.top or (3 if model.preprocessing is None else 5)
     width = max(map(len, args.images))
     failed = 0
@@ -115,6 +119,14 @@ def _trained(args: argparse.Namespace) -> Module:
         loss=make_loss(args.model), metrics=[] if is_autoencoder(args.model) else ["accuracy"]
     )
     return model
+
+
+def _miss_names(args: argparse.Namespace, then: str) -> None:
+    """One line, where published weights have names of classes that are not on this machine."""
+    from .trained import names_elsewhere
+
+    if remedy := names_elsewhere(args.model, args.weights):
+        print(f"fastconv: no names of classes: {then}{remedy}", file=sys.stderr)
 
 
 def _read(path: str, model: Module) -> tuple[NDArray[np.uint8], str]:

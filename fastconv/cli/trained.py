@@ -11,7 +11,7 @@ from ..errors import CorruptFileError
 if TYPE_CHECKING:
     from ..nn import Module
 
-__all__ = ["description", "load_trained"]
+__all__ = ["description", "load_trained", "names_elsewhere"]
 
 
 def load_trained(name: str, weights: str | None, width: float | None = None) -> Module:
@@ -51,6 +51,17 @@ def load_trained(name: str, weights: str | None, width: float | None = None) -> 
             text if path in text else f"{path} does not hold weights of {name}: {error}"
         ) from None
     return model
+
+
+def names_elsewhere(name: str, weights: str | None) -> str:
+    """How to get the names of the classes of published weights in a file; "": they have none."""
+    from ..models.pretrained import ClassFile, identify
+
+    path = Path(weights or f"{name}.safetensors")
+    published = identify(path) if path.is_file() else None
+    if published is None or not isinstance(published.classes, ClassFile):
+        return ""
+    return published.classes.remedy
 
 
 def _interrupted(path: str) -> dict[str, Any] | None:

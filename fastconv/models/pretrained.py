@@ -1,16 +1,18 @@
 """Pretrained weights: published ones by name, files by path, and what they know about themselves.
 
 registry.json lists what is published: for each network and name the files with their SHA-256, the
-mirrors that have them, the preprocessing, the classes. A file of the same form, named by
-$FASTCONV_WEIGHTS, adds entries of one's own, which come first. Files are looked for in
-$FASTCONV_DATA/weights, beside that registry, and in the user's cache; then they are downloaded.
+mirrors that have them, the preprocessing, the classes; and lists of class names, written out or
+files themselves. A file of the same form, named by $FASTCONV_WEIGHTS, adds entries of one's own,
+which come first. Files are looked for in $FASTCONV_DATA/weights, beside that registry, and in the
+user's cache; what is asked for by name is then downloaded.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -23,38 +25,23 @@ from .weight_files import Description, PathLike, describe, read
 if TYPE_CHECKING:
     from ..nn import Module
 
-__all__ = ["Published", "WeightFile", "available", "find", "identify", "load_into"]
+__all__ = ["ClassFile", "Published", "WeightFile", "available", "find", "identify", "load_into"]
 
-HERE = Path(__file__).parent
+REGISTRY = Path(__file__).with_name("registry.json")
 
 
-@dataclass(frozen=True)
-class Published:
-    """One entry of the registry.
+@dataclass(frozen=True, kw_only=True)
+class _Files:
+    """What `Published` and `ClassFile` share: files, and where they may be."""
 
-    Attributes:
-        architecture, name: resnet18, imagenet.
-        files: names to SHA-256; the first is the one to read.
-        mirrors: beginnings of addresses; none: the file has to be there already.
-        arguments: of the network, other than its defaults.
-        rename: texts in the names of the tensors and what stands for them here, one after another.
-        preprocessing, classes: see `Description`; classes as names, or as that of a list.
-        top1: accuracy that the source states, in percent; None: not stated.
-        source, license: where it comes from.
-    """
-
-    architecture: str
     name: str
     files: Mapping[str, str]
     mirrors: Sequence[str] = ()
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    rename: Sequence[tuple[str, str]] = ()
-    preprocessing: Mapping[str, Any] | None = None
-    classes: str | Sequence[str] | None = None
-    top1: float | None = None
-    source: str = ""
-    license: str = ""
-    beside: Path = HERE  # the folder of its registry
+    beside: Path = REGISTRY.parent  # the folder of the registry that lists them
+
+    def __post_init__(self) -> None:
+        if not self.files:
+            raise ValueError(f"{self.folder} has no files")
 
     @property
     def file(self) -> str:
@@ -63,41 +50,117 @@ class Published:
     @property
     def folder(self) -> str:
         """Of its own in the cache, as many files are called model.safetensors."""
-        parts = [self.architecture, self.name, *(f"{k}={v}" for k, v in self.arguments.items())]
-        return "-".join(parts)
+        return self.name
 
-    def description(self) -> Description:
-        """What the registry knows, as a file of `models.save` would say it."""
-        classes = self.classes
-        if isinstance(classes, str):
-            names = (HERE / "classes" / f"{classes}.txt").read_text(encoding="utf-8")
-            classes = names.splitlines()
-        return Description.from_dict(
-            {
-                "architecture": self.architecture,
-                "arguments": dict(self.arguments),
-                "preprocessing": self.preprocessing,
-                "classes": None if classes is None else list(classes),
-            }
-        )
+    @property
+    def cache(self) -> Path:
+        return cache_folder("weights") / self.folder
+
+    def _places(self) -> Iterator[Path]:
+        if root := os.environ.get("FASTCONV_DATA"):
+            yield from (Path(root) / "weights" / inner for inner in ("", self.folder))
+        if self.beside != REGISTRY.parent:
+            yield from (self.beside / inner for inner in ("", self.folder))
+        yield self.cache
 
     def here(self) -> Path | None:
-        """Its first file, where all of them are on this machine and are the published ones."""
-        root = os.environ.get("FASTCONV_DATA")
-        places = [Path(root) / "weights"] if root else []
-        if self.beside != HERE:
-            places.append(self.beside)
-        places = [place / inner for place in places for inner in ("", self.folder)]
-        for place in (*places, self.cache):
+        """The first file, where all of them are on this machine and are the published ones."""
+        for place in self._places():
             if all((place / name).is_file() for name in self.files) and all(
                 sha256_of(place / name) == sha256 for name, sha256 in self.files.items()
             ):
                 return place / self.file
         return None
 
+    def downloaded(self, what: str, hint: str) -> Path:
+        """The first file, brought into the cache; `what` and `hint` as in `download`."""
+        if not self.mirrors:
+            raise DownloadError(
+                f"[{what}] {self.file} is on no server that fastconv knows: put it into "
+                f"{self.cache}, {hint}"
+            )
+        download(self.files, self.mirrors, self.cache, what=what, hint=hint)
+        return self.cache / self.file
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassFile(_Files):
+    """Names of classes as a published text, one a line.
+
+    Attributes:
+        name: imagenet.
+        files, mirrors: see `Published`.
+    """
+
     @property
-    def cache(self) -> Path:
-        return cache_folder("weights") / self.folder
+    def remedy(self) -> str:
+        """What to do where it is not on this machine."""
+        return f"put {self.file} into {self.cache}, {self._hint}"
+
+    @property
+    def _hint(self) -> str:
+        published = f"; published at {self.mirrors[0]}{self.file}" if self.mirrors else ""
+        return f"or into $FASTCONV_DATA/weights{published}"
+
+    def read(self, *, network: bool) -> list[str] | None:
+        """The names; None where they are not on this machine, and cannot or may not be fetched."""
+        path = self.here()
+        if path is None and network:
+            try:
+                path = self.downloaded(f"classes {self.name!r}", self._hint)
+            except DownloadError as error:
+                reason = " ".join(str(error).split())
+                warnings.warn(f"model.classes is None, no names: {reason}", stacklevel=5)
+        return None if path is None else path.read_text(encoding="utf-8").splitlines()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published(_Files):
+    """One entry of the registry.
+
+    Attributes:
+        architecture, name: resnet18, imagenet.
+        files: names to SHA-256; the first is the one to read.
+        mirrors: beginnings of addresses; none: the file has to be there already.
+        arguments: of the network, other than its defaults.
+        rename: texts in the names of the tensors and what stands for them here, one after another.
+        preprocessing: see `Description`.
+        classes: their names, or the file that has them.
+        top1: accuracy that the source states, in percent; None: not stated.
+        source, license: where it comes from.
+    """
+
+    architecture: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    rename: Sequence[tuple[str, str]] = ()
+    preprocessing: Mapping[str, Any] | None = None
+    classes: ClassFile | list[str] | None = None
+    top1: float | None = None
+    source: str = ""
+    license: str = ""
+
+    @property
+    def folder(self) -> str:
+        parts = [self.architecture, self.name, *(f"{k}={v}" for k, v in self.arguments.items())]
+        return "-".join(parts)
+
+    def description(self) -> Description:
+        """What the registry itself knows, as a file of `models.save` would say it."""
+        return Description.from_dict(
+            {
+                "architecture": self.architecture,
+                "arguments": dict(self.arguments),
+                "preprocessing": self.preprocessing,
+                "classes": None if isinstance(self.classes, ClassFile) else self.classes,
+            }
+        )
+
+    def found(self, path: Path, *, network: bool) -> WeightFile:
+        """The weights in a file; `network`: whether the names of the classes may be downloaded."""
+        known = vars(self.description())
+        if isinstance(self.classes, ClassFile):
+            known = {**known, "classes": self.classes.read(network=network)}
+        return WeightFile(**known, path=path, rename=self.rename)
 
 
 @dataclass(frozen=True)
@@ -123,28 +186,43 @@ def available(architecture: str | None = None) -> list[Published]:
         ['cifar10']
     """
     own = os.environ.get("FASTCONV_WEIGHTS")
-    entries = (*(_registry(Path(own)) if own else ()), *_registry(HERE / "registry.json"))
+    entries = (*(_registry(Path(own))[0] if own else ()), *_registry(REGISTRY)[0])
     return [entry for entry in entries if architecture in (None, entry.architecture)]
 
 
-def _registry(path: Path) -> tuple[Published, ...]:
+_Registry = tuple[tuple[Published, ...], Mapping[str, ClassFile | list[str]]]
+
+
+def _registry(path: Path) -> _Registry:
     if not path.is_file():
         raise FileNotFoundError(f"[weights] $FASTCONV_WEIGHTS names {path}, which is no file")
     return _parsed(path, path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=8)
-def _parsed(path: Path, changed: int) -> tuple[Published, ...]:
+def _parsed(path: Path, changed: int) -> _Registry:
+    """The entries, and the lists of class names: those of one's own and the others."""
+    published: list[Published] = []
+    lists: dict[str, ClassFile | list[str]] = {}
+    if path != REGISTRY:
+        lists.update(_registry(REGISTRY)[1])
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["weights"]
-        published = tuple(Published(**entry, beside=path.parent) for entry in entries)
-        for entry in published:
-            entry.description()
-            if not entry.files:
-                raise ValueError(f"{entry.architecture} {entry.name} has no files")
+        registry = json.loads(path.read_text(encoding="utf-8"))
+        for name, names in registry.get("classes", {}).items():
+            lists[name] = names
+            if isinstance(names, dict):
+                lists[name] = ClassFile(name=name, **names, beside=path.parent)
+        for fields in registry["weights"]:
+            classes = fields.get("classes")
+            if isinstance(classes, str):
+                if classes not in lists:
+                    raise ValueError(f"there are no classes {classes!r}")
+                classes = lists[classes]
+            published.append(Published(**{**fields, "classes": classes, "beside": path.parent}))
+            published[-1].description()
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CorruptFileError(f"[weights] {path} is no registry of weights: {error}") from None
-    return published
+    return tuple(published), lists
 
 
 def identify(path: PathLike) -> Published | None:
@@ -162,7 +240,7 @@ def find(
     given: Mapping[str, Any],
     defaults: Mapping[str, Any],
 ) -> WeightFile | None:
-    """The weights of a network by what its `weights` argument says; downloads them if need be.
+    """The weights of a network by what its `weights` argument says; a name may download them.
 
     Args:
         architecture: its name.
@@ -180,7 +258,7 @@ def find(
     named = [entry for entry in known if entry.name == weights]
     if named:
         entry, path = _on_this_machine(_fitting(named, given, defaults))
-        return WeightFile(**vars(entry.description()), path=path, rename=entry.rename)
+        return entry.found(path, network=True)
     path = Path(weights)
     if not path.is_file():
         there = ", ".join(dict.fromkeys(repr(entry.name) for entry in available(architecture)))
@@ -188,17 +266,17 @@ def find(
             f"[{architecture}] weights={os.fspath(weights)!r}: no such file; published weights of "
             f"{architecture}: {there or 'none'}"
         )
-    description, recognised = describe(path), None
-    if description is None:
-        recognised = identify(path)
-        description = recognised.description() if recognised else Description()
-    if description.architecture not in (None, architecture):
+    description = describe(path)
+    if description is None and (recognised := identify(path)):
+        found = recognised.found(path, network=False)
+    else:
+        found = WeightFile(**vars(description or Description()), path=path)
+    if found.architecture not in (None, architecture):
         raise ValueError(
-            f"[{architecture}] {path} holds the weights of {description.architecture}: "
+            f"[{architecture}] {path} holds the weights of {found.architecture}: "
             f"models.load({str(path)!r}) builds it"
         )
-    rename = recognised.rename if recognised else ()
-    return WeightFile(**vars(description), path=path, rename=rename)
+    return found
 
 
 def _fitting(
@@ -233,14 +311,7 @@ def _on_this_machine(entries: list[Published]) -> tuple[Published, Path]:
         f"or into $FASTCONV_DATA/weights, or pass a file: {entry.architecture}(weights=FILE); "
         f"published at {entry.source}"
     )
-    if not entry.mirrors:
-        raise DownloadError(
-            f"[weights] {entry.file} is on no server that fastconv knows: put it into "
-            f"{entry.cache}, {hint}"
-        )
-    what = f"{entry.architecture} {entry.name!r}"
-    download(entry.files, entry.mirrors, entry.cache, what=what, hint=hint)
-    return entry, entry.cache / entry.file
+    return entry, entry.downloaded(f"{entry.architecture} {entry.name!r}", hint)
 
 
 def load_into(model: Module, weights: WeightFile) -> None:

@@ -58,7 +58,7 @@ class Description:
         ):
             raise TypeError(f"classes must be a list of names, got {classes!r}")
         arguments = dict(fields.get("arguments") or {})
-        return cls(fields.get("architecture"), arguments, recipe, classes)
+        return cls(fields.get("architecture"), arguments, recipe, classes and list(classes))
 
 
 def describe(path: PathLike) -> Description | None:

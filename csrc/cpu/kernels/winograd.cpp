@@ -1,8 +1,8 @@
-// The transforms of Winograd's F(4x4, 3x3) (contract in cpu/kernels.h). The products in between run
-// in the broadcast tile and the dot tile. In lane blocks a transform is nothing but additions of
-// whole vectors.
+// The transforms of Winograd's F(4x4, 3x3) and F(2x2, 5x5) (contract in cpu/kernels.h). The
+// products in between run in the broadcast tile and the dot tile. In lane blocks a transform is
+// nothing but additions of whole vectors.
 //
-//   y = A^T [ (G w G^T) * (B^T x B) ] A       w 3x3, x 6x6, y 4x4
+//   y = A^T [ (G w G^T) * (B^T x B) ] A       w 3x3, x 6x6, y 4x4, or w 5x5, x 6x6, y 2x2
 //
 // Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015. The gradient by weight
 // is the adjoint: dw = G^T [ (B^T x B) * (A dy A^T) ] G.
@@ -36,6 +36,7 @@ FASTCONV_INLINE void transform_input(const V (&d)[6], V (&o)[6]) {  // B^T
   o[5] = fma(set1(a2 * b2), d[1], fnma(set1(a2 + b2), d[3], d[5]));
 }
 
+// The transforms of tiles of M outputs and kernels of R taps, M + R - 1 = 6, by their number.
 FASTCONV_INLINE void transform_output(const V (&m)[6], V (&o)[4]) {  // A^T
   const V sum_a = m[1] + m[2], diff_a = m[1] - m[2], sum_b = m[3] + m[4], diff_b = m[3] - m[4];
   o[0] = m[0] + sum_a + sum_b;
@@ -44,41 +45,68 @@ FASTCONV_INLINE void transform_output(const V (&m)[6], V (&o)[4]) {  // A^T
   o[3] = fma(set1(a3), diff_a, fma(set1(b3), diff_b, m[5]));
 }
 
-FASTCONV_INLINE void transform_dy(const V (&d)[4], V (&o)[6]) {  // A
-  const V even_a = fma(set1(a2), d[2], d[0]), odd_a = fma(set1(a3), d[3], set1(a) * d[1]);
-  const V even_b = fma(set1(b2), d[2], d[0]), odd_b = fma(set1(b3), d[3], set1(b) * d[1]);
-  o[0] = d[0];
+FASTCONV_INLINE void transform_output(const V (&m)[6], V (&o)[2]) {
+  o[0] = m[0] + (m[1] + m[2]) + (m[3] + m[4]);
+  o[1] = fma(set1(a), m[1] - m[2], fma(set1(b), m[3] - m[4], m[5]));
+}
+
+// Points +-a and +-b from the even and the odd part of a polynomial there.
+FASTCONV_INLINE void set_points(V (&o)[6], V even_a, V odd_a, V even_b, V odd_b) {
   o[1] = even_a + odd_a;
   o[2] = even_a - odd_a;
   o[3] = even_b + odd_b;
   o[4] = even_b - odd_b;
+}
+
+FASTCONV_INLINE void transform_dy(const V (&d)[4], V (&o)[6]) {  // A
+  set_points(o, fma(set1(a2), d[2], d[0]), fma(set1(a3), d[3], set1(a) * d[1]),
+             fma(set1(b2), d[2], d[0]), fma(set1(b3), d[3], set1(b) * d[1]));
+  o[0] = d[0];
   o[5] = d[3];
 }
 
+FASTCONV_INLINE void transform_dy(const V (&d)[2], V (&o)[6]) {
+  set_points(o, d[0], set1(a) * d[1], d[0], set1(b) * d[1]);
+  o[0] = d[0];
+  o[5] = d[1];
+}
+
 FASTCONV_INLINE void transform_weight(const V (&w)[3], V (&o)[6]) {  // G
-  const V even_a = set1(at_a) * fma(set1(a2), w[2], w[0]), odd_a = set1(at_a * a) * w[1];
-  const V even_b = set1(at_b) * fma(set1(b2), w[2], w[0]), odd_b = set1(at_b * b) * w[1];
+  set_points(o, set1(at_a) * fma(set1(a2), w[2], w[0]), set1(at_a * a) * w[1],
+             set1(at_b) * fma(set1(b2), w[2], w[0]), set1(at_b * b) * w[1]);
   o[0] = set1(at_zero) * w[0];
-  o[1] = even_a + odd_a;
-  o[2] = even_a - odd_a;
-  o[3] = even_b + odd_b;
-  o[4] = even_b - odd_b;
   o[5] = w[2];
 }
 
-FASTCONV_INLINE void transform_dw(const V (&u)[6], V (&o)[3]) {  // G^T
+FASTCONV_INLINE void transform_weight(const V (&w)[5], V (&o)[6]) {
+  set_points(o, set1(at_a) * fma(set1(a2), fma(set1(a2), w[4], w[2]), w[0]),
+             set1(at_a * a) * fma(set1(a2), w[3], w[1]),
+             set1(at_b) * fma(set1(b2), fma(set1(b2), w[4], w[2]), w[0]),
+             set1(at_b * b) * fma(set1(b2), w[3], w[1]));
+  o[0] = set1(at_zero) * w[0];
+  o[5] = w[4];
+}
+
+template <int R>
+FASTCONV_INLINE void transform_dw(const V (&u)[6], V (&o)[R]) {  // G^T
   const V sum_a = set1(at_a) * (u[1] + u[2]), diff_a = set1(at_a) * (u[1] - u[2]);
   const V sum_b = set1(at_b) * (u[3] + u[4]), diff_b = set1(at_b) * (u[3] - u[4]);
   o[0] = fma(set1(at_zero), u[0], sum_a + sum_b);
   o[1] = fma(set1(a), diff_a, set1(b) * diff_b);
-  o[2] = fma(set1(a2), sum_a, fma(set1(b2), sum_b, u[5]));
+  o[2] = fma(set1(a2), sum_a, set1(b2) * sum_b);
+  if constexpr (R == 5) {
+    o[3] = fma(set1(a3), diff_a, set1(b3) * diff_b);
+    o[4] = fma(set1(a2 * a2), sum_a, set1(b2 * b2) * sum_b);
+  }
+  o[R - 1] = o[R - 1] + u[5];
 }
 
 // Tile `index` of the grid as size x size vectors, zeros outside the image.
 template <int size>
 FASTCONV_INLINE void load_patch(V (&patch)[size][size], const float* plane, const WinogradGrid& g,
                                 int64_t index, int part) {
-  const int64_t row = g.row0 + index / g.tile_cols * 4, col = g.col0 + index % g.tile_cols * 4;
+  const int64_t row = g.row0 + index / g.tile_cols * g.step;
+  const int64_t col = g.col0 + index % g.tile_cols * g.step;
   const float* p = plane + (row * g.cols + col) * kBlock + part * kWidth;
   if (row >= 0 && col >= 0 && row + size <= g.rows && col + size <= g.cols) {
     for (int i = 0; i < size; ++i)
@@ -119,39 +147,28 @@ void transform_tiles(float* v, int64_t v_point, int64_t v_c, const float* x, int
       }
 }
 
-}  // namespace
-
-void winograd_input(float* v, int64_t v_point, int64_t v_c, const float* x, int64_t C,
-                    const WinogradGrid& g) {
-  transform_tiles<6, transform_input>(v, v_point, v_c, x, C, g);
-}
-
-void winograd_dy(float* v, int64_t v_point, int64_t v_k, const float* dy, int64_t K,
-                 const WinogradGrid& g) {
-  transform_tiles<4, transform_dy>(v, v_point, v_k, dy, K, g);
-}
-
-void winograd_output(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
-                     const float* bias, bool relu, const WinogradGrid& g) {
+template <int M>
+void transform_outputs(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
+                       const float* bias, bool relu, const WinogradGrid& g) {
   for (int64_t k = 0; k < K; ++k)
     for (int64_t t = 0; t < g.count; ++t)
       for (int part = 0; part < kParts; ++part) {
         const float* in = m + k * m_k + t * kBlock + part * kWidth;
-        V half[4][6];
+        V half[M][6];
         for (int j = 0; j < 6; ++j) {
-          V d[6], o[4];
+          V d[6], o[M];
           for (int i = 0; i < 6; ++i) d[i] = load(in + (i * kPoints + j) * m_point);
           transform_output(d, o);
-          for (int i = 0; i < 4; ++i) half[i][j] = o[i];
+          for (int i = 0; i < M; ++i) half[i][j] = o[i];
         }
-        const int64_t row = g.row0 + (g.first + t) / g.tile_cols * 4;
-        const int64_t col = g.col0 + (g.first + t) % g.tile_cols * 4;
+        const int64_t row = g.row0 + (g.first + t) / g.tile_cols * M;
+        const int64_t col = g.col0 + (g.first + t) % g.tile_cols * M;
         float* out = y + ((k * g.rows + row) * g.cols + col) * kBlock + part * kWidth;
         const V shift = bias ? set1(bias[k]) : zero();
-        for (int i = 0; i < 4 && row + i < g.rows; ++i) {
-          V o[4];
+        for (int i = 0; i < M && row + i < g.rows; ++i) {
+          V o[M];
           transform_output(half[i], o);
-          for (int j = 0; j < 4 && col + j < g.cols; ++j) {
+          for (int j = 0; j < M && col + j < g.cols; ++j) {
             const V value = o[j] + shift;
             store(out + (i * g.cols + j) * kBlock, relu ? max(zero(), value) : value);
           }
@@ -159,22 +176,29 @@ void winograd_output(float* y, const float* m, int64_t m_point, int64_t m_k, int
       }
 }
 
-void winograd_weight(float* u, int64_t u_point, const float* w, int pairs, bool turned) {
-  float lanes[9 * kBlock];  // nine taps of sixteen channel pairs, side by side
-  to_lanes(lanes, w, 9, 9, pairs);
-  for (int part = 0; part < kParts; ++part) {
-    V half[6][3];
-    for (int j = 0; j < 3; ++j) {
-      V taps[3], o[6];
-      for (int i = 0; i < 3; ++i) {
-        const int tap = turned ? 8 - (i * 3 + j) : i * 3 + j;
+// What is left of sixteen pairs for the vector `part`; none or all of it as a rule.
+FASTCONV_INLINE int pairs_in(int pairs, int part) {
+  const int rest = pairs - part * kWidth;
+  return rest < kWidth ? rest : kWidth;
+}
+
+template <int R>
+void transform_weights(float* u, int64_t u_point, const float* w, int pairs, bool turned) {
+  constexpr int kTaps = R * R;
+  float lanes[kTaps * kBlock];  // the taps of sixteen channel pairs, side by side
+  to_lanes(lanes, w, kTaps, kTaps, pairs);
+  for (int part = 0; part < kParts && pairs_in(pairs, part) > 0; ++part) {
+    const int valid = pairs_in(pairs, part);
+    V half[6][R];
+    for (int j = 0; j < R; ++j) {
+      V taps[R], o[6];
+      for (int i = 0; i < R; ++i) {
+        const int tap = turned ? kTaps - 1 - (i * R + j) : i * R + j;
         taps[i] = load(lanes + tap * kBlock + part * kWidth);
       }
       transform_weight(taps, o);
       for (int i = 0; i < 6; ++i) half[i][j] = o[i];
     }
-    const int rest = pairs - part * kWidth, valid = rest < kWidth ? rest : kWidth;
-    if (valid <= 0) continue;
     for (int i = 0; i < 6; ++i) {
       V o[6];
       transform_weight(half[i], o);
@@ -189,26 +213,64 @@ void winograd_weight(float* u, int64_t u_point, const float* w, int pairs, bool 
   }
 }
 
-void winograd_dw(float* dw, const float* u, int64_t u_point, int pairs) {
-  float lanes[9 * kBlock];
-  for (int part = 0; part < kParts; ++part) {
-    const int rest = pairs - part * kWidth, valid = rest < kWidth ? rest : kWidth;
-    if (valid <= 0) continue;
-    V half[3][6];
+template <int R>
+void transform_weight_gradients(float* dw, const float* u, int64_t u_point, int pairs) {
+  constexpr int kTaps = R * R;
+  float lanes[kTaps * kBlock];
+  for (int part = 0; part < kParts && pairs_in(pairs, part) > 0; ++part) {
+    const int valid = pairs_in(pairs, part);
+    V half[R][6];
     for (int j = 0; j < 6; ++j) {
-      V d[6], o[3];
+      V d[6], o[R];
       for (int i = 0; i < 6; ++i)
         d[i] = load_partial(u + (i * kPoints + j) * u_point + part * kWidth, valid);
-      transform_dw(d, o);
-      for (int i = 0; i < 3; ++i) half[i][j] = o[i];
+      transform_dw<R>(d, o);
+      for (int i = 0; i < R; ++i) half[i][j] = o[i];
     }
-    for (int i = 0; i < 3; ++i) {
-      V o[3];
-      transform_dw(half[i], o);
-      for (int j = 0; j < 3; ++j) store(lanes + (i * 3 + j) * kBlock + part * kWidth, o[j]);
+    for (int i = 0; i < R; ++i) {
+      V o[R];
+      transform_dw<R>(half[i], o);
+      for (int j = 0; j < R; ++j) store(lanes + (i * R + j) * kBlock + part * kWidth, o[j]);
     }
   }
-  to_plain(dw, lanes, 9, 9, pairs);
+  to_plain(dw, lanes, kTaps, kTaps, pairs);
+}
+
+}  // namespace
+
+void winograd_input(float* v, int64_t v_point, int64_t v_c, const float* x, int64_t C,
+                    const WinogradGrid& g) {
+  transform_tiles<6, transform_input>(v, v_point, v_c, x, C, g);
+}
+
+void winograd_dy(float* v, int64_t v_point, int64_t v_k, const float* dy, int64_t K,
+                 const WinogradGrid& g) {
+  if (g.step == 4)
+    transform_tiles<4, transform_dy>(v, v_point, v_k, dy, K, g);
+  else
+    transform_tiles<2, transform_dy>(v, v_point, v_k, dy, K, g);
+}
+
+void winograd_output(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
+                     const float* bias, bool relu, const WinogradGrid& g) {
+  if (g.step == 4)
+    transform_outputs<4>(y, m, m_point, m_k, K, bias, relu, g);
+  else
+    transform_outputs<2>(y, m, m_point, m_k, K, bias, relu, g);
+}
+
+void winograd_weight(float* u, int64_t u_point, const float* w, int pairs, int taps, bool turned) {
+  if (taps == 3)
+    transform_weights<3>(u, u_point, w, pairs, turned);
+  else
+    transform_weights<5>(u, u_point, w, pairs, turned);
+}
+
+void winograd_dw(float* dw, const float* u, int64_t u_point, int pairs, int taps) {
+  if (taps == 3)
+    transform_weight_gradients<3>(dw, u, u_point, pairs);
+  else
+    transform_weight_gradients<5>(dw, u, u_point, pairs);
 }
 
 }  // namespace fastconv::cpu::FASTCONV_ISA

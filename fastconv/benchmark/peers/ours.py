@@ -1,4 +1,5 @@
-"""fastconv itself: layers as fastconv.nn calls them in the compiled core, networks by fastconv.nn.
+"""fastconv itself: layers as fastconv.nn calls them in the compiled core, networks by fastconv.nn,
+as recorded programs.
 
 A layer's images are resident in the layout that it meets inside a network: lanes for training and
 for sixteen samples or more, plain for the forward pass of fewer.
@@ -39,7 +40,7 @@ def peak(seconds: float) -> float:
 
 def configurations(task: Task, quick: bool) -> list[str]:
     if not isinstance(task.subject, Conv):
-        return ["nn"]
+        return ["recorded"]
     return ["plain" if task.batch < 16 and task.work == "forward" else "lanes"]
 
 
@@ -54,25 +55,28 @@ def prepare(task: Task, configuration: str) -> Work:
         model = torch_style.sequential(fastconv.nn, network)
     torch_style.load_parameters(model, network, fastconv.Tensor)
     if task.work == "infer":
-        model.eval()
+        forward = fastconv.record(model.eval())
         x = fastconv.Tensor(images(network, task.batch)[0])
 
         def run() -> Array:
-            with fastconv.no_grad():
-                logits: Array = model(x).numpy()
-                return logits
+            logits: Array = forward(x).numpy()
+            return logits
 
         return Work(run, lambda: {"logits": run()})
 
     update = torch_style.optimizer(fastconv.optim, network, model)
     data = torch_style.batches(network, task.batch, fastconv.Tensor)
+    loss = torch_style.loss_function(fastconv.functional.cross_entropy)
+    step = fastconv.record_step(model, loss)
+
+    def backward(x: Any, labels: Any) -> Any:
+        return step(x, labels)[0]
+
     if isinstance(network, ImageNet):
-        loss, whole = fastconv.functional.cross_entropy, task.work.startswith("gradients")
+        whole = task.work.startswith("gradients")
         data = torch_style.rotated(data, task.work)
-        return torch_style.imagenet_training(model, model, update, loss, data, whole)
-    return torch_style.training(
-        network, model, model, update, fastconv.functional.cross_entropy, data
-    )
+        return torch_style.imagenet_training(model, backward, update, data, whole)
+    return torch_style.training(network, model, backward, update, data)
 
 
 def _layer(task: Task, conv: Conv, lanes: bool) -> Work:

@@ -75,13 +75,12 @@ def prepare(task: Task, configuration: str) -> Work:
     how = {"fused": True} if network.optimizer == "sgd" else {"foreach": True}
     update = torch_style.optimizer(torch.optim, network, model, **how)
     data = torch_style.batches(network, task.batch, tensor)
+    backward = torch_style.backward(forward, torch.nn.functional.cross_entropy)
     if isinstance(network, ImageNet):
-        loss, whole = torch.nn.functional.cross_entropy, task.work.startswith("gradients")
+        whole = task.work.startswith("gradients")
         data = torch_style.rotated(data, task.work)
-        return torch_style.imagenet_training(model, forward, update, loss, data, whole)
-    return torch_style.training(
-        network, model, forward, update, torch.nn.functional.cross_entropy, data
-    )
+        return torch_style.imagenet_training(model, backward, update, data, whole)
+    return torch_style.training(network, model, backward, update, data)
 
 
 def _layer(task: Task, conv: Conv, tensor: Any) -> Work:

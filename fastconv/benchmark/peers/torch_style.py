@@ -57,20 +57,45 @@ def batches(
     ]
 
 
+Backward = Callable[[Any, Any], Any]  # images and labels -> the loss; leaves gradients
+
+
+def loss_function(cross_entropy: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Of outputs and labels. GoogLeNet: the auxiliary heads count for 0.3 each."""
+
+    def loss(outputs: Any, labels: Any) -> Any:
+        if not isinstance(outputs, tuple):
+            return cross_entropy(outputs, labels)
+        main, *others = (cross_entropy(logits, labels) for logits in outputs)
+        return main + 0.3 * sum(others[1:], others[0])
+
+    return loss
+
+
+def backward(forward: Callable[[Any], Any], cross_entropy: Callable[[Any, Any], Any]) -> Backward:
+    """`forward` is the model or a compiled form of it."""
+    loss_of = loss_function(cross_entropy)
+
+    def run(x: Any, labels: Any) -> Any:
+        loss = loss_of(forward(x), labels)
+        loss.backward()
+        return loss
+
+    return run
+
+
 def training(
     network: Network,
     model: Any,
-    forward: Callable[[Any], Any],
+    backward: Backward,
     update: Any,
-    cross_entropy: Callable[[Any, Any], Any],
     data: Sequence[tuple[Any, Any]],
 ) -> Work:
-    """`forward` is the model or a compiled form of it; `update` its optimiser."""
+    """`update` is the model's optimiser."""
 
     def step(x: Any, labels: Any) -> Any:
         update.zero_grad()
-        loss = cross_entropy(forward(x), labels)
-        loss.backward()
+        loss = backward(x, labels)
         update.step()
         return loss
 
@@ -97,9 +122,8 @@ def rotated(data: list[tuple[Any, Any]], work: str) -> list[tuple[Any, Any]]:
 
 def imagenet_training(
     model: Any,
-    forward: Callable[[Any], Any],
+    backward: Backward,
     update: Any,
-    cross_entropy: Callable[[Any, Any], Any],
     data: Sequence[tuple[Any, Any]],
     whole: bool,
 ) -> Work:
@@ -108,18 +132,8 @@ def imagenet_training(
     whole: all gradients by their names, otherwise a sample of each in one array.
     """
 
-    def backward(x: Any, labels: Any) -> Any:
-        update.zero_grad()
-        outputs = forward(x)
-        if isinstance(outputs, tuple):  # GoogLeNet: the auxiliary heads count for 0.3 each
-            main, *others = (cross_entropy(logits, labels) for logits in outputs)
-            loss = main + 0.3 * sum(others[1:], others[0])
-        else:
-            loss = cross_entropy(outputs, labels)
-        loss.backward()
-        return loss
-
     def answer() -> dict[str, Array]:
+        update.zero_grad()
         losses = np.array([backward(*data[0]).item()], np.float32)
         named = {n: gradient(p) for n, p in model.named_parameters()}
         if whole:
@@ -129,6 +143,7 @@ def imagenet_training(
     endless = cycle(data)
 
     def run() -> None:
+        update.zero_grad()
         backward(*next(endless))
         update.step()
 
