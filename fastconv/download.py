@@ -7,16 +7,14 @@ a broken connection leaves behind waits as NAME.part for the next attempt.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
 
+from .bars import progress_bar
 from .errors import DownloadError
 
 __all__ = ["cache_folder", "download", "fetch", "sha256_of"]
@@ -116,6 +114,8 @@ def fetch(
 
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal digits."""
+    import hashlib
+
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(1 << 20):
@@ -215,11 +215,8 @@ class _Counted:
 
 def _progress_bar(url: str) -> Any:
     """A bar on a terminal, which draws nothing elsewhere."""
-    from tqdm import tqdm
-
-    terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     name = url.rpartition("/")[2]
-    return tqdm(desc=name, unit="B", unit_scale=True, ncols=79, leave=False, disable=not terminal)
+    return progress_bar(desc=name, unit="B", unit_scale=True, ncols=79)
 
 
 def _reason(error: Exception) -> str:
@@ -238,6 +235,8 @@ def _reason(error: Exception) -> str:
 
 
 def _host(url: str) -> str:
+    from urllib.parse import urlsplit
+
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
 
@@ -250,6 +249,7 @@ def _unreachable(urls: set[str]) -> dict[str, str]:
     proxy nothing can be said from here.
     """
     import socket
+    from urllib.parse import urlsplit
     from urllib.request import getproxies
 
     outcome: dict[str, str] = {}

@@ -19,9 +19,10 @@ def set_algorithm(name: str) -> None:
     """Chooses how convolutions are computed.
 
     Args:
-        name: "auto": 3x3 convolutions with stride 1 and at least 16 channels on both sides run
-            through Winograd's F(4x4, 3x3) where that is quicker: a quarter of the products,
-            rounding errors up to twice as large. The choice depends on the shape alone.
+        name: "auto": 3x3 and 5x5 convolutions with stride 1 and at least 16 channels on both sides
+            run through Winograd's F(4x4, 3x3) and F(2x2, 5x5) where that is quicker: a quarter to
+            a third of the products, rounding errors up to twice as large. The choice depends on
+            the shape alone.
             "direct": always the formula as it stands.
 
     Raises:

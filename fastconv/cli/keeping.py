@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +46,8 @@ def check_writable(path: Path, option: str) -> None:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; {option} needs the name of a file")
     try:
+        import tempfile
+
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:

@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import gzip
 import io
-import lzma
 import os
-import sys
-import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +21,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bars import progress_bar
 from ..download import cache_folder, fetch
 from ..errors import CorruptFileError
 from .images import eight_bits, pillow
@@ -249,14 +247,9 @@ def _read_pictures(place: Path) -> tuple[Split, Split]:
 
     One thread: such small pictures cost more in Python than in the decoder.
     """
-    from tqdm import tqdm
-
-    terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     found: dict[str, list[tuple[str, int, Bytes]]] = {split: [] for split in _SPLITS}
     pictures = _members(place, ".jpg", _MAX_JPEG) if place.is_file() else _files(place)
-    for name, content in tqdm(
-        pictures, total=60_000, desc="cifar10", unit=" images", disable=not terminal, leave=False
-    ):
+    for name, content in progress_bar(pictures, total=60_000, desc="cifar10", unit=" images"):
         parts = name.split("/")
         if len(parts) >= 3 and parts[-3] in found and parts[-2] in CLASSES:
             label = CLASSES.index(parts[-2])
@@ -294,6 +287,9 @@ def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 def _members(archive: Path, ending: str, largest: int) -> Iterator[tuple[str, bytes]]:
     """(name, contents) of the files in a compressed tar archive, read from front to back."""
+    import lzma
+    import tarfile
+
     try:
         with tarfile.open(archive) as tar:
             for member in tar:

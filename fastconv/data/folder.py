@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bars import progress_bar
 from ..errors import CorruptFileError
 from .background import cores, in_order
 from .preprocessing import IMAGENET, Preprocessing
@@ -260,8 +260,6 @@ class ImageFolder:
         return self.preprocessing.frame(path, lambda H, W: augment.box(H, W, rng))
 
     def _read_all(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        from tqdm import tqdm
-
         plain = copy.copy(self)  # shares the dictionary of bad pictures
         plain.augment = None
         n, rng = len(self), np.random.default_rng(0)
@@ -276,7 +274,7 @@ class ImageFolder:
         filled = 0
         threads = max(2, cores())
         chunks = in_order(chunk, 0, -(-n // _CHUNK), threads=threads, ahead=2 * threads)
-        with tqdm(total=n, unit=" images", disable=not _terminal(), leave=False) as bar:
+        with progress_bar(total=n, unit=" images") as bar:
             for frames, kept in chunks:
                 x[filled : filled + len(kept)] = frames
                 filled += len(kept)
@@ -332,7 +330,3 @@ def _what_is_in(folder: Path) -> str:
     if not names:
         return "nothing"
     return ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
-
-
-def _terminal() -> bool:
-    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"

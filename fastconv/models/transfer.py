@@ -7,10 +7,8 @@ backward pass. Cheaper still is to run it once: `extract_features`, and a head t
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from .. import _core, io
+from ..bars import progress_bar
 from ..errors import CorruptFileError
 from ..grad_mode import no_grad
 from ..nn import Conv1d, Conv2d, Linear, Module
@@ -250,14 +249,11 @@ def _stop(_: Module, inputs: tuple[Any, ...]) -> NoReturn:
 def _run(
     model: Module, layer: str, loader: Loader
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[Any]]]:
-    from tqdm import tqdm
-
-    terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     modes = [(module, module.training) for module in model.modules()]
     hook = model.get_submodule(layer).register_forward_pre_hook(_stop) if layer else None
     try:
         model.eval()
-        for x, targets in tqdm(loader, "features", disable=not terminal, leave=False):
+        for x, targets in progress_bar(loader, desc="features"):
             with no_grad():
                 try:
                     y = model(x)
@@ -273,6 +269,8 @@ def _run(
 
 def _key(model: Module, layer: str, loader: Loader) -> str:
     """A hash of the weights, the data and all that lies between them and the features."""
+    import hashlib
+
     digest = hashlib.sha256()
 
     def add(*parts: Any) -> None:

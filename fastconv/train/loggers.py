@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -57,6 +56,8 @@ class CSVLogger(Callback):
             self._file.close()
 
     def _write(self, file: IO[str], epoch: int, logs: Logs) -> None:
+        import csv
+
         writer = csv.writer(file)
         if file.tell() == 0:
             writer.writerow(["epoch", *logs])
