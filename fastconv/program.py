@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RecordedForward", "RecordedStep", "record", "record_step"]
 
+MOST_CHANGES = 3  # recordings that are tried of a network that changes itself
 MOST_PROGRAMS = 8  # that one object keeps, each for inputs of its own form; the oldest goes first
 
 
@@ -105,19 +106,21 @@ class _Recorded:
 
     Args:
         parts: the model, and functions that go with it.
-        trusting: record the code of others too, which is then not run again.
+        unasked: nobody has said that Python code may be left out, or that there will be more calls:
+            only code of this package is recorded, and only when inputs come for the second time.
     """
 
-    def __init__(self, *parts: object, trusting: bool) -> None:
+    def __init__(self, *parts: object, unasked: bool) -> None:
         if not isinstance(parts[0], Module):
             raise TypeError(f"[record] expected a Module, got {type(parts[0]).__name__}")
         self.reason: str | None = None
-        self._parts, self._trusting = parts, trusting
+        self._parts, self._unasked = parts, unasked
+        self._changes = 0  # recordings refused because modules changed meanwhile
         self._never: str | None = None  # why nothing will ever be recorded
         self._version = self._settings = -1  # of `structure`, when these were looked up:
         self._modules: list[Module] = []
         self._tensors: list[Tensor] = []
-        self._programs: dict[bytes, _Program] = {}
+        self._programs: dict[bytes, _Program | None] = {}  # by the form of inputs; None: seen
 
     def _eagerly(self, tensors: list[Tensor]) -> Any:
         """What is to be done, and its result."""
@@ -134,6 +137,11 @@ class _Recorded:
         if self._never is not None:
             self.reason = self._never
             return self._eagerly(_tensors(inputs, arrays))
+        key = _core.signature(arrays)
+        if self._unasked and key not in self._programs:
+            self._keep(key, None)
+            self.reason = "inputs of this form came for the first time"
+            return self._eagerly(_tensors(inputs, arrays))
         if structure.version != self._version or structure.settings != self._settings:
             self._look_up()
         state = (
@@ -141,7 +149,6 @@ class _Recorded:
             [t._array for t in self._tensors],
             [t.requires_grad for t in self._tensors],
         )
-        key = _core.signature(arrays)
         program = self._programs.get(key)
         if program is None or program.state != state:
             program, results = self._record(state, _tensors(inputs, arrays), arrays)
@@ -170,7 +177,7 @@ class _Recorded:
         with _core.Recorder(arrays) as recorder:
             if any(m._forward_hooks or m._forward_pre_hooks for m in self._modules):
                 recorder.refuse("a layer has hooks")
-            if not self._trusting:
+            if self._unasked:
                 forwards = [vars(m)["forward"] for m in self._modules if "forward" in vars(m)]
                 for part in (*self._parts, *self._modules, *forwards):
                     if str(getattr(part, "__module__", "")).partition(".")[0] != __package__:
@@ -178,11 +185,13 @@ class _Recorded:
                         recorder.refuse(f"{name} is not of this package: use fc.record_step")
             leaves, results, rebuild = self._recording(tensors, recorder)
             if (structure.version, structure.settings) != (self._version, self._settings):
-                self._never = "the network changes attributes of its own while it runs"
-                recorder.refuse(self._never)
+                recorder.refuse("the network changes attributes of its own while it runs")
+                self._changes += 1
+                if self._changes == MOST_CHANGES:  # no chance, as from another thread
+                    self._never = recorder.reason
         return _Program(state, recorder, leaves, results, rebuild), results
 
-    def _keep(self, key: bytes, program: _Program) -> None:
+    def _keep(self, key: bytes, program: _Program | None) -> None:
         self._programs.pop(key, None)
         if len(self._programs) == MOST_PROGRAMS:
             del self._programs[next(iter(self._programs))]
@@ -196,9 +205,12 @@ class RecordedForward(_Recorded):
         reason: why the last call ran as ever instead of as a recording; None if it did not.
     """
 
-    def __init__(self, model: Module, *, trusting: bool = True) -> None:
-        super().__init__(model, trusting=trusting)
+    def __init__(self, model: Module, *, unasked: bool = False) -> None:
+        super().__init__(model, unasked=unasked)
         self._model = model
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._model,)  # copies record for themselves
 
     def __call__(self, *inputs: Any) -> Any:
         """model(*inputs): a Tensor, or a tuple or list of Tensors."""
@@ -226,10 +238,13 @@ class RecordedStep(_Recorded):
         model: Module,
         loss_function: Callable[[Any, Tensor], Tensor],
         *,
-        trusting: bool = True,
+        unasked: bool = False,
     ) -> None:
-        super().__init__(model, loss_function, trusting=trusting)
+        super().__init__(model, loss_function, unasked=unasked)
         self._model, self._loss_function = model, loss_function
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._model, self._loss_function)
 
     def __call__(self, inputs: Any, targets: Any) -> tuple[Tensor, Any]:
         """Adds the gradients to `grad` of the parameters, as `backward` does.

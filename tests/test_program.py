@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -278,6 +279,18 @@ def test_only_so_many_programs_are_kept() -> None:
     for count in range(1, MOST_PROGRAMS + 5):
         forward(fc.zeros(count, 3))
     assert len(forward._programs) == MOST_PROGRAMS
+
+
+def test_copies_record_for_themselves() -> None:
+    model = made("lenet")
+    model.fast = fc.record(model)
+    images, _ = batch("lenet", 2)
+    expected = model.fast(images).numpy().copy()
+    twin = copy.deepcopy(model)
+    with fc.no_grad():
+        model[11].weight.zero_()
+    assert_same_bits(twin.fast(images).numpy(), expected)
+    assert twin.fast.reason is None
 
 
 # ----------------------------------------------------------------------- what cannot be recorded

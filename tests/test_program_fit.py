@@ -11,6 +11,7 @@ import pytest
 import fastconv as fc
 from fastconv import functional as F
 from fastconv import models, nn, optim
+from fastconv.program import RecordedForward
 from tests.support import assert_same_bits, uniform
 from tests.test_program import ConvNet, assert_same_state, made, recordings
 
@@ -78,6 +79,16 @@ def test_fit_runs_the_code_of_others_every_time() -> None:
     model.compile("sgd", loss)
     model.fit(x, y, batch_size=8, epochs=2, verbose=0)
     assert losses.count(8) == 10
+
+
+def test_nothing_is_recorded_for_a_single_use() -> None:
+    forward = RecordedForward(made("lenet"), unasked=True)
+    reasons = []
+    for count in (17, 3, 17, 17):
+        forward(fc.zeros(count, 1, 28, 28))
+        reasons.append(forward.reason)
+    first = "inputs of this form came for the first time"
+    assert reasons == [first, first, None, None]
 
 
 def test_googlenet_fits_with_its_auxiliary_heads() -> None:

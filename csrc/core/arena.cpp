@@ -36,6 +36,8 @@ constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kHugeFrom = size_t{4} << 20;  // smaller blocks would waste too much of a huge page
 constexpr size_t kSlack = size_t{64} << 20;    // cached memory that is never worth giving back
 constexpr size_t kLargest = size_t{1} << 62;
+constexpr size_t kRoomyFrom = size_t{1} << 20;  // from here a block may be up to 1.7 times as large
+constexpr int kRoomyClasses = 7;
 
 struct SizeClass {
   int index;
@@ -87,10 +89,20 @@ void system_free(void* block) {
 
 class Arena {
  public:
-  void* allocate(SizeClass size) {
+  // A block of that class or, where it is large, of one a little larger that lies idle; then `size`
+  // becomes that one's.
+  void* allocate(SizeClass& size) {
     const std::lock_guard<std::mutex> lock(mutex_);
+    ++clock_;
+    const int most_classes = size.bytes < kRoomyFrom ? 1 : kRoomyClasses;
+    for (int more = 0; more < most_classes && size.index + more < kClasses; ++more) {
+      List& list = lists_[size.index + more];
+      if (list.first == nullptr) continue;
+      size = {size.index + more, list.bytes};
+      break;
+    }
     List& list = lists_[size.index];
-    list.last_use = ++clock_;
+    list.last_use = clock_;
     void* block = list.first;
     if (block != nullptr) {
       list.first = static_cast<Free*>(block)->next;
@@ -222,7 +234,7 @@ std::shared_ptr<void> arena_allocate(size_t bytes) {
     throw OutOfMemory(message("[memory] ", bytes, " bytes could not be had"));
   return std::shared_ptr<void>(exact, [](void* memory) { std::free(memory); });
 #endif
-  const SizeClass size = class_of(bytes + kHeader);
+  SizeClass size = class_of(bytes + kHeader);
   void* block = arena().allocate(size);
   void* payload = static_cast<char*>(block) + kHeader;
   return std::shared_ptr<void>(payload, [](void*) {}, HeaderAllocator<char>(block, size.bytes));

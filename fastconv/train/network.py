@@ -38,7 +38,7 @@ class Network:
     def __init__(self, model: nn.Module, head: type[nn.Module] | None, sample: Tensor) -> None:
         self.model = model
         self._sample = sample
-        self._forward = RecordedForward(model, trusting=False)
+        self._forward = RecordedForward(model, unasked=True)
         self._step: RecordedStep | None = None
         self._head: nn.Module | None = None
         self._open = ExitStack()
@@ -64,7 +64,7 @@ class Network:
     def step(self, objective: Objective, images: Tensor, targets: NDArray[Any]) -> Any:
         """The loss and the outputs, with gradients left in the parameters; one objective a run."""
         if self._step is None:
-            self._step = RecordedStep(self.model, objective.function, trusting=False)
+            self._step = RecordedStep(self.model, objective.function, unasked=True)
         return self._step(images, targets)
 
     def __enter__(self) -> Network:
