@@ -97,7 +97,8 @@ void run_here(int64_t tasks, FunctionRef<void(int64_t)> body) {
 
 class Pool {
  public:
-  explicit Pool(int threads) : spins_(threads <= available_cpus()) {
+  explicit Pool(int threads)
+      : shares_(static_cast<size_t>(threads)), spins_(threads <= available_cpus()) {
 #if !defined(_WIN32)
     // Workers take no signals: Ctrl-C belongs to the thread that runs Python.
     sigset_t all, before;
@@ -107,7 +108,7 @@ class Pool {
     std::exception_ptr failure;
     try {
       workers_.reserve(static_cast<size_t>(threads) - 1);
-      for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+      for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
     } catch (const std::system_error& error) {
       failure = std::make_exception_ptr(std::runtime_error(
           message("[threads] could start only ", workers_.size() + 1, " of ", threads, " threads (",
@@ -128,14 +129,18 @@ class Pool {
 
   void run(int64_t tasks, FunctionRef<void(int64_t)> body) {
     body_ = &body;
-    tasks_ = tasks;
-    next_.store(0, std::memory_order_relaxed);
+    const auto count = static_cast<int64_t>(shares_.size());
+    for (int64_t i = 0; i < count; ++i) {
+      Share& share = shares_[static_cast<size_t>(i)];
+      share.next.store(tasks / count * i + std::min(i, tasks % count), std::memory_order_relaxed);
+      share.end = tasks / count * (i + 1) + std::min(i + 1, tasks % count);
+    }
     gate_.fetch_or(kOpen);
     calls_.fetch_add(1);
     if (sleeping_.load() > 0) wake(tasks - 1);
     {
       const FlushDenormals flush;
-      claim_tasks();
+      claim_tasks(0);
     }
     gate_.fetch_and(~kOpen);
     wait_for_workers();
@@ -145,22 +150,33 @@ class Pool {
  private:
   static constexpr uint32_t kOpen = 1u << 31;
 
-  void claim_tasks() {
+  // A thread's own tasks, then what others have left. Operations on the same array are cut alike,
+  // so a thread mostly finds in its own caches what it wrote there before.
+  struct alignas(64) Share {
+    std::atomic<int64_t> next{0};
+    int64_t end = 0;
+  };
+
+  void claim_tasks(size_t thread) {
     const InsideTasks inside;
-    for (;;) {
-      const int64_t task = next_.fetch_add(1, std::memory_order_relaxed);
-      if (task >= tasks_) return;
-      try {
-        (*body_)(task);
-      } catch (...) {
-        next_.store(tasks_, std::memory_order_relaxed);
-        const std::lock_guard<std::mutex> lock(mutex_);
-        if (!error_) error_ = std::current_exception();
+    for (size_t i = 0; i < shares_.size(); ++i) {
+      Share& share = shares_[(thread + i) % shares_.size()];
+      for (;;) {
+        const int64_t task = share.next.fetch_add(1, std::memory_order_relaxed);
+        if (task >= share.end) break;
+        try {
+          (*body_)(task);
+        } catch (...) {
+          for (Share& any : shares_) any.next.store(any.end, std::memory_order_relaxed);
+          const std::lock_guard<std::mutex> lock(mutex_);
+          if (!error_) error_ = std::current_exception();
+        }
       }
     }
   }
 
-  void work() {
+  void work(int number) {
+    const auto thread = static_cast<size_t>(number);
     const FlushDenormals flush;
     uint64_t seen = 0;
     for (;;) {
@@ -173,7 +189,7 @@ class Pool {
       }
       seen = calls_.load();
       if (stopping_.load()) return;
-      if (gate_.fetch_add(1) & kOpen) claim_tasks();
+      if (gate_.fetch_add(1) & kOpen) claim_tasks(thread);
       // The last one out of a closed gate tells the caller, if it went to sleep.
       if (gate_.fetch_sub(1) == 1 && caller_sleeps_.load()) {
         const std::lock_guard<std::mutex> lock(mutex_);
@@ -207,8 +223,6 @@ class Pool {
 
   // All that a call passes between threads is on one cache line, so that a worker fetches it once.
   alignas(64) std::atomic<uint64_t> calls_{0};
-  std::atomic<int64_t> next_{0};
-  int64_t tasks_ = 0;
   const FunctionRef<void(int64_t)>* body_ = nullptr;
   std::atomic<uint32_t> gate_{0};  // kOpen + workers inside
 
@@ -217,6 +231,7 @@ class Pool {
   std::mutex mutex_;
   std::condition_variable called_, emptied_;
   std::exception_ptr error_;
+  std::vector<Share> shares_;  // by thread; the caller is number 0
   const bool spins_;
   std::vector<std::thread> workers_;
 };
