@@ -16,6 +16,7 @@ import math
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def main() -> int:
 
     with ThreadPoolExecutor(len(FILES)) as pool:
         reading = [pool.submit(read, args.data, name) for name in FILES]
-        import torch  # meanwhile
+        torch: Any = import_module("torch")  # meanwhile
 
         arrays = [future.result() for future in reading]
     if args.threads:
