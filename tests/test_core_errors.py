@@ -17,12 +17,21 @@ no = (False, False)
 g = ((1, 1), (0, 0, 0, 0), (1, 1), 1)
 pool = ((2, 2), (2, 2), (0, 0, 0, 0), (1, 1))
 y, argmax = _core.max_pool2d_forward(f(2, 3, 4, 4), *pool, False, False)
+def stage(dy, y, argmax, x, pooling):
+    wanted = (True, True, True)
+    return _core.conv_stage_backward(
+        dy, y, argmax, x, (2, 3, 4, 4), f(1, 3, 2, 2), *g, pooling, wanted
+    )
 calls = [
     lambda: _core.conv2d_forward(i(2, 3, 4, 4), f(1, 3, 2, 2), None, *g, False),
     lambda: _core.conv2d_backward_input(f(2, 1, 9, 9), f(1, 3, 2, 2), (2, 3, 4, 4), *g),
     lambda: _core.conv2d_backward_input(f(2, 1, 3, 3), f(1, 3, 2, 2), (2, 3, 4), *g),
     lambda: _core.conv2d_backward_weight(f(3, 1, 3, 3), f(2, 3, 4, 4), (1, 3, 2, 2), *g),
     lambda: _core.conv2d_backward_weight(f(2, 1, 3, 3), f(2, 3, 4, 4), (-1, 3, 2, 2), *g),
+    lambda: stage(f(3, 1, 3, 3), None, None, f(2, 3, 4, 4), None),
+    lambda: stage(f(2, 1, 3, 3), f(3, 1, 3, 3), None, f(2, 3, 4, 4), None),
+    lambda: stage(f(2, 1, 3, 3), None, None, None, None),
+    lambda: stage(f(2, 1, 1, 1), None, None, f(2, 3, 4, 4), (*pool, False)),
     lambda: _core.linear_forward(f(2, 3, 4), f(2, 3), None, False),
     lambda: _core.linear_backward_input(f(2, 3), f(4, 3)),
     lambda: _core.linear_backward_weight(f(2, 3), f(3, 3)),
@@ -41,6 +50,8 @@ calls = [
     lambda: _core.batch_norm_train(f(2, 3), f(2), None, None, None, 0.1, 1e-5),
     lambda: _core.batch_norm_train(f(2, 3), None, None, f(2), f(3), 0.1, 1e-5),
     lambda: _core.batch_norm_train_backward(f(2, 3), f(2, 4), None, f(3), f(3)),
+    lambda: _core.batch_norm_train_backward(f(2, 3), f(2, 3), None, f(3), f(3), f(2, 4), 6.0),
+    lambda: _core.batch_norm_train(f(2, 3), None, None, None, None, 0.1, 1e-5, 6.0, f(2, 4)),
     lambda: _core.batch_norm_eval(f(2, 3), None, None, f(3), f(2), 1e-5),
     lambda: _core.local_response_norm_backward(f(2, 3), f(2, 4), 3, 1.0, 1.0, 1.0),
     lambda: _core.softmax(f(2, 3), 2),

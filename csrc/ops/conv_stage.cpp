@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/thread_pool.h"
+#include "ops/check.h"
 #include "ops/elementwise.h"
 #include "ops/layout.h"
 #include "ops/norm.h"
@@ -70,6 +71,10 @@ std::tuple<Array, Array, Array> conv_stage_backward(const Array& dy_any, const A
                                                     const Shape& x_shape, const Array& w,
                                                     const ConvStage& stage, const Wanted& wanted) {
   const Conv2dShape s = conv2d_shape(x_shape, w.shape(), stage.conv);
+  for (const Array* a : {&dy_any, &y, &argmax, &x})
+    if (a->defined() && (a->ndim() != 4 || a->dim(0) != s.N))
+      throw ShapeError(message("[conv_stage_backward] expected ", s.N,
+                               " samples (N, C, H, W), got ", a->shape(), ": input ", x_shape));
   const Array dy = to_lanes(dy_any), weight = to_plain(w);
   Array dx, dw, db;
   if (!by_blocks(s) || !(stage.relu || stage.pool)) {

@@ -20,8 +20,8 @@ WinogradPart winograd_part(const Conv2dShape& shape, Pass pass);
 void allow_winograd(bool allowed);
 bool winograd_allowed();
 
-// The three passes, for the part of the outputs given. Images in lane blocks; w and dw (OC, IC, 3,
-// 3) plain; bias may be null.
+// The three passes, for the part of the outputs given. Images in lane blocks; w and dw (OC, IC, KH,
+// KW) plain; bias may be null.
 void winograd_forward(float* y, const float* x, const float* w, const float* bias, bool relu,
                       int64_t blocks, const Conv2dShape& shape, const WinogradPart& part);
 void winograd_backward_input(float* dx, const float* dy, const float* w, const float* bias,
