@@ -61,7 +61,7 @@ Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
 Pooling = tuple[Pair, Pair, Pads, Pair, bool]  # kernel, stride, pads, dilation, ceil_mode
 
-# Whether 3x3 convolutions may run through Winograd's F(4x4, 3x3) where that is quicker.
+# Whether 3x3 and 5x5 convolutions may run through Winograd's F(4x4, 3x3), F(2x2, 5x5) where quicker.
 def allow_winograd(allowed: bool) -> None: ...
 def winograd_allowed() -> bool: ...
 def conv2d_output_shape(
