@@ -41,6 +41,8 @@ def zeros_like(x: Array) -> Array: ...  # same layout
 def full(shape: Sequence[int], value: float) -> Array: ...
 
 # -------------------------------------------------------------------------------- runtime
+streamed_floats: int  # arrays in lanes of at least this size are written past the caches
+
 def isa() -> str: ...
 def available_isas() -> list[str]: ...
 def set_isa(name: str) -> None: ...
@@ -181,10 +183,11 @@ def batch_norm_eval(
     x: Array, weight: Array | None, bias: Array | None, mean: Array, var: Array, eps: float,
     cap: float | None = None, plus: Array | None = None,
 ) -> Array: ...
-# -> dx, dweight, dbias, dplus (which has no meaning when not wanted); y: the result, after a ReLU
+# -> dx, dweight, dbias, dplus (which has no meaning when not wanted). cap: of the ReLU behind, 0 for none;
+# y: its result, needed where something was added before it, else found again from x and bias
 def batch_norm_train_backward(
     dy: Array, x: Array, weight: Array | None, mean: Array, inv_std: Array, y: Array | None = None,
-    cap: float = 0.0, wants_dplus: bool = False,
+    cap: float = 0.0, wants_dplus: bool = False, bias: Array | None = None,
 ) -> tuple[Array, Array, Array, Array]: ...
 def batch_norm_eval_backward(
     dy: Array, x: Array, weight: Array | None, mean: Array, var: Array, eps: float

@@ -95,15 +95,18 @@ def test_what_comes_behind_in_the_same_pass(
     gate = {None: lambda dy, y: dy, np.inf: _core.relu_backward, 6.0: _core.relu6_backward}[cap]
     masked = gate(dy, y)
     expected = _core.batch_norm_train_backward(masked, x, weight, centre, inv_std)[:3]
-    dirty_arena()
-    *got_grads, dplus = _core.batch_norm_train_backward(
-        dy, x, weight, centre, inv_std, None if cap is None else y, cap or 0.0, with_plus
-    )
-    for one, other in zip(got_grads, expected, strict=True):
-        assert_same_bits(numpy(one), numpy(other))
-    if with_plus:
-        assert_same_bits(numpy(dplus), numpy(masked))
-        assert layout != "lanes" or not empty_lanes(dplus).any()
+    # Without a sum before it, the ReLU is known from x and bias as well as from its result.
+    for known_by in [y] if with_plus else [y, None]:
+        dirty_arena()
+        result = None if cap is None else known_by
+        *got_grads, dplus = _core.batch_norm_train_backward(
+            dy, x, weight, centre, inv_std, result, cap or 0.0, with_plus, bias
+        )
+        for one, other in zip(got_grads, expected, strict=True):
+            assert_same_bits(numpy(one), numpy(other))
+        if with_plus:
+            assert_same_bits(numpy(dplus), numpy(masked))
+            assert layout != "lanes" or not empty_lanes(dplus).any()
 
 
 @every_shape

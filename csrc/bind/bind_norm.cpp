@@ -47,14 +47,15 @@ void register_norm(py::module_& m) {
   define(
       m, "batch_norm_train_backward",
       [](const Array& dy, const Array& x, Optional weight, const Array& mean, const Array& inv_std,
-         Optional y, double cap, bool wants_dplus) {
+         Optional y, double cap, bool wants_dplus, Optional bias) {
         const BatchNormGradients g = batch_norm_train_backward(
-            dy, x, or_none(weight), mean, inv_std, or_none(y), cap, wants_dplus);
+            dy, x, or_none(weight), mean, inv_std, {cap, or_none(y), or_none(bias), wants_dplus});
         return std::tuple<Array, Array, Array, Array>(g.dx, g.dweight, g.dbias,
                                                       or_nothing(g.dplus));
       },
       py::arg("dy"), py::arg("x"), py::arg("weight"), py::arg("mean"), py::arg("inv_std"),
-      py::arg("y") = py::none(), py::arg("cap") = 0.0, py::arg("wants_dplus") = false);
+      py::arg("y") = py::none(), py::arg("cap") = 0.0, py::arg("wants_dplus") = false,
+      py::arg("bias") = py::none());
   define(
       m, "batch_norm_eval_backward",
       [](const Array& dy, const Array& x, Optional weight, const Array& mean, const Array& var,

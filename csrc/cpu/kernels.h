@@ -11,6 +11,9 @@
 //   * "Channel-wise" arrays are (outer, C, inner) with inner contiguous: plain NCHW is (N, C, H*W),
 //     lane blocks are (N/16, C, H*W*16), features (N, F) in lanes are (N/16, F, 16).
 //   * Empty lanes: see core/array.h. Kernels compute them like any others.
+//   * streaming: the output, whole vectors aligned to 64 bytes, goes past the caches to memory. For
+//     arrays that would leave the caches before anybody reads them: each line is then not read
+//     from memory first, nor does it drive out others.
 #pragma once
 
 #include <cstdint>
@@ -43,7 +46,7 @@ struct TileSweep {
   float* y;
   int64_t y_group, y_k, y_row, y_col;
   const float* bias;  // groups * K floats or null
-  bool accumulate, relu;
+  bool accumulate, relu, streaming;
   int tail;  // floats to write in the last vector of a row, 1..16; x must be readable for all
              // sixteen
 };
@@ -138,9 +141,11 @@ struct Resample {
 };
 
 // The gradient behind a ReLU (or ReLU6) with the result y: 0 where y <= 0 or y >= high, else dy.
-// Without y there is no ReLU.
+// Where y is null it is computed once more, as channel_affine did: (x - mean[c]) * scale[c] +
+// shift[c]. Where shift is null as well there is no ReLU.
 struct Gate {
   const float* y;
+  const float *scale, *shift;
   float high;
 };
 
@@ -242,7 +247,7 @@ struct Kernels {
   // y: K images, of which the tiles write their step x step pixels, those outside the image left
   // out.
   void (*winograd_output)(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
-                          const float* bias, bool relu, const WinogradGrid& grid);
+                          const float* bias, bool relu, const WinogradGrid& grid, bool streaming);
   // pairs (1 .. 16) kernels of taps x taps (3 or 5), one after the other; point p of pair i is
   // u[p * u_point + i]. turned: each kernel by 180 degrees.
   void (*winograd_weight)(float* u, int64_t u_point, const float* w, int pairs, int taps,
@@ -254,9 +259,10 @@ struct Kernels {
 
   // ---- elementwise.cpp -------------------------------------------------------------------------
   // y[i] = f(x[i]) for i < n; y may be x.
-  void (*unary)(Unary f, float* y, const float* x, int64_t n, float p, float q);
+  void (*unary)(Unary f, float* y, const float* x, int64_t n, float p, float q, bool streaming);
   // y[i] = f(a[i], b[i]) for i < n; y may be a or b.
-  void (*binary)(Binary f, float* y, const float* a, const float* b, int64_t n, float p);
+  void (*binary)(Binary f, float* y, const float* a, const float* b, int64_t n, float p,
+                 bool streaming);
   // y[i] = x[i] * scale where the element is kept, else 0; y may be x. Element i = 16 * row + lane
   // has the number first + row * row_step + lane * lane_step (modulo 2^32), and is kept when a hash
   // of (key, number), taken as a fraction in [0, 1), is p or more.
@@ -311,13 +317,14 @@ struct Kernels {
   // when null; act is min(max(., low), high), NaN staying NaN; y may be x.
   void (*channel_affine)(float* y, const float* x, const float* plus, int64_t first, int64_t planes,
                          int64_t C, int64_t inner, const float* mean, const float* scale,
-                         const float* shift, float low, float high);
+                         const float* shift, float low, float high, bool streaming);
   // dx = scale[c] * (g - dy_mean[c] - (x - mean[c]) * slope[c]) and, unless dplus is null, dplus =
   // g, with g as for channel_dots; lanes of dx beyond `lanes` become 0.
   void (*batch_norm_backward_input)(float* dx, float* dplus, const float* dy, const float* x,
                                     const Gate& gate, int64_t first, int64_t planes, int64_t C,
                                     int64_t inner, const float* mean, const float* scale,
-                                    const float* dy_mean, const float* slope, int lanes);
+                                    const float* dy_mean, const float* slope, int lanes,
+                                    bool streaming);
   // Columns 0 .. n - 1 of (C, stride), n <= stride: see LocalResponseNorm. The scratch memory of
   // the backward pass is C * n floats.
   void (*local_response_norm)(float* y, const float* x, int64_t n, const LocalResponseNorm& norm);

@@ -50,6 +50,9 @@ struct Mask {  // one truth value a lane
 
 FASTCONV_INLINE V load(const float* p) { return {_mm512_loadu_ps(p)}; }
 FASTCONV_INLINE void store(float* p, V a) { _mm512_storeu_ps(p, a.v); }
+// Past the caches: p is aligned to the vector, and stream_fence() comes before anybody reads it.
+FASTCONV_INLINE void stream(float* p, V a) { _mm512_stream_ps(p, a.v); }
+FASTCONV_INLINE void stream_fence() { _mm_sfence(); }
 FASTCONV_INLINE V set1(float a) { return {_mm512_set1_ps(a)}; }
 FASTCONV_INLINE V zero() { return {_mm512_setzero_ps()}; }
 FASTCONV_INLINE V operator+(V a, V b) { return {_mm512_add_ps(a.v, b.v)}; }
@@ -139,6 +142,8 @@ struct Mask {
 
 FASTCONV_INLINE V load(const float* p) { return {_mm256_loadu_ps(p)}; }
 FASTCONV_INLINE void store(float* p, V a) { _mm256_storeu_ps(p, a.v); }
+FASTCONV_INLINE void stream(float* p, V a) { _mm256_stream_ps(p, a.v); }
+FASTCONV_INLINE void stream_fence() { _mm_sfence(); }
 FASTCONV_INLINE V set1(float a) { return {_mm256_set1_ps(a)}; }
 FASTCONV_INLINE V zero() { return {_mm256_setzero_ps()}; }
 FASTCONV_INLINE V operator+(V a, V b) { return {_mm256_add_ps(a.v, b.v)}; }
@@ -252,6 +257,8 @@ FASTCONV_INLINE V load(const float* p){FASTCONV_EACH(V, p[i])} FASTCONV_INLINE
     void store(float* p, V a) {
   for (int i = 0; i < kWidth; ++i) p[i] = a.v[i];
 }
+FASTCONV_INLINE void stream(float* p, V a) { store(p, a); }
+FASTCONV_INLINE void stream_fence() {}
 FASTCONV_INLINE V set1(float a){FASTCONV_EACH(V, a)} FASTCONV_INLINE V zero() { return set1(0.0f); }
 FASTCONV_INLINE V operator+(V a, V b){
     FASTCONV_EACH(V, a.v[i] + b.v[i])} FASTCONV_INLINE V operator-(V a, V b){

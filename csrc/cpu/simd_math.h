@@ -139,6 +139,13 @@ FASTCONV_INLINE void store_first(float* p, V a, int n) {
   else
     store_partial(p, a, n);
 }
+// The same, whole vectors past the caches where asked to.
+FASTCONV_INLINE void store_first(float* p, V a, int n, bool streaming) {
+  if (streaming && n == kWidth)
+    stream(p, a);
+  else
+    store_first(p, a, n);
+}
 
 // body(i, valid) for i = 0, kWidth, 2 * kWidth, ...: whole vectors, then the rest of n.
 template <class Body>

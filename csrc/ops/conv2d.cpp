@@ -9,6 +9,7 @@
 #include "ops/conv2d_few.h"
 #include "ops/correlate.h"
 #include "ops/layout.h"
+#include "ops/split.h"
 #include "ops/window.h"
 #include "ops/winograd.h"
 
@@ -139,7 +140,8 @@ Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2
   if (s.N == 0) return y;
   const WinogradPart part = winograd_part(s, Pass::forward);
   if (part.rows > 0)
-    winograd_forward(y.data(), x.data(), weight.data(), bias, relu, x.blocks(), s, part);
+    winograd_forward(y.data(), x.data(), weight.data(), bias, relu, x.blocks(), s, part,
+                     streams(y));
   CorrelationAxis rows{s.OH, s.OH, 0, 1, s.IH, -params.pads[0], params.stride[0], {}, {}};
   CorrelationAxis cols{s.OW, s.OW, 0, 1, s.IW, -params.pads[2], params.stride[1], {}, {}};
   for (int64_t r = 0; r < s.KH; ++r) {
@@ -151,8 +153,9 @@ Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2
     cols.w_taps.push_back(t);
   }
   const int64_t w_c = s.KH * s.KW, w_k = s.IC_per_group * w_c;
-  const Correlation job{params.groups, s.OC_per_group, s.IC_per_group, s.OC_per_group * w_k, w_k,
-                        w_c,           {rows},         {cols}};
+  const Correlation job{
+      params.groups, s.OC_per_group, s.IC_per_group, s.OC_per_group * w_k, w_k, w_c,
+      {rows},        {cols},         streams(y)};
   for (const Correlation& rest : outside(part, job))
     correlate(y.data(), x.data(), weight.data(), bias, relu, x.blocks(), rest);
   return y;
@@ -196,10 +199,12 @@ void conv2d_backward_input_into(Array& dx, const Array& dy_any, const Array& w,
   const Array dy = to_lanes(dy_any), weight = to_plain(w);
   const WinogradPart part = winograd_part(s, Pass::backward_input);
   if (part.rows > 0)
-    winograd_backward_input(dx.data(), dy.data(), weight.data(), bias, dy.blocks(), s, part);
+    winograd_backward_input(dx.data(), dy.data(), weight.data(), bias, dy.blocks(), s, part,
+                            streams(dx));
   const int64_t w_k = s.KH * s.KW, w_c = s.IC_per_group * w_k;
   Correlation job{
-      params.groups, s.IC_per_group, s.OC_per_group, s.OC_per_group * w_c, w_k, w_c, {}, {}};
+      params.groups, s.IC_per_group, s.OC_per_group, s.OC_per_group * w_c, w_k, w_c, {}, {},
+      streams(dx)};
   for (int64_t row = 0; row < std::min(params.stride[0], s.IH); ++row)
     job.rows.push_back(phase_of(row, s.IH, s.OH, s.KH, params.pads[0], params.stride[0],
                                 params.dilation[0], s.KW));

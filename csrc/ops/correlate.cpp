@@ -182,6 +182,7 @@ void correlate(float* y, const float* x, const float* w, const float* bias, bool
       sweep.C = std::min(cut.C, job.C - c0);
       sweep.accumulate = c0 > 0;
       sweep.relu = relu && c0 + sweep.C == job.C;
+      sweep.streaming = job.streaming && c0 + sweep.C == job.C;
       sweep.w = w + group0 * job.w_group + k0 * job.w_k + c0 * job.w_c;
       const float* image = x + ((block * job.groups + group0) * job.C + c0) * x_plane;
       float* out = y + ((block * job.groups + group0) * job.K + k0) * y_plane;

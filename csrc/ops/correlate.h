@@ -26,6 +26,7 @@ struct Correlation {
   int64_t groups, K, C;                     // K output and C input channels per group
   int64_t w_group, w_k, w_c;                // strides of w; it is read in place, never packed
   std::vector<CorrelationAxis> rows, cols;  // the first of each has the largest count
+  bool streaming = false;                   // of y, see cpu/kernels.h
 };
 
 // y: all channels of every block; elements that no output lands on are not touched. bias: groups *

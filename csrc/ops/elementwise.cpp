@@ -26,8 +26,9 @@ Array unary(const char* op, cpu::Unary f, const Array& x, float p, float q) {
   check_float32(op, "input", x);
   Array y = Array::empty(x.shape(), DType::float32, x.layout());
   const cpu::Kernels& kernels = cpu::kernels();
+  const bool streaming = streams(y);
   parallel_ranges(x.stored(), kGrain, [&](int64_t begin, int64_t end) {
-    kernels.unary(f, y.data() + begin, x.data() + begin, end - begin, p, q);
+    kernels.unary(f, y.data() + begin, x.data() + begin, end - begin, p, q, streaming);
   });
   if (may_leave_the_reals(f)) clear_empty_lanes(y);
   return y;
@@ -40,8 +41,10 @@ Array binary(const char* op, cpu::Binary f, const Array& a, const Array& b_any, 
   const Array b = as_layout(b_any, a.layout());
   Array y = Array::empty(a.shape(), DType::float32, a.layout());
   const cpu::Kernels& kernels = cpu::kernels();
+  const bool streaming = streams(y);
   parallel_ranges(a.stored(), kGrain, [&](int64_t begin, int64_t end) {
-    kernels.binary(f, y.data() + begin, a.data() + begin, b.data() + begin, end - begin, p);
+    kernels.binary(f, y.data() + begin, a.data() + begin, b.data() + begin, end - begin, p,
+                   streaming);
   });
   if (f == cpu::Binary::div) clear_empty_lanes(y);
   return y;
@@ -55,7 +58,7 @@ void add_into(Array& a, const Array& b_any) {
   const cpu::Kernels& kernels = cpu::kernels();
   parallel_ranges(a.stored(), kGrain, [&](int64_t begin, int64_t end) {
     float* to = a.data() + begin;
-    kernels.binary(cpu::Binary::add, to, to, b.data() + begin, end - begin, 0.0f);
+    kernels.binary(cpu::Binary::add, to, to, b.data() + begin, end - begin, 0.0f, false);
   });
 }
 

@@ -105,9 +105,10 @@ void affine(Array& y, const Array& x, const float* mean, const float* scale, con
   const float low = epilogue.relu ? 0.0f : -kInfinity;
   const float high = epilogue.relu ? static_cast<float>(epilogue.cap) : kInfinity;
   const Array plus = epilogue.plus.defined() ? as_layout(epilogue.plus, x.layout()) : epilogue.plus;
+  const bool streaming = streams(y);
   for_shares(v.outer * v.C, v.inner, [&](int64_t begin, int64_t end) {
     kernels.channel_affine(y.data(), x.data(), plus.data(), begin, end - begin, v.C, v.inner, mean,
-                           scale, shift, low, high);
+                           scale, shift, low, high, streaming);
   });
 }
 
@@ -126,7 +127,9 @@ void parameter_gradients(BatchNormGradients& g, double* sums, const Array& dy, c
     sum_channels<2>(sums, v,
                     [&](double* to, int64_t o, int64_t groups, int64_t c, int64_t channels) {
                       const int64_t at = (o * v.C + c) * v.inner;
-                      const cpu::Gate from{gate.y ? gate.y + at : nullptr, gate.high};
+                      const cpu::Gate from{gate.y ? gate.y + at : nullptr,
+                                           gate.scale ? gate.scale + c : nullptr,
+                                           gate.shift ? gate.shift + c : nullptr, gate.high};
                       kernels.channel_dots(to, dy.data() + at, x.data() + at, from, mean + c,
                                            groups, channels, v.inner, v.C * v.inner);
                     });
@@ -233,7 +236,7 @@ BatchNorm batch_norm_train(const Array& x_any, const Array& weight_any, const Ar
     unbiased.data()[c] = m.sum_squares / (m.count - 1.0);
     out.mean.data()[c] = static_cast<float>(m.mean);
     out.inv_std.data()[c] = static_cast<float>(inv_std);
-    scale.data()[c] = static_cast<float>(inv_std * weight[c]);
+    scale.data()[c] = weight[c] * out.inv_std.data()[c];
   }
   update_running(running_mean, "running_mean", C, momentum, mean.data());
   update_running(running_var, "running_var", C, momentum, unbiased.data());
@@ -263,8 +266,7 @@ Array batch_norm_eval(const Array& x_any, const Array& weight_any, const Array& 
 
 BatchNormGradients batch_norm_train_backward(const Array& dy_any, const Array& x_any,
                                              const Array& weight_any, const Array& mean_any,
-                                             const Array& inv_std_any, const Array& y_any,
-                                             double cap, bool wants_dplus) {
+                                             const Array& inv_std_any, const BehindNorm& behind) {
   const char* const op = "batch_norm_backward";
   check_channels(op, "input", x_any);
   check_float32(op, "dy", dy_any);
@@ -274,39 +276,44 @@ BatchNormGradients batch_norm_train_backward(const Array& dy_any, const Array& x
   const PerChannel inv_std(op, "inv_std", inv_std_any, C, 1.0f);
   const Layout layout = layout_for(x_any);
   const Array x = as_layout(x_any, layout), dy = as_layout(dy_any, layout);
-  if (y_any.defined()) check_same_shape(op, "y", y_any, "input", x_any);
-  const Array y = y_any.defined() ? as_layout(y_any, layout) : y_any;
-  const cpu::Gate gate{y.data(), static_cast<float>(cap)};
+  const PerChannel bias(op, "bias", behind.bias, C, 0.0f);
+  if (behind.y.defined()) check_same_shape(op, "y", behind.y, "input", x_any);
+  const Array y = behind.y.defined() ? as_layout(behind.y, layout) : behind.y;
 
   BatchNormGradients g{Array::empty(x.shape(), DType::float32, layout), {}, {}, {}};
-  if (wants_dplus) g.dplus = Array::empty(x.shape(), DType::float32, layout);
+  if (behind.wants_dplus) g.dplus = Array::empty(x.shape(), DType::float32, layout);
   Scratch<double> sums(2 * C), inv(C);
-  for (int64_t c = 0; c < C; ++c) inv.data()[c] = inv_std[c];
+  Scratch<float> scale(C), dy_mean(C), slope(C);
+  for (int64_t c = 0; c < C; ++c) {
+    inv.data()[c] = inv_std[c];
+    scale.data()[c] = weight[c] * inv_std[c];
+  }
+  const cpu::Gate gate{y.data(), scale.data(), behind.cap > 0.0 ? bias.data() : nullptr,
+                       static_cast<float>(behind.cap)};
   parameter_gradients(g, sums.data(), dy, x, gate, mean.data(), inv.data());
   // dx = weight * inv_std * (dy - mean of dy - xhat * mean of (dy * xhat)), xhat = (x - mean) *
   // inv_std
   const double count = static_cast<double>(x.shape().numel() / C);
-  Scratch<float> scale(C), dy_mean(C), slope(C);
   for (int64_t c = 0; c < C; ++c) {
-    scale.data()[c] = weight[c] * inv_std[c];
     dy_mean.data()[c] = static_cast<float>(sums.data()[2 * c] / count);
     slope.data()[c] =
         static_cast<float>(sums.data()[2 * c + 1] * inv.data()[c] * inv.data()[c] / count);
   }
   const ChannelWise v = channel_wise(x);
   const cpu::Kernels& kernels = cpu::kernels();
+  const bool streaming = streams(g.dx);
   const auto run = [&](int64_t first, int64_t planes, int lanes) {
     for_shares(planes, v.inner, [&](int64_t begin, int64_t end) {
-      kernels.batch_norm_backward_input(g.dx.data(), g.dplus.data(), dy.data(), x.data(), gate,
-                                        first + begin, end - begin, v.C, v.inner, mean.data(),
-                                        scale.data(), dy_mean.data(), slope.data(), lanes);
+      kernels.batch_norm_backward_input(
+          g.dx.data(), g.dplus.data(), dy.data(), x.data(), gate, first + begin, end - begin, v.C,
+          v.inner, mean.data(), scale.data(), dy_mean.data(), slope.data(), lanes, streaming);
     });
   };
   const int64_t masked = v.lanes == kLanes ? 0 : v.C;  // planes of the last block
   run(0, v.outer * v.C - masked, static_cast<int>(kLanes));
   run(v.outer * v.C - masked, masked, v.lanes);
   g.dx = as_layout(g.dx, dy_any.layout());
-  if (wants_dplus) g.dplus = as_layout(g.dplus, dy_any.layout());
+  if (behind.wants_dplus) g.dplus = as_layout(g.dplus, dy_any.layout());
   return g;
 }
 
@@ -330,7 +337,7 @@ BatchNormGradients batch_norm_eval_backward(const Array& dy_any, const Array& x_
     inv.data()[c] = 1.0 / std::sqrt(static_cast<double>(var[c]) + eps);
     scale.data()[c] = static_cast<float>(weight[c] * inv.data()[c]);
   }
-  parameter_gradients(g, sums.data(), dy, x, {nullptr, 0.0f}, mean.data(), inv.data());
+  parameter_gradients(g, sums.data(), dy, x, {}, mean.data(), inv.data());
   affine(g.dx, dy, zero.data(), scale.data(), zero.data(), {});
   g.dx = as_layout(g.dx, dy_any.layout());
   return g;

@@ -34,11 +34,17 @@ BatchNorm batch_norm_train(const Array& x, const Array& weight, const Array& bia
                            const Epilogue& epilogue = {});
 Array batch_norm_eval(const Array& x, const Array& weight, const Array& bias, const Array& mean,
                       const Array& var, double eps, const Epilogue& epilogue = {});
-// y: the result, when there was a ReLU below `cap`, else undefined.
+// What came behind the normalisation that a gradient passes: a ReLU below `cap` if that is above 0.
+// Its result y is needed where something was added before it; else it is found from x and bias
+// again, which costs less than reading it.
+struct BehindNorm {
+  double cap = 0.0;
+  Array y, bias;
+  bool wants_dplus = false;
+};
 BatchNormGradients batch_norm_train_backward(const Array& dy, const Array& x, const Array& weight,
                                              const Array& mean, const Array& inv_std,
-                                             const Array& y = {}, double cap = 0.0,
-                                             bool wants_dplus = false);
+                                             const BehindNorm& behind = {});
 BatchNormGradients batch_norm_eval_backward(const Array& dy, const Array& x, const Array& weight,
                                             const Array& mean, const Array& var, double eps);
 

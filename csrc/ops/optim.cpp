@@ -141,7 +141,7 @@ void scale_all(Arrays arrays, float scale) {
   const cpu::Kernels& kernels = cpu::kernels();
   for_all(ranges_of(arrays), [&](const Range& r, size_t) {
     float* x = at(arrays, r);
-    kernels.unary(cpu::Unary::scale_shift, x, x, r.end - r.begin, scale, 0.0f);
+    kernels.unary(cpu::Unary::scale_shift, x, x, r.end - r.begin, scale, 0.0f, false);
   });
 }
 

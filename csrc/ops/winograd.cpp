@@ -96,7 +96,7 @@ struct Weights {
 };
 
 void run(float* y, const float* x, const float* w, const float* bias, bool relu, int64_t blocks,
-         const WinogradPart& part, const TiledCorrelation& p) {
+         const WinogradPart& part, const TiledCorrelation& p, bool streaming) {
   const TileGrid grid = grid_of(part.rows, part.cols, tile_size(p.s));
   const int64_t all = blocks * grid.tiles();
   // The transformed tiles of a task stay in L2 while the output channels pass over them; at least
@@ -151,13 +151,13 @@ void run(float* y, const float* x, const float* w, const float* bias, bool relu,
       sweep.y_group = m_point, sweep.y_k = v_c, sweep.y_col = kLanes;
       sweep.tail = kLanes;
       cpu::kernels().tile_sweep(sweep);
-      for_each_block(begin, end, grid.tiles(),
-                     [&](int64_t block, int64_t first, int64_t n, int64_t done) {
-                       cpu::kernels().winograd_output(
-                           y + (block * p.K + k) * p.y_rows * p.y_cols * kLanes,
-                           m.data() + done * kLanes, m_point, v_c, count, bias ? bias + k : nullptr,
-                           relu, {p.y_rows, p.y_cols, 0, 0, grid.cols, first, n, tile_size(p.s)});
-                     });
+      for_each_block(
+          begin, end, grid.tiles(), [&](int64_t block, int64_t first, int64_t n, int64_t done) {
+            cpu::kernels().winograd_output(
+                y + (block * p.K + k) * p.y_rows * p.y_cols * kLanes, m.data() + done * kLanes,
+                m_point, v_c, count, bias ? bias + k : nullptr, relu,
+                {p.y_rows, p.y_cols, 0, 0, grid.cols, first, n, tile_size(p.s)}, streaming);
+          });
     }
   });
 }
@@ -210,13 +210,15 @@ WinogradPart winograd_part(const Conv2dShape& s, Pass pass) {
 }
 
 void winograd_forward(float* y, const float* x, const float* w, const float* bias, bool relu,
-                      int64_t blocks, const Conv2dShape& s, const WinogradPart& part) {
-  run(y, x, w, bias, relu, blocks, part, TiledCorrelation::forward(s));
+                      int64_t blocks, const Conv2dShape& s, const WinogradPart& part,
+                      bool streaming) {
+  run(y, x, w, bias, relu, blocks, part, TiledCorrelation::forward(s), streaming);
 }
 
 void winograd_backward_input(float* dx, const float* dy, const float* w, const float* bias,
-                             int64_t blocks, const Conv2dShape& s, const WinogradPart& part) {
-  run(dx, dy, w, bias, false, blocks, part, TiledCorrelation::by_input(s));
+                             int64_t blocks, const Conv2dShape& s, const WinogradPart& part,
+                             bool streaming) {
+  run(dx, dy, w, bias, false, blocks, part, TiledCorrelation::by_input(s), streaming);
 }
 
 }  // namespace fastconv

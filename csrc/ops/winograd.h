@@ -23,9 +23,11 @@ bool winograd_allowed();
 // The three passes, for the part of the outputs given. Images in lane blocks; w and dw (OC, IC, KH,
 // KW) plain; bias may be null.
 void winograd_forward(float* y, const float* x, const float* w, const float* bias, bool relu,
-                      int64_t blocks, const Conv2dShape& shape, const WinogradPart& part);
+                      int64_t blocks, const Conv2dShape& shape, const WinogradPart& part,
+                      bool streaming);
 void winograd_backward_input(float* dx, const float* dy, const float* w, const float* bias,
-                             int64_t blocks, const Conv2dShape& shape, const WinogradPart& part);
+                             int64_t blocks, const Conv2dShape& shape, const WinogradPart& part,
+                             bool streaming);
 void winograd_backward_weight(float* dw, const float* dy, const float* x, int64_t blocks,
                               const Conv2dShape& shape);
 

@@ -119,12 +119,13 @@ def _batch_norm(
     need_w, need_b = w is not None and w.requires_grad, b is not None and b.requires_grad
     if var_array is not None and not training:
         return _evaluated(x, w, b, y_array, x_array, mean_array, var_array, eps)
-    gate = None if cap is None else y_array
+    # A sum before the ReLU is known from its result alone.
+    gate = None if cap is None or plus is None else y_array
     need_plus = plus is not None and plus.requires_grad
 
     def backward(dy: Array) -> tuple[Array | None, ...]:
         dx, dw, db, dplus = _core.batch_norm_train_backward(
-            dy, x_array, w_array, mean_array, inv_std, gate, cap or 0.0, need_plus
+            dy, x_array, w_array, mean_array, inv_std, gate, cap or 0.0, need_plus, b_array
         )
         grads = (dx if need_x else None, dw if need_w else None, db if need_b else None)
         return *grads, dplus if need_plus else None

@@ -6,17 +6,11 @@
 namespace fastconv::cpu::FASTCONV_ISA {
 namespace {
 
+// y[i] = f(i, valid) for the vectors of [0, n).
 template <class F>
-void map(float* y, const float* x, int64_t n, const F& f) {
-  for_vectors(
-      n, [&](int64_t i, int valid) { store_first(y + i, f(load_first(x + i, valid)), valid); });
-}
-
-template <class F>
-void map(float* y, const float* a, const float* b, int64_t n, const F& f) {
-  for_vectors(n, [&](int64_t i, int valid) {
-    store_first(y + i, f(load_first(a + i, valid), load_first(b + i, valid)), valid);
-  });
+FASTCONV_INLINE void fill(float* y, int64_t n, bool streaming, const F& f) {
+  for_vectors(n, [&](int64_t i, int valid) { store_first(y + i, f(i, valid), valid, streaming); });
+  if (streaming) stream_fence();
 }
 
 // Thirty-two bits that look random, from a number: two rounds of a multiply-xorshift hash
@@ -34,40 +28,46 @@ U hash(U number, const uint32_t (&key)[2]) {
 
 }  // namespace
 
-void unary(Unary f, float* y, const float* x, int64_t n, float p, float q) {
+void unary(Unary f, float* y, const float* x, int64_t n, float p, float q, bool streaming) {
   const V vp = set1(p), vq = set1(q), six = set1(6.0f);
+  const auto map = [=](const auto& g) {
+    fill(y, n, streaming, [=](int64_t i, int valid) { return g(load_first(x + i, valid)); });
+  };
   switch (f) {
-    case Unary::exp: return map(y, x, n, [](V a) { return exp(a); });
-    case Unary::log: return map(y, x, n, [](V a) { return log(a); });
-    case Unary::sqrt: return map(y, x, n, [](V a) { return sqrt(a); });
+    case Unary::exp: return map([](V a) { return exp(a); });
+    case Unary::log: return map([](V a) { return log(a); });
+    case Unary::sqrt: return map([](V a) { return sqrt(a); });
     // max and min give their second operand when it is NaN.
-    case Unary::relu: return map(y, x, n, [](V a) { return max(zero(), a); });
-    case Unary::relu6: return map(y, x, n, [=](V a) { return min(six, max(zero(), a)); });
-    case Unary::leaky_relu: return map(y, x, n, [=](V a) { return select(a > zero(), a, a * vp); });
-    case Unary::sigmoid: return map(y, x, n, [](V a) { return sigmoid(a); });
-    case Unary::tanh: return map(y, x, n, [](V a) { return tanh(a); });
-    case Unary::scale_shift: return map(y, x, n, [=](V a) { return fma(a, vp, vq); });
+    case Unary::relu: return map([](V a) { return max(zero(), a); });
+    case Unary::relu6: return map([=](V a) { return min(six, max(zero(), a)); });
+    case Unary::leaky_relu: return map([=](V a) { return select(a > zero(), a, a * vp); });
+    case Unary::sigmoid: return map([](V a) { return sigmoid(a); });
+    case Unary::tanh: return map([](V a) { return tanh(a); });
+    case Unary::scale_shift: return map([=](V a) { return fma(a, vp, vq); });
   }
 }
 
-void binary(Binary f, float* y, const float* a, const float* b, int64_t n, float p) {
+void binary(Binary f, float* y, const float* a, const float* b, int64_t n, float p,
+            bool streaming) {
   const V vp = set1(p), one = set1(1.0f), six = set1(6.0f);
+  const auto map = [=](const auto& g) {
+    fill(y, n, streaming, [=](int64_t i, int valid) {
+      return g(load_first(a + i, valid), load_first(b + i, valid));
+    });
+  };
   switch (f) {
-    case Binary::add: return map(y, a, b, n, [](V u, V v) { return u + v; });
-    case Binary::sub: return map(y, a, b, n, [](V u, V v) { return u - v; });
-    case Binary::mul: return map(y, a, b, n, [](V u, V v) { return u * v; });
-    case Binary::div: return map(y, a, b, n, [](V u, V v) { return u / v; });
+    case Binary::add: return map([](V u, V v) { return u + v; });
+    case Binary::sub: return map([](V u, V v) { return u - v; });
+    case Binary::mul: return map([](V u, V v) { return u * v; });
+    case Binary::div: return map([](V u, V v) { return u / v; });
     case Binary::relu_backward:
-      return map(y, a, b, n, [](V dy, V out) { return select(out <= zero(), zero(), dy); });
+      return map([](V dy, V out) { return select(out <= zero(), zero(), dy); });
     case Binary::relu6_backward:
-      return map(y, a, b, n,
-                 [=](V dy, V out) { return select((out <= zero()) | (six <= out), zero(), dy); });
+      return map([=](V dy, V out) { return select((out <= zero()) | (six <= out), zero(), dy); });
     case Binary::leaky_relu_backward:
-      return map(y, a, b, n, [=](V dy, V x) { return select(x > zero(), dy, dy * vp); });
-    case Binary::sigmoid_backward:
-      return map(y, a, b, n, [=](V dy, V out) { return dy * (one - out) * out; });
-    case Binary::tanh_backward:
-      return map(y, a, b, n, [=](V dy, V out) { return dy * fnma(out, out, one); });
+      return map([=](V dy, V x) { return select(x > zero(), dy, dy * vp); });
+    case Binary::sigmoid_backward: return map([=](V dy, V out) { return dy * (one - out) * out; });
+    case Binary::tanh_backward: return map([=](V dy, V out) { return dy * fnma(out, out, one); });
   }
 }
 

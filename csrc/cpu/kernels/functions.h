@@ -25,7 +25,7 @@ void winograd_input(float* v, int64_t v_point, int64_t v_c, const float* x, int6
 void winograd_dy(float* v, int64_t v_point, int64_t v_k, const float* dy, int64_t K,
                  const WinogradGrid& grid);
 void winograd_output(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
-                     const float* bias, bool relu, const WinogradGrid& grid);
+                     const float* bias, bool relu, const WinogradGrid& grid, bool streaming);
 void winograd_weight(float* u, int64_t u_point, const float* w, int pairs, int taps, bool turned);
 void winograd_dw(float* dw, const float* u, int64_t u_point, int pairs, int taps);
 
@@ -33,8 +33,8 @@ void winograd_dw(float* dw, const float* u, int64_t u_point, int pairs, int taps
 double fma_loop(int64_t rounds);
 
 // elementwise.cpp
-void unary(Unary f, float* y, const float* x, int64_t n, float p, float q);
-void binary(Binary f, float* y, const float* a, const float* b, int64_t n, float p);
+void unary(Unary f, float* y, const float* x, int64_t n, float p, float q, bool streaming);
+void binary(Binary f, float* y, const float* a, const float* b, int64_t n, float p, bool streaming);
 void dropout(float* y, const float* x, int64_t n, const Dropout& dropout, uint32_t first);
 double sum(const float* x, int64_t n, int lanes);
 double sum_squares(const float* x, int64_t n, int lanes);
@@ -62,11 +62,11 @@ void channel_dots(double* sums, const float* dy, const float* x, const Gate& gat
                   int64_t stride);
 void channel_affine(float* y, const float* x, const float* plus, int64_t first, int64_t planes,
                     int64_t C, int64_t inner, const float* mean, const float* scale,
-                    const float* shift, float low, float high);
+                    const float* shift, float low, float high, bool streaming);
 void batch_norm_backward_input(float* dx, float* dplus, const float* dy, const float* x,
                                const Gate& gate, int64_t first, int64_t planes, int64_t C,
                                int64_t inner, const float* mean, const float* scale,
-                               const float* dy_mean, const float* slope, int lanes);
+                               const float* dy_mean, const float* slope, int lanes, bool streaming);
 void local_response_norm(float* y, const float* x, int64_t n, const LocalResponseNorm& norm);
 void local_response_norm_backward(float* dx, const float* dy, const float* x, int64_t n,
                                   const LocalResponseNorm& norm, float* scratch);

@@ -66,10 +66,30 @@ FASTCONV_INLINE void for_planes(int64_t first, int64_t planes, int64_t C, int64_
   }
 }
 
-FASTCONV_INLINE V behind_gate(V dy, const float* y, int64_t at, int valid, float high) {
-  if (!y) return dy;
-  const V v = load_first(y + at, valid);
-  return select(v <= zero(), zero(), select(set1(high) <= v, zero(), dy));
+// The gradient dy of max(0, min(high, y)).
+FASTCONV_INLINE V passed(V dy, V y, float high) {
+  return select(y <= zero(), zero(), select(set1(high) <= y, zero(), dy));
+}
+
+// body(behind) for channel c, where behind(dy, x - mean, at, valid) is the gradient behind the gate
+// of the vector at offset `at`.
+template <class Body>
+FASTCONV_INLINE void with_gate(const Gate& gate, int64_t c, const Body& body) {
+  if (gate.y)
+    return body([&](V dy, V, int64_t at, int valid) {
+      return passed(dy, load_first(gate.y + at, valid), gate.high);
+    });
+  if (!gate.shift) return body([](V dy, V, int64_t, int) { return dy; });
+  const V scale = set1(gate.scale[c]), shift = set1(gate.shift[c]);
+  body([&](V dy, V centred, int64_t, int) {
+    return passed(dy, fma(centred, scale, shift), gate.high);
+  });
+}
+
+// Which lanes of the vector at offset i of a plane in lanes belong to samples.
+FASTCONV_INLINE Mask samples_at(int64_t i, int lanes) {
+  const int left = lanes - static_cast<int>(i % kBlock);
+  return first_lanes(left < 0 ? 0 : left < kWidth ? left : kWidth);
 }
 
 // a^-beta. 3/4, which AlexNet and all after it use, takes two square roots; the rest a logarithm.
@@ -132,49 +152,55 @@ void channel_moments(Moments* moments, const float* x, int64_t outer, int64_t ch
 void channel_dots(double* sums, const float* dy, const float* x, const Gate& gate,
                   const float* mean, int64_t outer, int64_t channels, int64_t inner,
                   int64_t stride) {
-  const float* y = gate.y;
-  for (int64_t c = 0; c < channels; ++c, x += inner, dy += inner) {
+  for (int64_t c = 0; c < channels; ++c) {
     double total[2];
     const V centre = set1(mean[c]);
-    sum_planes<2>(total, outer, inner, stride, kBlock, [&](int64_t at, int valid, V(&v)[2]) {
-      v[0] = behind_gate(load_first(dy + at, valid), y, at, valid, gate.high);
-      v[1] = v[0] * (load_first(x + at, valid) - centre);
+    with_gate(gate, c, [&](const auto& behind) {
+      sum_planes<2>(total, outer, inner, stride, kBlock, [&](int64_t i, int valid, V(&v)[2]) {
+        const int64_t at = c * inner + i;
+        const V centred = load_first(x + at, valid) - centre;
+        v[0] = behind(load_first(dy + at, valid), centred, at, valid);
+        v[1] = v[0] * centred;
+      });
     });
     sums[2 * c] = total[0];
     sums[2 * c + 1] = total[1];
-    if (y) y += inner;
   }
 }
 
 void channel_affine(float* y, const float* x, const float* plus, int64_t first, int64_t planes,
                     int64_t C, int64_t inner, const float* mean, const float* scale,
-                    const float* shift, float low, float high) {
+                    const float* shift, float low, float high, bool streaming) {
   for_planes(first, planes, C, inner, [&](int64_t at, int64_t c) {
     const V m = set1(mean[c]), a = set1(scale[c]), b = set1(shift[c]);
     for_vectors(inner, [&](int64_t i, int valid) {
       V v = fma(load_first(x + at + i, valid) - m, a, b);
       if (plus) v = v + load_first(plus + at + i, valid);
-      store_first(y + at + i, min(set1(high), max(set1(low), v)), valid);
+      store_first(y + at + i, min(set1(high), max(set1(low), v)), valid, streaming);
     });
   });
+  if (streaming) stream_fence();
 }
 
 void batch_norm_backward_input(float* dx, float* dplus, const float* dy, const float* x,
                                const Gate& gate, int64_t first, int64_t planes, int64_t C,
                                int64_t inner, const float* mean, const float* scale,
-                               const float* dy_mean, const float* slope, int lanes) {
+                               const float* dy_mean, const float* slope, int lanes,
+                               bool streaming) {
   for_planes(first, planes, C, inner, [&](int64_t at, int64_t c) {
     const V m = set1(mean[c]), a = set1(scale[c]), b = set1(dy_mean[c]), s = set1(slope[c]);
-    for_vectors(inner, [&](int64_t i, int valid) {
-      const V centred = load_first(x + at + i, valid) - m;
-      const V g = behind_gate(load_first(dy + at + i, valid), gate.y, at + i, valid, gate.high);
-      if (dplus) store_first(dplus + at + i, g, valid);
-      store_first(dx + at + i, a * fnma(centred, s, g - b), valid);
+    with_gate(gate, c, [&](const auto& behind) {
+      for_vectors(inner, [&](int64_t i, int valid) {
+        const V centred = load_first(x + at + i, valid) - m;
+        const V g = behind(load_first(dy + at + i, valid), centred, at + i, valid);
+        if (dplus) store_first(dplus + at + i, g, valid, streaming);
+        V out = a * fnma(centred, s, g - b);
+        if (lanes < kBlock) out = select(samples_at(i, lanes), out, zero());
+        store_first(dx + at + i, out, valid, streaming);
+      });
     });
-    if (lanes == kBlock) return;
-    for (int64_t i = 0; i < inner; i += kBlock)
-      for (int lane = lanes; lane < kBlock; ++lane) dx[at + i + lane] = 0.0f;
   });
+  if (streaming) stream_fence();
 }
 
 void local_response_norm(float* y, const float* x, int64_t n, const LocalResponseNorm& m) {

@@ -78,6 +78,8 @@ FASTCONV_INLINE void row_of_tiles(const TileSweep& s, const float* x, const floa
           float* p = yp + k * y_k + j * y_col;
           if (j == WT - 1 && valid < kWidth) {
             if (valid > 0) store_partial(p, v, valid);
+          } else if (kParts == 1 && s.streaming) {  // half a line at a time would be slow
+            stream(p, v);
           } else {
             store(p, v);
           }
@@ -197,6 +199,7 @@ void tile_sweep(const TileSweep& s) {
       if (bias) bias += kt;
     }
   }
+  if (s.streaming) stream_fence();
 }
 
 }  // namespace fastconv::cpu::FASTCONV_ISA

@@ -149,7 +149,7 @@ void transform_tiles(float* v, int64_t v_point, int64_t v_c, const float* x, int
 
 template <int M>
 void transform_outputs(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
-                       const float* bias, bool relu, const WinogradGrid& g) {
+                       const float* bias, bool relu, const WinogradGrid& g, bool streaming) {
   for (int64_t k = 0; k < K; ++k)
     for (int64_t t = 0; t < g.count; ++t)
       for (int part = 0; part < kParts; ++part) {
@@ -170,10 +170,16 @@ void transform_outputs(float* y, const float* m, int64_t m_point, int64_t m_k, i
           transform_output(half[i], o);
           for (int j = 0; j < M && col + j < g.cols; ++j) {
             const V value = o[j] + shift;
-            store(out + (i * g.cols + j) * kBlock, relu ? max(zero(), value) : value);
+            float* to = out + (i * g.cols + j) * kBlock;
+            const V result = relu ? max(zero(), value) : value;
+            if (kParts == 1 && streaming)  // half a line at a time would be slow
+              stream(to, result);
+            else
+              store(to, result);
           }
         }
       }
+  if (streaming) stream_fence();
 }
 
 // What is left of sixteen pairs for the vector `part`; none or all of it as a rule.
@@ -252,11 +258,11 @@ void winograd_dy(float* v, int64_t v_point, int64_t v_k, const float* dy, int64_
 }
 
 void winograd_output(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
-                     const float* bias, bool relu, const WinogradGrid& g) {
+                     const float* bias, bool relu, const WinogradGrid& g, bool streaming) {
   if (g.step == 4)
-    transform_outputs<4>(y, m, m_point, m_k, K, bias, relu, g);
+    transform_outputs<4>(y, m, m_point, m_k, K, bias, relu, g, streaming);
   else
-    transform_outputs<2>(y, m, m_point, m_k, K, bias, relu, g);
+    transform_outputs<2>(y, m, m_point, m_k, K, bias, relu, g, streaming);
 }
 
 void winograd_weight(float* u, int64_t u_point, const float* w, int pairs, int taps, bool turned) {
