@@ -93,9 +93,27 @@ def test_graphs_are_freed_without_the_collector() -> None:
 
 
 def test_cached_memory_can_be_given_back() -> None:
-    del [_core.zeros((1 << 20,)) for _ in range(4)][:]
     _core.arena_release_cached()
-    assert _core.arena_stats()["bytes_cached"] == 0
+    before = _core.arena_stats()["bytes_cached"]  # parts of segments in use, if any
+    del [_core.zeros((size,)) for size in (1 << 10, 1 << 20, 1 << 22) for _ in range(4)][:]
+    assert _core.arena_stats()["bytes_cached"] > before
+    _core.arena_release_cached()
+    assert _core.arena_stats()["bytes_cached"] == before
+
+
+def test_large_blocks_are_cut_and_joined() -> None:
+    """What held one large array holds several smaller ones, and a large one again."""
+    _core.arena_release_cached()
+    whole = _core.zeros((12 << 20,))
+    before = _core.arena_stats()
+    for _ in range(3):
+        del whole
+        parts = [_core.zeros((2 << 20,)) for _ in range(5)]
+        addresses = [part.address for part in parts]
+        assert min(np.diff(sorted(addresses))) >= 4 * (2 << 20), "they do not overlap"
+        del parts[3], parts[1], parts[::2], parts
+        whole = _core.zeros((12 << 20,))
+    assert _core.arena_stats()["system_allocations"] == before["system_allocations"]
 
 
 def test_out_of_memory_is_an_exception() -> None:

@@ -1,5 +1,6 @@
-// Blocks come in size classes, eight for each doubling, so that at most an eighth of a block is
-// waste; a freed block waits in its class's list for the next request of that size.
+// Blocks below 4 MiB come in size classes, eight for each doubling, so that at most an eighth of a
+// block is waste; a freed block waits in its class's list for the next request of that size. Larger
+// ones are spans (core/spans.h).
 //
 //   block:  [ 64-byte header | payload ... ]
 //
@@ -7,7 +8,7 @@
 // the cache calls no malloc; when the last reference goes the header becomes the list's link.
 //
 // What is cached is bounded: system memory stays below 1.5 times the most that was ever in use, and
-// the classes not used for longest are emptied first.
+// the segments and classes not used for longest go first.
 #include "core/arena.h"
 
 #include <algorithm>
@@ -17,6 +18,7 @@
 #include <new>
 
 #include "core/errors.h"
+#include "core/spans.h"
 
 #if defined(_WIN32)
 #include <malloc.h>
@@ -34,10 +36,9 @@ constexpr size_t kAlign = 64;
 constexpr size_t kHeader = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kHugeFrom = size_t{4} << 20;  // smaller blocks would waste too much of a huge page
-constexpr size_t kSlack = size_t{64} << 20;    // cached memory that is never worth giving back
+constexpr size_t kSpansFrom = kHugeFrom;
+constexpr size_t kSlack = size_t{64} << 20;  // cached memory that is never worth giving back
 constexpr size_t kLargest = size_t{1} << 62;
-constexpr size_t kRoomyFrom = size_t{1} << 20;  // from here a block may be up to 1.7 times as large
-constexpr int kRoomyClasses = 7;
 
 struct SizeClass {
   int index;
@@ -46,9 +47,9 @@ struct SizeClass {
 
 constexpr int kStepsPerDoubling = 8;
 constexpr int kSmallSteps = 16;  // up to 1 KiB in steps of 64 bytes
-constexpr int kClasses = kSmallSteps + (62 - 10) * kStepsPerDoubling;
+constexpr int kClasses = kSmallSteps + (22 - 10) * kStepsPerDoubling;  // up to kSpansFrom
 
-// The smallest class of at least `bytes` (1 .. kLargest).
+// The smallest class of at least `bytes` (1 .. kSpansFrom).
 SizeClass class_of(size_t bytes) {
   constexpr size_t kSmall = kSmallSteps * kAlign;
   if (bytes <= kSmall) {
@@ -89,49 +90,34 @@ void system_free(void* block) {
 
 class Arena {
  public:
-  // A block of that class or, where it is large, of one a little larger that lies idle; then `size`
-  // becomes that one's.
-  void* allocate(SizeClass& size) {
+  // A block of at least `bytes`, which become what it really has.
+  void* allocate(size_t& bytes) {
     const std::lock_guard<std::mutex> lock(mutex_);
     ++clock_;
-    const int most_classes = size.bytes < kRoomyFrom ? 1 : kRoomyClasses;
-    for (int more = 0; more < most_classes && size.index + more < kClasses; ++more) {
-      List& list = lists_[size.index + more];
-      if (list.first == nullptr) continue;
-      size = {size.index + more, list.bytes};
-      break;
-    }
-    List& list = lists_[size.index];
-    list.last_use = clock_;
-    void* block = list.first;
+    void* block = bytes > kSpansFrom ? spans_.take(bytes, bytes) : take_listed(bytes);
     if (block != nullptr) {
-      list.first = static_cast<Free*>(block)->next;
-      cached_ -= size.bytes;
+      cached_ -= bytes;
     } else {
-      const size_t in_use = in_use_ + size.bytes, most = std::max(most_in_use_, in_use);
-      trim(most + most / 2 + kSlack - in_use);
-      block = system_allocate(size.bytes);
-      if (block == nullptr) {
-        trim(0);
-        block = system_allocate(size.bytes);
-      }
-      if (block == nullptr)
-        throw OutOfMemory(message("[memory] the system refused ", size.bytes, " bytes; ", in_use_,
-                                  " bytes are in use"));
-      ++system_allocations_;
+      block = from_system(bytes);
+      if (bytes > kSpansFrom) spans_.add_segment(static_cast<char*>(block), bytes);
     }
-    in_use_ += size.bytes;
+    in_use_ += bytes;
     most_in_use_ = std::max(most_in_use_, in_use_);
     return block;
   }
 
-  void release(void* block, SizeClass size) {
+  void release(void* block, size_t bytes) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    List& list = lists_[size.index];
-    list.first = new (block) Free{list.first};
-    list.bytes = size.bytes;
-    in_use_ -= size.bytes;
-    cached_ += size.bytes;
+    if (bytes > kSpansFrom) {
+      spans_.give(static_cast<char*>(block));
+    } else {
+      const SizeClass size = class_of(bytes);
+      List& list = lists_[size.index];
+      list.first = new (block) Free{list.first};
+      list.bytes = size.bytes;
+    }
+    in_use_ -= bytes;
+    cached_ += bytes;
   }
 
   void release_cached() {
@@ -159,13 +145,47 @@ class Arena {
     uint64_t last_use = 0;
   };
 
-  // Gives blocks back until at most `keep` bytes are cached, the class idle for longest first.
+  void* take_listed(size_t& bytes) {
+    const SizeClass size = class_of(bytes);
+    bytes = size.bytes;
+    List& list = lists_[size.index];
+    list.last_use = clock_;
+    Free* const block = list.first;
+    if (block != nullptr) list.first = block->next;
+    return block;
+  }
+
+  void* from_system(size_t& bytes) {
+    if (bytes > kSpansFrom) bytes = (bytes + kHugePage - 1) / kHugePage * kHugePage;
+    const size_t in_use = in_use_ + bytes, most = std::max(most_in_use_, in_use);
+    trim(most + most / 2 + kSlack - in_use);
+    void* block = system_allocate(bytes);
+    if (block == nullptr) {
+      trim(0);
+      block = system_allocate(bytes);
+    }
+    if (block == nullptr)
+      throw OutOfMemory(
+          message("[memory] the system refused ", bytes, " bytes; ", in_use_, " bytes are in use"));
+    ++system_allocations_;
+    return block;
+  }
+
+  // Gives memory back until at most `keep` bytes are cached, what was idle for longest first.
   void trim(size_t keep) {
+    size_t bytes = 0;
+    while (cached_ > keep) {
+      void* const segment = spans_.drop_segment(bytes);
+      if (segment == nullptr) break;
+      cached_ -= bytes;
+      system_free(segment);
+    }
     while (cached_ > keep) {
       List* oldest = nullptr;
       for (List& list : lists_)
         if (list.first != nullptr && (oldest == nullptr || list.last_use < oldest->last_use))
           oldest = &list;
+      if (oldest == nullptr) return;  // what is left are parts of segments
       while (oldest->first != nullptr && cached_ > keep) {
         Free* block = oldest->first;
         oldest->first = block->next;
@@ -177,6 +197,7 @@ class Arena {
 
   std::mutex mutex_;
   List lists_[kClasses];
+  Spans spans_;
   uint64_t clock_ = 0;
   size_t in_use_ = 0, cached_ = 0, most_in_use_ = 0;
   int64_t system_allocations_ = 0;
@@ -211,7 +232,7 @@ struct HeaderAllocator {
     if (n != 1) throw std::bad_alloc();
     return static_cast<T*>(block);
   }
-  void deallocate(T*, size_t) { arena().release(block, class_of(bytes)); }
+  void deallocate(T*, size_t) { arena().release(block, bytes); }
   template <class U>
   bool operator==(const HeaderAllocator<U>& other) const {
     return block == other.block;
@@ -234,10 +255,10 @@ std::shared_ptr<void> arena_allocate(size_t bytes) {
     throw OutOfMemory(message("[memory] ", bytes, " bytes could not be had"));
   return std::shared_ptr<void>(exact, [](void* memory) { std::free(memory); });
 #endif
-  SizeClass size = class_of(bytes + kHeader);
+  size_t size = bytes + kHeader;
   void* block = arena().allocate(size);
   void* payload = static_cast<char*>(block) + kHeader;
-  return std::shared_ptr<void>(payload, [](void*) {}, HeaderAllocator<char>(block, size.bytes));
+  return std::shared_ptr<void>(payload, [](void*) {}, HeaderAllocator<char>(block, size));
 }
 
 void arena_release_cached() { arena().release_cached(); }
