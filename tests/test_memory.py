@@ -113,6 +113,7 @@ def test_large_blocks_are_cut_and_joined() -> None:
         assert min(np.diff(sorted(addresses))) >= 4 * (2 << 20), "they do not overlap"
         del parts[3], parts[1], parts[::2], parts
         whole = _core.zeros((12 << 20,))
+    assert whole.shape == (12 << 20,)
     assert _core.arena_stats()["system_allocations"] == before["system_allocations"]
 
 
