@@ -26,37 +26,66 @@ constexpr int kMaxWT[kMaxKT + 1] = {0, 7, 4, 3, 3, 2, 2};
 #endif
 constexpr int kWidest = kMaxWT[1];
 
+// body(k, j) for each accumulator of a tile, as straight code: a loop left over would keep all of
+// them in memory.
+template <int KT, int WT, class Body>
+FASTCONV_INLINE void for_tile(const Body& body) {
+#pragma GCC unroll 16
+  for (int k = 0; k < KT; ++k)
+#pragma GCC unroll 16
+    for (int j = 0; j < WT; ++j) body(k, j);
+}
+
+// Of the last vector of the row the first `valid` floats (kWidth or fewer, down to none) count.
+template <int KT, int WT>
+FASTCONV_INLINE void load_tile(V (&acc)[KT][WT], const TileSweep& s, const float* y, int valid) {
+  const int64_t y_k = s.y_k, y_col = s.y_col;
+  if (valid == kWidth)
+    return for_tile<KT, WT>([&](int k, int j) { acc[k][j] = load(y + k * y_k + j * y_col); });
+  for_tile<KT, WT>([&](int k, int j) {
+    const float* p = y + k * y_k + j * y_col;
+    acc[k][j] = j < WT - 1 ? load(p) : load_partial(p, valid > 0 ? valid : 0);
+  });
+}
+
+template <int KT, int WT>
+FASTCONV_INLINE void store_tile(const TileSweep& s, float* y, V (&acc)[KT][WT], int valid) {
+  const int64_t y_k = s.y_k, y_col = s.y_col;
+  if (s.relu)  // NaN passes as second operand
+    for_tile<KT, WT>([&](int k, int j) { acc[k][j] = max(zero(), acc[k][j]); });
+  if (valid < kWidth)
+    return for_tile<KT, WT>([&](int k, int j) {
+      float* p = y + k * y_k + j * y_col;
+      if (j < WT - 1)
+        store(p, acc[k][j]);
+      else if (valid > 0)
+        store_partial(p, acc[k][j], valid);
+    });
+  if (kParts == 1 && s.streaming)  // half a line at a time would be slow
+    return for_tile<KT, WT>([&](int k, int j) { stream(y + k * y_k + j * y_col, acc[k][j]); });
+  for_tile<KT, WT>([&](int k, int j) { store(y + k * y_k + j * y_col, acc[k][j]); });
+}
+
 // `tiles` neighbouring tiles of one row. x, w, y point at the first one.
 template <int KT, int WT>
 FASTCONV_INLINE void row_of_tiles(const TileSweep& s, const float* x, const float* w, float* y,
                                   const float* bias, int64_t tiles, bool last_is_partial) {
-  const int64_t x_c = s.x_c, x_col = s.x_col, w_k = s.w_k, w_c = s.w_c;
-  const int64_t y_k = s.y_k, y_col = s.y_col, taps = s.taps, C = s.C;
+  const int64_t x_c = s.x_c, x_col = s.x_col, w_k = s.w_k, w_c = s.w_c, taps = s.taps, C = s.C;
   const int64_t *x_tap = s.x_tap, *w_tap = s.w_tap;
-  for (int64_t tile = 0; tile < tiles; ++tile, x += WT * x_col, y += WT * y_col) {
+  for (int64_t tile = 0; tile < tiles; ++tile, x += WT * x_col, y += WT * s.y_col) {
+    const bool partial = last_is_partial && tile == tiles - 1;
     for (int part = 0; part < kParts; ++part) {
-      const float* xp = x + part * kWidth;
-      float* yp = y + part * kWidth;
+      const int rest = s.tail - part * kWidth;
+      const int valid = partial && rest < kWidth ? rest : kWidth;
+      if (valid <= 0 && WT == 1) continue;
       V acc[KT][WT];
-      for (int k = 0; k < KT; ++k) {
-        const V start = bias ? set1(bias[k]) : zero();
-        for (int j = 0; j < WT; ++j) acc[k][j] = start;
-      }
-      const bool partial = last_is_partial && tile == tiles - 1;
-      const int valid =
-          partial ? s.tail - part * kWidth : kWidth;  // of the last vector of the tile
-      if (partial && valid <= 0 && WT == 1) continue;
-      if (s.accumulate) {
-        for (int k = 0; k < KT; ++k)
-          for (int j = 0; j < WT; ++j) {
-            const float* p = yp + k * y_k + j * y_col;
-            if (j == WT - 1 && valid < kWidth)
-              acc[k][j] = load_partial(p, valid > 0 ? valid : 0);
-            else
-              acc[k][j] = load(p);
-          }
-      }
-      const float* xc = xp;
+      if (s.accumulate)
+        load_tile(acc, s, y + part * kWidth, valid);
+      else if (bias)
+        for_tile<KT, WT>([&](int k, int j) { acc[k][j] = set1(bias[k]); });
+      else
+        for_tile<KT, WT>([&](int k, int j) { acc[k][j] = zero(); });
+      const float* xc = x + part * kWidth;
       const float* wc = w;
       for (int64_t c = 0; c < C; ++c, xc += x_c, wc += w_c) {
         for (int64_t t = 0; t < taps; ++t) {
@@ -72,18 +101,7 @@ FASTCONV_INLINE void row_of_tiles(const TileSweep& s, const float* x, const floa
           }
         }
       }
-      for (int k = 0; k < KT; ++k)
-        for (int j = 0; j < WT; ++j) {
-          const V v = s.relu ? max(zero(), acc[k][j]) : acc[k][j];  // NaN passes as second operand
-          float* p = yp + k * y_k + j * y_col;
-          if (j == WT - 1 && valid < kWidth) {
-            if (valid > 0) store_partial(p, v, valid);
-          } else if (kParts == 1 && s.streaming) {  // half a line at a time would be slow
-            stream(p, v);
-          } else {
-            store(p, v);
-          }
-        }
+      store_tile(s, y + part * kWidth, acc, valid);
     }
   }
 }

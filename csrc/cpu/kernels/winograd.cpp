@@ -14,6 +14,8 @@
 #include "cpu/kernels/functions.h"
 #include "cpu/simd.h"
 
+#include <math.h>
+
 namespace fastconv::cpu::FASTCONV_ISA {
 namespace {
 
@@ -25,16 +27,44 @@ constexpr float b = 1.5f, b2 = b * b, b3 = b2 * b;
 constexpr float at_zero = 1 / (a2 * b2), at_a = 1 / (2 * a2 * (a2 - b2)),
                 at_b = 1 / (2 * b2 * (b2 - a2));
 
-FASTCONV_INLINE void transform_input(const V (&d)[6], V (&o)[6]) {  // B^T
-  const V even_a = fnma(set1(b2), d[2], d[4]), odd_a = set1(a) * fnma(set1(b2), d[1], d[3]);
-  const V even_b = fnma(set1(a2), d[2], d[4]), odd_b = set1(b) * fnma(set1(a2), d[1], d[3]);
-  o[0] = fma(set1(a2 * b2), d[0], fnma(set1(a2 + b2), d[2], d[4]));
-  o[1] = even_a + odd_a;
-  o[2] = even_a - odd_a;
-  o[3] = even_b + odd_b;
-  o[4] = even_b - odd_b;
-  o[5] = fma(set1(a2 * b2), d[1], fnma(set1(a2 + b2), d[3], d[5]));
-}
+// Six points of a line of pixels d, in four steps: at zero, at +-a, at +-b and at infinity. Each
+// step needs but some of the pixels, so a tile that is transformed step by step along its columns
+// stays in registers along its rows: 36 points at once would spill twice.
+struct Points {
+  V plus, minus;
+};
+
+struct InputLine {  // B^T
+  static constexpr int size = 6;
+  static FASTCONV_INLINE V at_zero(const V (&d)[6]) {
+    return fma(set1(a2 * b2), d[0], fnma(set1(a2 + b2), d[2], d[4]));
+  }
+  static FASTCONV_INLINE Points at(float p, float other2, const V (&d)[6]) {
+    const V even = fnma(set1(other2), d[2], d[4]);
+    const V odd = set1(p) * fnma(set1(other2), d[1], d[3]);
+    return {even + odd, even - odd};
+  }
+  static FASTCONV_INLINE Points at_a(const V (&d)[6]) { return at(a, b2, d); }
+  static FASTCONV_INLINE Points at_b(const V (&d)[6]) { return at(b, a2, d); }
+  static FASTCONV_INLINE V at_infinity(const V (&d)[6]) {
+    return fma(set1(a2 * b2), d[1], fnma(set1(a2 + b2), d[3], d[5]));
+  }
+};
+
+template <int M>
+struct GradientLine {  // A; M = 4 or 2 outputs
+  static constexpr int size = M;
+  static FASTCONV_INLINE V at_zero(const V (&d)[M]) { return d[0]; }
+  static FASTCONV_INLINE Points at(float p, const V (&d)[M]) {
+    V even = d[0], odd = set1(p) * d[1];
+    if constexpr (M == 4)
+      even = fma(set1(p * p), d[2], even), odd = fma(set1(p * p * p), d[3], odd);
+    return {even + odd, even - odd};
+  }
+  static FASTCONV_INLINE Points at_a(const V (&d)[M]) { return at(a, d); }
+  static FASTCONV_INLINE Points at_b(const V (&d)[M]) { return at(b, d); }
+  static FASTCONV_INLINE V at_infinity(const V (&d)[M]) { return d[M - 1]; }
+};
 
 // The transforms of tiles of M outputs and kernels of R taps, M + R - 1 = 6, by their number.
 FASTCONV_INLINE void transform_output(const V (&m)[6], V (&o)[4]) {  // A^T
@@ -56,19 +86,6 @@ FASTCONV_INLINE void set_points(V (&o)[6], V even_a, V odd_a, V even_b, V odd_b)
   o[2] = even_a - odd_a;
   o[3] = even_b + odd_b;
   o[4] = even_b - odd_b;
-}
-
-FASTCONV_INLINE void transform_dy(const V (&d)[4], V (&o)[6]) {  // A
-  set_points(o, fma(set1(a2), d[2], d[0]), fma(set1(a3), d[3], set1(a) * d[1]),
-             fma(set1(b2), d[2], d[0]), fma(set1(b3), d[3], set1(b) * d[1]));
-  o[0] = d[0];
-  o[5] = d[3];
-}
-
-FASTCONV_INLINE void transform_dy(const V (&d)[2], V (&o)[6]) {
-  set_points(o, d[0], set1(a) * d[1], d[0], set1(b) * d[1]);
-  o[0] = d[0];
-  o[5] = d[1];
 }
 
 FASTCONV_INLINE void transform_weight(const V (&w)[3], V (&o)[6]) {  // G
@@ -101,84 +118,152 @@ FASTCONV_INLINE void transform_dw(const V (&u)[6], V (&o)[R]) {  // G^T
   o[R - 1] = o[R - 1] + u[5];
 }
 
-// Tile `index` of the grid as size x size vectors, zeros outside the image.
-template <int size>
-FASTCONV_INLINE void load_patch(V (&patch)[size][size], const float* plane, const WinogradGrid& g,
-                                int64_t index, int part) {
-  const int64_t row = g.row0 + index / g.tile_cols * g.step;
-  const int64_t col = g.col0 + index % g.tile_cols * g.step;
-  const float* p = plane + (row * g.cols + col) * kBlock + part * kWidth;
-  if (row >= 0 && col >= 0 && row + size <= g.rows && col + size <= g.cols) {
-    for (int i = 0; i < size; ++i)
-      for (int j = 0; j < size; ++j) patch[i][j] = load(p + (i * g.cols + j) * kBlock);
-    return;
+// The first pixel of one tile after the other.
+class TileWalk {
+ public:
+  FASTCONV_INLINE explicit TileWalk(const WinogradGrid& g)
+      : row(g.row0 + g.first / g.tile_cols * g.step),
+        col(g.col0 + g.first % g.tile_cols * g.step),
+        begin_(g.col0),
+        end_(g.col0 + g.tile_cols * g.step),
+        step_(g.step) {}
+
+  FASTCONV_INLINE void next() {
+    col += step_;
+    if (col == end_) col = begin_, row += step_;
   }
-  const auto inside = [](int64_t at, int64_t end) { return at < 0 ? 0 : at < end ? at : end; };
-  const int64_t first_row = inside(-row, size), last_row = inside(g.rows - row, size);
-  const int64_t first_col = inside(-col, size), last_col = inside(g.cols - col, size);
-  for (int i = 0; i < size; ++i)
-    for (int j = 0; j < size; ++j) patch[i][j] = zero();
-  for (int64_t i = first_row; i < last_row; ++i)
-    for (int64_t j = first_col; j < last_col; ++j)
-      patch[i][j] = load(p + (i * g.cols + j) * kBlock);
+
+  int64_t row, col;
+
+ private:
+  int64_t begin_, end_, step_;
+};
+
+// size x size pixels of a tile: a vector each, `row` floats from one row to the next.
+struct Patch {
+  const float* at;
+  int64_t row;
+};
+
+// The tile whose first pixel is (row, col). One that reaches over the edge is copied to `copy`,
+// zeros outside.
+template <int size>
+FASTCONV_INLINE Patch patch_of(const float* plane, const WinogradGrid& g, int64_t row, int64_t col,
+                               float* copy) {
+  const float* p = plane + (row * g.cols + col) * kBlock;
+  if (row >= 0 && col >= 0 && row + size <= g.rows && col + size <= g.cols)
+    return {p, g.cols * kBlock};
+  for (int i = 0; i < size; ++i) {
+    const bool row_inside = row + i >= 0 && row + i < g.rows;
+    for (int j = 0; j < size; ++j)
+      for (int part = 0; part < kBlock; part += kWidth) {
+        const bool inside = row_inside && col + j >= 0 && col + j < g.cols;
+        store(copy + (i * size + j) * kBlock + part,
+              inside ? load(p + (i * g.cols + j) * kBlock + part) : zero());
+      }
+  }
+  return {copy, size * kBlock};
+}
+
+// A line of pixels to the points of row i of a tile.
+template <class Line>
+FASTCONV_INLINE void store_points(float* v, int64_t v_point, int i, const V (&d)[Line::size]) {
+  float* out = v + i * kPoints * v_point;
+  const Points at_a = Line::at_a(d), at_b = Line::at_b(d);
+  store(out, Line::at_zero(d));
+  store(out + v_point, at_a.plus);
+  store(out + 2 * v_point, at_a.minus);
+  store(out + 3 * v_point, at_b.plus);
+  store(out + 4 * v_point, at_b.minus);
+  store(out + 5 * v_point, Line::at_infinity(d));
+}
+
+template <class Line>
+FASTCONV_INLINE void transform_patch(float* v, int64_t v_point, const Patch& patch) {
+  constexpr int size = Line::size;
+  const auto column = [&](int j, V(&d)[size]) {
+    for (int i = 0; i < size; ++i) d[i] = load(patch.at + i * patch.row + j * kBlock);
+  };
+  V d[size], one[size], other[size];
+#pragma GCC unroll 8
+  for (int j = 0; j < size; ++j) column(j, d), one[j] = Line::at_zero(d);
+  store_points<Line>(v, v_point, 0, one);
+#pragma GCC unroll 8
+  for (int j = 0; j < size; ++j) {
+    column(j, d);
+    const Points p = Line::at_a(d);
+    one[j] = p.plus, other[j] = p.minus;
+  }
+  store_points<Line>(v, v_point, 1, one);
+  store_points<Line>(v, v_point, 2, other);
+#pragma GCC unroll 8
+  for (int j = 0; j < size; ++j) {
+    column(j, d);
+    const Points p = Line::at_b(d);
+    one[j] = p.plus, other[j] = p.minus;
+  }
+  store_points<Line>(v, v_point, 3, one);
+  store_points<Line>(v, v_point, 4, other);
+#pragma GCC unroll 8
+  for (int j = 0; j < size; ++j) column(j, d), one[j] = Line::at_infinity(d);
+  store_points<Line>(v, v_point, 5, one);
 }
 
 // Each tile of each channel: size x size pixels, transformed along both axes into 6 x 6 points.
-template <int size, void (*transform)(const V (&)[size], V (&)[6])>
+template <class Line>
 void transform_tiles(float* v, int64_t v_point, int64_t v_c, const float* x, int64_t C,
                      const WinogradGrid& g) {
-  for (int64_t c = 0; c < C; ++c)
-    for (int64_t t = 0; t < g.count; ++t)
-      for (int part = 0; part < kParts; ++part) {
-        V patch[size][size], half[6][size];
-        load_patch(patch, x + c * g.rows * g.cols * kBlock, g, g.first + t, part);
-        for (int j = 0; j < size; ++j) {
-          V d[size], o[6];
-          for (int i = 0; i < size; ++i) d[i] = patch[i][j];
-          transform(d, o);
-          for (int i = 0; i < 6; ++i) half[i][j] = o[i];
-        }
-        float* out = v + c * v_c + t * kBlock + part * kWidth;
-        for (int i = 0; i < 6; ++i) {
-          V o[6];
-          transform(half[i], o);
-          for (int j = 0; j < 6; ++j) store(out + (i * kPoints + j) * v_point, o[j]);
-        }
-      }
+  for (int64_t c = 0; c < C; ++c) {
+    TileWalk tile(g);
+    for (int64_t t = 0; t < g.count; ++t, tile.next()) {
+      float copy[Line::size * Line::size * kBlock];
+      const Patch patch =
+          patch_of<Line::size>(x + c * g.rows * g.cols * kBlock, g, tile.row, tile.col, copy);
+      for (int part = 0; part < kBlock; part += kWidth)
+        transform_patch<Line>(v + c * v_c + t * kBlock + part, v_point,
+                              {patch.at + part, patch.row});
+    }
+  }
 }
 
 template <int M>
 void transform_outputs(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                        const float* bias, bool relu, const WinogradGrid& g, bool streaming) {
-  for (int64_t k = 0; k < K; ++k)
-    for (int64_t t = 0; t < g.count; ++t)
+  const V floor = set1(relu ? 0.0f : -INFINITY);
+  const bool past_caches = kParts == 1 && streaming;  // half a line at a time would be slow
+  for (int64_t k = 0; k < K; ++k) {
+    const V shift = bias ? set1(bias[k]) : zero();
+    TileWalk tile(g);
+    for (int64_t t = 0; t < g.count; ++t, tile.next())
       for (int part = 0; part < kParts; ++part) {
         const float* in = m + k * m_k + t * kBlock + part * kWidth;
+        float* out = y + ((k * g.rows + tile.row) * g.cols + tile.col) * kBlock + part * kWidth;
+        const int64_t rows = g.rows - tile.row, cols = g.cols - tile.col;
         V half[M][6];
+#pragma GCC unroll 8
         for (int j = 0; j < 6; ++j) {
           V d[6], o[M];
           for (int i = 0; i < 6; ++i) d[i] = load(in + (i * kPoints + j) * m_point);
           transform_output(d, o);
           for (int i = 0; i < M; ++i) half[i][j] = o[i];
         }
-        const int64_t row = g.row0 + (g.first + t) / g.tile_cols * M;
-        const int64_t col = g.col0 + (g.first + t) % g.tile_cols * M;
-        float* out = y + ((k * g.rows + row) * g.cols + col) * kBlock + part * kWidth;
-        const V shift = bias ? set1(bias[k]) : zero();
-        for (int i = 0; i < M && row + i < g.rows; ++i) {
+#pragma GCC unroll 8
+        for (int i = 0; i < M; ++i) {
           V o[M];
           transform_output(half[i], o);
-          for (int j = 0; j < M && col + j < g.cols; ++j) {
-            const V value = o[j] + shift;
+#pragma GCC unroll 8
+          for (int j = 0; j < M; ++j) {
+            if (i >= rows || j >= cols) continue;
             float* to = out + (i * g.cols + j) * kBlock;
-            const V result = relu ? max(zero(), value) : value;
-            if (kParts == 1 && streaming)  // half a line at a time would be slow
+            const V result = max(floor, o[j] + shift);  // NaN passes as second operand
+            if (past_caches)
               stream(to, result);
             else
               store(to, result);
           }
         }
       }
+  }
   if (streaming) stream_fence();
 }
 
@@ -246,15 +331,15 @@ void transform_weight_gradients(float* dw, const float* u, int64_t u_point, int 
 
 void winograd_input(float* v, int64_t v_point, int64_t v_c, const float* x, int64_t C,
                     const WinogradGrid& g) {
-  transform_tiles<6, transform_input>(v, v_point, v_c, x, C, g);
+  transform_tiles<InputLine>(v, v_point, v_c, x, C, g);
 }
 
 void winograd_dy(float* v, int64_t v_point, int64_t v_k, const float* dy, int64_t K,
                  const WinogradGrid& g) {
   if (g.step == 4)
-    transform_tiles<4, transform_dy>(v, v_point, v_k, dy, K, g);
+    transform_tiles<GradientLine<4>>(v, v_point, v_k, dy, K, g);
   else
-    transform_tiles<2, transform_dy>(v, v_point, v_k, dy, K, g);
+    transform_tiles<GradientLine<2>>(v, v_point, v_k, dy, K, g);
 }
 
 void winograd_output(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
