@@ -13,6 +13,8 @@
 #include "core/arena.h"
 #include "core/thread_pool.h"
 #include "cpu/dispatch.h"
+#include "ops/depthwise_few.h"
+#include "ops/finish.h"
 
 namespace fastconv {
 namespace {
@@ -56,6 +58,10 @@ Array conv2d_forward_few(const Array& x, const Array& w, const float* bias, cons
                          bool relu) {
   Array y = Array::empty(s.y());
   if (s.N == 0) return y;
+  if (s.IC_per_group == 1) {
+    depthwise_few(y.data(), x.data(), w.data(), bias, s, finish_relu(relu));
+    return y;
+  }
   const Conv2dParams& p = s.params;
   const int64_t taps = s.KH * s.KW;
   const FlatImage flat{s.OH + (s.KH - 1) * p.dilation[0] / p.stride[0],
