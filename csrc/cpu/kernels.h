@@ -55,6 +55,7 @@ struct TileSweep {
   int64_t y_group, y_k, y_row, y_col;
   const float* bias;  // groups * K floats or null
   bool accumulate, relu;
+  const Finish* finish;  // in place of act, for one group; or null
   int tail;  // floats to write in the last vector of a row, 1..16; x must be readable for all
              // sixteen
 };

@@ -8,6 +8,7 @@
 #include "ops/check.h"
 #include "ops/conv2d_few.h"
 #include "ops/correlate.h"
+#include "ops/finish.h"
 #include "ops/layout.h"
 #include "ops/window.h"
 #include "ops/winograd.h"
@@ -133,7 +134,7 @@ Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2
   check_bias(b, s.OC);
   const Array weight = to_plain(w);
   const float* bias = b.defined() ? b.data() : nullptr;
-  if (!x.in_lanes()) return conv2d_forward_few(x, weight, bias, s, relu);
+  if (!x.in_lanes()) return conv2d_forward_few(x, weight, bias, s, finish_relu(relu));
 
   Array y = Array::empty(s.y(), DType::float32, Layout::lanes);
   if (s.N == 0) return y;

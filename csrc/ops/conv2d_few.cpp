@@ -15,6 +15,7 @@
 #include "cpu/dispatch.h"
 #include "ops/depthwise_few.h"
 #include "ops/finish.h"
+#include "ops/pointwise_few.h"
 
 namespace fastconv {
 namespace {
@@ -55,11 +56,15 @@ void flatten_channel(float* out, const float* x, const Conv2dShape& s, const Fla
 }  // namespace
 
 Array conv2d_forward_few(const Array& x, const Array& w, const float* bias, const Conv2dShape& s,
-                         bool relu) {
+                         const cpu::Finish& finish) {
   Array y = Array::empty(s.y());
   if (s.N == 0) return y;
   if (s.IC_per_group == 1) {
-    depthwise_few(y.data(), x.data(), w.data(), bias, s, finish_relu(relu));
+    depthwise_few(y.data(), x.data(), w.data(), bias, s, finish);
+    return y;
+  }
+  if (is_pointwise(s)) {
+    pointwise_few(y.data(), x.data(), w.data(), bias, s, finish);
     return y;
   }
   const Conv2dParams& p = s.params;
@@ -128,14 +133,18 @@ Array conv2d_forward_few(const Array& x, const Array& w, const float* bias, cons
         sweep.y = gapless ? out : sums.data();
         sweep.y_k = gapless ? s.OH * s.OW : vectors * kLanes, sweep.y_col = kLanes;
         sweep.bias = bias ? bias + k : nullptr;
-        sweep.relu = relu;
+        const cpu::Finish end = finish_from(finish, k, (n * s.OC + k) * s.OH * s.OW + row0 * s.OW);
+        sweep.finish = gapless ? &end : nullptr;
         sweep.tail = gapless ? static_cast<int>(pixels - (vectors - 1) * kLanes) : kLanes;
         kernels.tile_sweep(sweep);
         if (gapless) continue;
-        for (int64_t i = 0; i < K; ++i)
+        for (int64_t i = 0; i < K; ++i) {
+          float* plane = out + i * s.OH * s.OW;
           for (int64_t r = 0; r < rows; ++r)
             std::copy_n(sums.data() + i * vectors * kLanes + r * flat.width, s.OW,
-                        out + (i * s.OH + r) * s.OW);
+                        plane + r * s.OW);
+          finish_plane(plane, finish_from(end, i, i * s.OH * s.OW), rows * s.OW);
+        }
       }
     });
   }

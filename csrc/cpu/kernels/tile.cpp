@@ -10,6 +10,7 @@
 #include "cpu/kernels.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd.h"
+#include "cpu/simd_finish.h"
 
 namespace fastconv::cpu::FASTCONV_ISA {
 namespace {
@@ -26,10 +27,12 @@ constexpr int kMaxWT[kMaxKT + 1] = {0, 7, 4, 3, 3, 2, 2};
 #endif
 constexpr int kWidest = kMaxWT[1];
 
-// `tiles` neighbouring tiles of one row. x, w, y point at the first one.
+// `tiles` neighbouring tiles of one row. x, w, y, bias point at the first one, of output channel
+// k0.
 template <int KT, int WT>
 FASTCONV_INLINE void row_of_tiles(const TileSweep& s, const float* x, const float* w, float* y,
-                                  const float* bias, int64_t tiles, bool last_is_partial) {
+                                  const float* bias, int64_t k0, int64_t tiles,
+                                  bool last_is_partial) {
   const int64_t x_c = s.x_c, x_col = s.x_col, w_k = s.w_k, w_c = s.w_c;
   const int64_t y_k = s.y_k, y_col = s.y_col, taps = s.taps, C = s.C;
   const int64_t *x_tap = s.x_tap, *w_tap = s.w_tap;
@@ -74,8 +77,13 @@ FASTCONV_INLINE void row_of_tiles(const TileSweep& s, const float* x, const floa
       }
       for (int k = 0; k < KT; ++k)
         for (int j = 0; j < WT; ++j) {
-          const V v = s.relu ? max(zero(), acc[k][j]) : acc[k][j];  // NaN passes as second operand
           float* p = yp + k * y_k + j * y_col;
+          V v = s.relu ? max(zero(), acc[k][j]) : acc[k][j];  // NaN passes as second operand
+          if (s.finish) {
+            const float* plus = s.finish->plus ? s.finish->plus + (p - s.y) : nullptr;
+            const int floats = j < WT - 1 || valid > kWidth ? kWidth : valid > 0 ? valid : 0;
+            v = finished(v, *s.finish, k0 + k, plus, floats);
+          }
           if (j == WT - 1 && valid < kWidth) {
             if (valid > 0) store_partial(p, v, valid);
           } else {
@@ -88,13 +96,14 @@ FASTCONV_INLINE void row_of_tiles(const TileSweep& s, const float* x, const floa
 
 template <int KT, int WT>
 void rows_of_tiles(const TileSweep& s, const float* x, const float* w, float* y, const float* bias,
-                   int64_t rows, int64_t tiles, bool last_is_partial) {
+                   int64_t k0, int64_t rows, int64_t tiles, bool last_is_partial) {
   for (int64_t row = 0; row < rows; ++row)
-    row_of_tiles<KT, WT>(s, x + row * s.x_row, w, y + row * s.y_row, bias, tiles, last_is_partial);
+    row_of_tiles<KT, WT>(s, x + row * s.x_row, w, y + row * s.y_row, bias, k0, tiles,
+                         last_is_partial);
 }
 
 using RowsOfTiles = void (*)(const TileSweep&, const float*, const float*, float*, const float*,
-                             int64_t, int64_t, bool);
+                             int64_t, int64_t, int64_t, bool);
 
 // rows_of_tiles<KT, WT> as a table: [KT][WT].
 struct Tiles {
@@ -160,18 +169,18 @@ Columns cut_columns(int64_t cols, int kt) {
 }
 
 void sweep_rows(const TileSweep& s, const Columns& columns, int kt, const float* x, const float* w,
-                float* y, const float* bias) {
+                float* y, const float* bias, int64_t k0) {
   const RowsOfTiles wide = kTiles.at[kt][columns.wide];
   const bool partial = s.tail < kBlock;
   if (columns.narrow_tiles == 0) {
-    wide(s, x, w, y, bias, s.rows, columns.wide_tiles, partial);
+    wide(s, x, w, y, bias, k0, s.rows, columns.wide_tiles, partial);
     return;
   }
   const RowsOfTiles narrow = kTiles.at[kt][columns.wide - 1];
   const int64_t done = columns.narrow_tiles * (columns.wide - 1);
   for (int64_t row = 0; row < s.rows; ++row, x += s.x_row, y += s.y_row) {
-    narrow(s, x, w, y, bias, 1, columns.narrow_tiles, false);
-    wide(s, x + done * s.x_col, w, y + done * s.y_col, bias, 1, columns.wide_tiles, partial);
+    narrow(s, x, w, y, bias, k0, 1, columns.narrow_tiles, false);
+    wide(s, x + done * s.x_col, w, y + done * s.y_col, bias, k0, 1, columns.wide_tiles, partial);
   }
 }
 
@@ -188,10 +197,12 @@ void tile_sweep(const TileSweep& s) {
     const float *x = s.x + group * s.x_group, *w = s.w + group * s.w_group;
     const float* bias = s.bias ? s.bias + group * s.K : nullptr;
     float* y = s.y + group * s.y_group;
+    int64_t k = 0;
     for (int64_t tile = 0; tile < k_tiles; ++tile) {
       const bool is_tall = tile < tall_tiles;
       const int kt = is_tall ? tall : tall - 1;
-      sweep_rows(s, is_tall ? tall_columns : low_columns, kt, x, w, y, bias);
+      sweep_rows(s, is_tall ? tall_columns : low_columns, kt, x, w, y, bias, k);
+      k += kt;
       w += kt * s.w_k;
       y += kt * s.y_k;
       if (bias) bias += kt;
