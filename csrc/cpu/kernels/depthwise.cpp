@@ -17,8 +17,10 @@ namespace {
 
 #if defined(FASTCONV_ISA_AVX512)
 constexpr int kMaxRows = 7;  // ImageNet's maps are of 7, 14, 28, 56 and 112 rows
-#else
+#elif defined(FASTCONV_ISA_AVX2)
 constexpr int kMaxRows = 4;
+#else
+constexpr int kMaxRows = 2;
 #endif
 
 // At least n zeros, up to kWidth - 1 more.
