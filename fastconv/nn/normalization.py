@@ -224,15 +224,26 @@ def _conv_norm(
         return None
     if needs_grad(x, conv.weight, conv.bias, weight, bias, plus):
         return None
-    optional = (None if t is None else t._array for t in (conv.bias, weight, bias, plus))
-    b_array, weight_array, bias_array, plus_array = optional
-    return wrap(
-        _core.conv_norm_forward(
-            *(x._array, conv.weight._array, b_array),
-            *(conv.stride, conv._pads(x), conv.dilation, conv.groups),
-            *(weight_array, bias_array, mean._array, var._array, norm.eps, cap, plus_array),
-        )
+    b_array, weight_array, bias_array, plus_array = (
+        None if t is None else t._array for t in (conv.bias, weight, bias, plus)
     )
+    y = _core.conv_norm_forward(
+        x._array,
+        conv.weight._array,
+        b_array,
+        conv.stride,
+        conv._pads(x),
+        conv.dilation,
+        conv.groups,
+        weight_array,
+        bias_array,
+        mean._array,
+        var._array,
+        norm.eps,
+        cap,
+        plus_array,
+    )
+    return wrap(y)
 
 
 class LocalResponseNorm(Module):
