@@ -2,12 +2,12 @@
 // same broadcast tile runs over them. Depthwise convolutions and kernels of one pixel have rooms of
 // their own; here are the others.
 //
-// The window of a band of output rows is copied with its padding, every channel `height` rows of
-// `width`. A stride splits it into stride x stride phases; a tap then lies in one phase, and
-// outputs next to each other read inputs next to each other. Phases that no tap reaches are left
-// out. Where rows are long, each is swept by itself, straight into y. Where they are short, a row
-// of outputs runs on into the next without a gap, and the width - OW values between rows are
-// computed and dropped.
+// The window of a band of output rows (or of all, once for several tasks) is copied with its
+// padding, every channel `height` rows of `width`. A stride splits it into stride x stride phases;
+// a tap then lies in one phase, and outputs next to each other read inputs next to each other.
+// Phases that no tap reaches are left out. Where rows are long, each is swept by itself, straight
+// into y. Where they are short, a row of outputs runs on into the next without a gap, and the width
+// - OW values between rows are computed and dropped.
 #include "ops/conv2d_few.h"
 
 #include <algorithm>
@@ -49,16 +49,18 @@ Cut choose_cut(const Conv2dShape& s, Window& window) {
   cut.band = ceil_div(s.OH, cut.bands);
   cut.bands = ceil_div(s.OH, cut.band);
   cut.k_cuts = 1;
-  const int64_t tasks = s.N * p.groups * cut.bands;
+  const int64_t tasks = p.groups * cut.bands;
   while (2 * cut.k_cuts * tasks <= kTasks && 2 * cut.k_cuts * kMinK <= s.OC_per_group)
     cut.k_cuts *= 2;
   cut.K = ceil_div(s.OC_per_group, cut.k_cuts);
   cut.k_cuts = ceil_div(s.OC_per_group, cut.K);
-  window.height = cut.band + reach;
-  // In multiply-adds of vectors an output channel; taking rows apart again costs some ten a row.
+  window.height = (cut.k_cuts > 1 ? s.OH : cut.band) + reach;
+  // In multiply-adds of vectors for an output channel; taking rows apart again costs some ten a
+  // row, and rows of less than four vectors make poor tiles.
   const int64_t length = s.IC_per_group * s.KH * s.KW, across = ceil_div(s.OW, kLanes);
   const int64_t run_on = ceil_div((cut.band - 1) * window.width + s.OW, kLanes);
-  cut.by_row = cut.band * across * length <= run_on * length + cut.band * (10 + 4 * across);
+  cut.by_row =
+      across >= 4 && cut.band * across * length <= run_on * length + cut.band * (10 + 4 * across);
   return cut;
 }
 
@@ -88,12 +90,7 @@ void copy_window(float* out, const float* x, const Conv2dShape& s, const Window&
         }
         const float* in = x + ih * s.IW + shift;
         std::fill(to, to + first, 0.0f);
-        if (step == 1)
-          std::copy(in + first, in + last, to + first);
-        else if (step == 2)
-          for (int64_t j = first; j < last; ++j) to[j] = in[j * 2];
-        else
-          for (int64_t j = first; j < last; ++j) to[j] = in[j * step];
+        copy_strided(to + first, in + first * step, last - first, step);
         std::fill(to + last, to + window.width, 0.0f);
       }
     }
@@ -119,55 +116,67 @@ void windowed_few(float* y, const float* x, const float* w, const float* bias, c
   const cpu::Kernels& kernels = cpu::kernels();
   const int64_t macs = cut.K * C * taps * cut.band * s.OW;
   const int64_t vectors = ceil_div((cut.band - 1) * window.width + s.OW, kLanes);
+  const int64_t images = cut.k_cuts > 1 ? s.IC : 0;  // copied before the tasks
+  Scratch<float> image(images * window.channel() +
+                       kLanes);  // the last vector may read past the end
+  std::fill_n(image.data() + images * window.channel(), kLanes, 0.0f);
 
-  for_shares(s.N * p.groups * cut.k_cuts * cut.bands, macs / 16, [&](int64_t begin, int64_t end) {
-    Scratch<float> images(C * window.channel() + kLanes);  // the last vector may read past the end
-    std::fill_n(images.data() + C * window.channel(), kLanes, 0.0f);
-    Scratch<float> sums(cut.by_row ? 0 : cut.K * vectors * kLanes);
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t row0 = task % cut.bands * cut.band, rows = std::min(cut.band, s.OH - row0);
-      const int64_t k_cut = task / cut.bands % cut.k_cuts;
-      const int64_t group = task / (cut.bands * cut.k_cuts) % p.groups;
-      const int64_t n = task / (cut.bands * cut.k_cuts * p.groups);
-      const int64_t k = group * s.OC_per_group + k_cut * cut.K;
-      const int64_t at = (n * s.OC + k) * plane + row0 * s.OW;
-      const float* xg = x + (n * s.IC + group * C) * s.IH * s.IW;
-      for (int64_t c = 0; c < C; ++c)
-        copy_window(images.data() + c * window.channel(), xg + c * s.IH * s.IW, s, window, row0,
-                    rows);
-      const cpu::Finish last = finish_from(finish, k, at);
-      cpu::TileSweep sweep{};
-      sweep.groups = 1, sweep.taps = taps, sweep.C = C;
-      sweep.K = std::min(cut.K, s.OC_per_group - k_cut * cut.K);
-      sweep.x = images.data();
-      sweep.x_c = window.channel(), sweep.x_row = window.width, sweep.x_col = kLanes;
-      sweep.x_tap = x_tap;
-      sweep.w = w + k * C * taps;
-      sweep.w_k = C * taps, sweep.w_c = taps;
-      sweep.w_tap = w_tap;
-      sweep.bias = bias ? bias + k : nullptr;
-      sweep.y_col = kLanes;
-      if (cut.by_row) {
-        sweep.rows = rows, sweep.cols = ceil_div(s.OW, kLanes);
-        sweep.y = y + at, sweep.y_k = plane, sweep.y_row = s.OW;
-        sweep.tail = static_cast<int>(s.OW - (sweep.cols - 1) * kLanes);
-        sweep.finish = &last;
+  for (int64_t n = 0; n < s.N; ++n) {
+    const float* xn = x + n * s.IC * s.IH * s.IW;
+    for_shares(images, window.channel() * 4, [&](int64_t begin, int64_t end) {
+      for (int64_t c = begin; c < end; ++c)
+        copy_window(image.data() + c * window.channel(), xn + c * s.IH * s.IW, s, window, 0, s.OH);
+    });
+    for_shares(p.groups * cut.k_cuts * cut.bands, macs / 16, [&](int64_t begin, int64_t end) {
+      Scratch<float> own(images > 0 ? 0 : C * window.channel() + kLanes);
+      if (images == 0) std::fill_n(own.data() + C * window.channel(), kLanes, 0.0f);
+      Scratch<float> sums(cut.by_row ? 0 : cut.K * vectors * kLanes);
+      for (int64_t task = begin; task < end; ++task) {
+        const int64_t row0 = task % cut.bands * cut.band, rows = std::min(cut.band, s.OH - row0);
+        const int64_t k_cut = task / cut.bands % cut.k_cuts;
+        const int64_t group = task / (cut.bands * cut.k_cuts);
+        const int64_t k = group * s.OC_per_group + k_cut * cut.K;
+        const int64_t at = (n * s.OC + k) * plane + row0 * s.OW;
+        if (images == 0)
+          for (int64_t c = 0; c < C; ++c)
+            copy_window(own.data() + c * window.channel(), xn + (group * C + c) * s.IH * s.IW, s,
+                        window, row0, rows);
+        const cpu::Finish last = finish_from(finish, k, at);
+        cpu::TileSweep sweep{};
+        sweep.groups = 1, sweep.taps = taps, sweep.C = C;
+        sweep.K = std::min(cut.K, s.OC_per_group - k_cut * cut.K);
+        sweep.x = images == 0 ? own.data()
+                              : image.data() + group * C * window.channel() + row0 * window.width;
+        sweep.x_c = window.channel(), sweep.x_row = window.width, sweep.x_col = kLanes;
+        sweep.x_tap = x_tap;
+        sweep.w = w + k * C * taps;
+        sweep.w_k = C * taps, sweep.w_c = taps;
+        sweep.w_tap = w_tap;
+        sweep.bias = bias ? bias + k : nullptr;
+        sweep.y_col = kLanes;
+        if (cut.by_row) {
+          sweep.rows = rows, sweep.cols = ceil_div(s.OW, kLanes);
+          sweep.y = y + at, sweep.y_k = plane, sweep.y_row = s.OW;
+          sweep.tail = static_cast<int>(s.OW - (sweep.cols - 1) * kLanes);
+          sweep.finish = &last;
+          kernels.tile_sweep(sweep);
+          continue;
+        }
+        sweep.rows = 1, sweep.cols = ceil_div((rows - 1) * window.width + s.OW, kLanes);
+        sweep.y = sums.data(), sweep.y_k = vectors * kLanes;
+        sweep.tail = kLanes;
+        sweep.finish = finish.plus ? nullptr : &last;
         kernels.tile_sweep(sweep);
-        continue;
+        for (int64_t i = 0; i < sweep.K; ++i) {
+          const float* from = sums.data() + i * vectors * kLanes;
+          float* to = y + at + i * plane;
+          for (int64_t r = 0; r < rows; ++r)
+            std::copy_n(from + r * window.width, s.OW, to + r * s.OW);
+          if (finish.plus) finish_plane(to, finish_from(last, i, i * plane), rows * s.OW);
+        }
       }
-      sweep.rows = 1, sweep.cols = ceil_div((rows - 1) * window.width + s.OW, kLanes);
-      sweep.y = sums.data(), sweep.y_k = vectors * kLanes;
-      sweep.tail = kLanes;
-      kernels.tile_sweep(sweep);
-      for (int64_t i = 0; i < sweep.K; ++i) {
-        const float* from = sums.data() + i * vectors * kLanes;
-        float* to = y + at + i * plane;
-        for (int64_t r = 0; r < rows; ++r)
-          std::copy_n(from + r * window.width, s.OW, to + r * s.OW);
-        finish_plane(to, finish_from(last, i, i * plane), rows * s.OW);
-      }
-    }
-  });
+    });
+  }
 }
 
 }  // namespace

@@ -50,7 +50,7 @@ void gather(float* out, const float* x, const Conv2dShape& s) {
     for (int64_t plane = begin; plane < end; ++plane)
       for (int64_t oh = 0; oh < s.OH; ++oh, to += s.OW) {
         const float* row = x + (plane * s.IH + oh * p.stride[0]) * s.IW;
-        for (int64_t ow = 0; ow < s.OW; ++ow) to[ow] = row[ow * p.stride[1]];
+        copy_strided(to, row, s.OW, p.stride[1]);
       }
   });
 }
@@ -117,6 +117,15 @@ void dot_pixels(const Part& part, int64_t first, int64_t count) {
 }
 
 }  // namespace
+
+void copy_strided(float* to, const float* from, int64_t n, int64_t stride) {
+  if (stride == 1)
+    std::copy_n(from, n, to);
+  else if (stride == 2)  // known to the compiler: it shuffles whole vectors
+    for (int64_t i = 0; i < n; ++i) to[i] = from[i * 2];
+  else
+    for (int64_t i = 0; i < n; ++i) to[i] = from[i * stride];
+}
 
 bool is_pointwise(const Conv2dShape& s) {
   return s.KH == 1 && s.KW == 1 && s.params.pads == std::array<int64_t, 4>{0, 0, 0, 0};

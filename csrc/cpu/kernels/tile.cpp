@@ -185,10 +185,12 @@ void sweep_rows(const TileSweep& s, const Columns& columns, int kt, const float*
 }
 
 // For a few images a weight is used for a few vectors: reading them from afar is worth beginning
-// early, a tile ahead (1x1, 160 -> 960, 7 x 7: from 207 to 174 us with weights in L3).
+// early, a tile ahead where that is not too much for L2 (1x1, 160 -> 960, 7 x 7: from 207 to 174 us
+// with weights in L3).
 void prefetch_rows(const float* w, int64_t rows, const TileSweep& s) {
   const int64_t bytes = rows * s.w_k * static_cast<int64_t>(sizeof(float));
   const char* p = reinterpret_cast<const char*>(w);
+  if (bytes > 32 * 1024) return;
   for (int64_t at = 0; at < bytes; at += 64) prefetch(p + at);
 }
 
