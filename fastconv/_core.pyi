@@ -87,6 +87,12 @@ def conv_stage_forward(
     x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, dilation: Pair, groups: int, relu: bool,
     pool: Pooling | None,
 ) -> tuple[Array, Array]: ...
+# batch_norm_eval of conv2d_forward; of plain x, in one pass.
+def conv_norm_forward(
+    x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, dilation: Pair, groups: int,
+    weight: Array | None, bias: Array | None, mean: Array, var: Array, eps: float,
+    cap: float | None = None, plus: Array | None = None,
+) -> Array: ...
 # y when there was a ReLU, argmax when there was pooling; x only for dw. dx, dw, db: those not wanted
 # have no meaning.
 def conv_stage_backward(

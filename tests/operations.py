@@ -64,6 +64,30 @@ def _conv2d_winograd(make: Make) -> list[Array]:
     ]
 
 
+def _conv_norm(make: Make) -> list[Array]:
+    """1x1 with maps that are and are not whole vectors, depthwise, 3x3: normalised, added to."""
+    results = []
+    for channels, height, width, kernel, stride, groups in (
+        (16, 7, 7, 1, 1, 1),
+        (C, 9, 5, 1, 1, 1),
+        (32, 28, 42, 1, 1, 1),
+        (C, 15, 14, 1, 2, 2),
+        (C, 14, 14, 3, 1, C),
+        (C, 15, 37, 3, 2, C),
+        (3, 10, 9, 3, 1, 1),
+    ):
+        geometry = ((stride, stride), (kernel // 2,) * 4, (1, 1), groups)
+        x, w = make(N, channels, height, width), weight(48, channels // groups, kernel, kernel)
+        y_shape = _core.conv2d_output_shape(x.shape, w.shape, *geometry)
+        statistics = weight(48), weight(48), weight(48), positive(weight(48)), 1e-5
+        plus = make(*y_shape)
+        results += [
+            _core.conv_norm_forward(x, w, weight(48), *geometry, *statistics, 6.0, plus),
+            _core.conv_norm_forward(x, w, None, *geometry, *statistics),
+        ]
+    return results
+
+
 def _linear(make: Make) -> list[Array]:
     x, w, dy = make(N, 300), weight(200, 300), make(N, 200)
     return [
@@ -210,6 +234,7 @@ OPERATIONS: dict[str, Operation] = {
     "conv2d": _conv2d,
     "conv2d_depthwise": _conv2d_depthwise,
     "conv2d_winograd": _conv2d_winograd,
+    "conv_norm": _conv_norm,
     "linear": _linear,
     "max_pool": _max_pool,
     "avg_pool": _avg_pool,

@@ -109,6 +109,18 @@ EDGES = [
     Conv("depthwise", (17, 19, 7, 6), 19, pads=same(1), groups=19),
     Conv("depthwise_stride_2", (5, 12, 9, 9), 12, stride=(2, 2), pads=same(1), groups=12),
     Conv("depthwise_multiplier", (16, 5, 6, 6), 15, pads=same(1), groups=5),
+    Conv("1x1_one_over", (3, 20, 7, 7), 30, (1, 1)),
+    Conv("1x1_four_over", (1, 64, 6, 6), 70, (1, 1), groups=2),
+    Conv("1x1_eleven_over", (2, 5, 9, 3), 26, (1, 1)),
+    Conv("1x1_stride_2", (2, 9, 14, 13), 50, (1, 1), (2, 2)),
+    Conv("1x1_many_pixels", (1, 3, 40, 41), 5, (1, 1)),
+    Conv("1x1_padded", (2, 4, 5, 6), 3, (1, 1), pads=(1, 0, 2, 1)),
+    Conv("depthwise_5x5", (2, 3, 19, 37), 3, (5, 5), pads=(2, 1, 0, 3), groups=3),
+    Conv("depthwise_5x5_stride_2", (1, 4, 12, 41), 8, (5, 5), (2, 2), (2, 2, 1, 3), groups=4),
+    Conv("depthwise_wide", (1, 2, 5, 83), 2, (3, 5), (2, 2), (1, 0, 3, 2), groups=2),
+    Conv("depthwise_strides", (3, 3, 11, 40), 3, (3, 2), (1, 3), (0, 2, 1, 0), groups=3),
+    Conv("depthwise_far_padding", (1, 2, 3, 2), 4, (3, 3), (1, 1), (4, 5, 20, 3), groups=2),
+    Conv("depthwise_dilated_columns", (1, 2, 8, 30), 2, (3, 3), (1, 1), (1, 1, 4, 2), (1, 3), 2),
     Conv("depthwise_dilation", (3, 6, 9, 9), 6, pads=same(2), dilation=(2, 2), groups=6),
 ]
 

@@ -71,6 +71,32 @@ def test_forward(case: Conv, layout: str, isa: str) -> None:
 
 
 @every_case
+def test_normalised_on_the_way(case: Conv, layout: str, isa: str) -> None:
+    """Batch normalisation, shortcut and ReLU6 behind a convolution, in one operation."""
+    p, K, rng = problem(case), prod(case.w[1:]), np.random.default_rng(0)
+    weight, bias, mean = (uniform(rng, case.OC) for _ in range(3))
+    var, plus = (rng.uniform(0.5, 2, case.OC)).astype(np.float32), uniform(rng, *case.y)
+    operands = array(p.x, layout), array(p.w)
+    statistics = *map(array, (weight, bias, mean, var)), 1e-3
+
+    def normalised(y: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        scale = np.float64(weight) / np.sqrt(np.float64(var) + 1e-3)
+        return (y - mean[:, None, None]) * scale[:, None, None] + bias[:, None, None]
+
+    dirty_arena()
+    y = _core.conv_norm_forward(*operands, None, *case.geometry, *statistics)
+    assert (y.layout, y.shape) == (layout, case.y)
+    assert_close(numpy(y), normalised(p.y, weight, bias), K + 2, c=2)
+    y = _core.conv_norm_forward(*operands, None, *case.geometry, None, None, *statistics[2:])
+    assert_close(numpy(y), normalised(p.y, np.ones_like(weight), np.zeros_like(bias)), K + 2, c=2)
+    y = _core.conv_norm_forward(
+        *operands, array(p.b), *case.geometry, *statistics, 0.75, array(plus, layout)
+    )
+    expected = normalised(p.y + p.b[:, None, None], weight, bias) + plus
+    assert_close(numpy(y), np.clip(expected, 0, 0.75), K + 4, c=2)
+
+
+@every_case
 def test_backward_input(case: Conv, layout: str, isa: str) -> None:
     p = problem(case)
     dx = _core.conv2d_backward_input(array(p.dy, layout), array(p.w), case.x, *case.geometry)
@@ -184,6 +210,11 @@ def test_relu_keeps_nan(layout: str, isa: str) -> None:
     w = np.ones((2, 1, 1, 1), np.float32)
     y = _core.conv2d_forward(
         array(x, layout), array(w), None, (1, 1), (0, 0, 0, 0), (1, 1), 1, True
+    )
+    assert np.isnan(numpy(y)).all()
+    y = _core.conv_norm_forward(
+        *(array(x, layout), array(w), None, (1, 1), (0, 0, 0, 0), (1, 1), 1),
+        *(None, None, _core.zeros((2,)), _core.full((2,), 1.0), 0.0, 6.0),
     )
     assert np.isnan(numpy(y)).all()
 

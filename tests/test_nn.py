@@ -307,6 +307,71 @@ def test_training_takes_the_fused_path_and_means_the_same(
         assert_close(fused, separate, 200)
 
 
+def conv_norm_relu_layers() -> list[nn.Module]:
+    """Two convolutions with batch normalisation, whose statistics are not the initial ones."""
+    fc.manual_seed(0)
+    layers = [
+        *(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.ReLU6()),
+        *(nn.Conv2d(8, 16, 3, padding=1, groups=8, bias=False), nn.BatchNorm2d(16)),
+        *(nn.Conv2d(16, 4, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU()),
+    ]
+    nn.Sequential(*layers)(uniform(np.random.default_rng(0), 32, 3, 7, 7) + np.float32(1))
+    return layers
+
+
+@pytest.mark.parametrize("n", [1, 15, 16])
+def test_evaluation_normalises_on_the_way(n: int, rng: np.random.Generator) -> None:
+    layers = conv_norm_relu_layers()
+    model = nn.Sequential(*layers).eval()
+    x = fc.Tensor(uniform(rng, n, 3, 7, 7))
+    with fc.no_grad():
+        y = x
+        for layer in layers:
+            y = layer(y)
+        assert_close(model(x).numpy(), y.numpy(), 20)
+    recorded = model(x)
+    assert recorded.requires_grad
+    assert_close(recorded.numpy(), y.numpy(), 20)
+
+
+def test_hooks_see_what_is_between_convolution_and_norm(rng: np.random.Generator) -> None:
+    layers = conv_norm_relu_layers()
+    model = nn.Sequential(*layers).eval()
+    x, seen = fc.Tensor(uniform(rng, 1, 3, 7, 7)), []
+    with fc.no_grad():
+        expected = model(x)
+        for layer in layers[3:5]:
+            handle = layer.register_forward_hook(lambda _, inputs, y: seen.append(y.numpy()))
+            assert_close(model(x).numpy(), expected.numpy(), 20)
+            handle.remove()
+        layers[3].forward = lambda x: seen.append(x) or nn.Conv2d.forward(layers[3], x)  # type: ignore[method-assign]
+        assert_close(model(x).numpy(), expected.numpy(), 20)
+    assert len(seen) == 3
+
+
+def test_statistics_that_change_are_seen(rng: np.random.Generator) -> None:
+    """By the next call, and by a recorded program."""
+    layers = conv_norm_relu_layers()
+    model = nn.Sequential(*layers).eval()
+    x = fc.Tensor(uniform(rng, 2, 3, 7, 7))
+    program = fc.record(model)
+    for _ in range(3):
+        with fc.no_grad():
+            assert_same_bits(model(x).numpy(), program(x).numpy())
+        assert program.reason is None
+        layers[4].running_mean.numpy()[...] += 1
+        model.train()(fc.Tensor(uniform(rng, 16, 3, 7, 7)))
+        model.eval()
+
+
+def test_an_error_between_convolution_and_norm_names_its_layer() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(3)).eval()
+    with fc.no_grad(), pytest.raises(fc.ShapeError, match="in layer '1'"):
+        model(np.zeros((1, 1, 5, 5), np.float32))
+    with fc.no_grad(), pytest.raises(fc.ShapeError, match="in layer '0'"):
+        model(np.zeros((1, 2, 5, 5), np.float32))
+
+
 def test_pool_before_relu_is_relu_before_pool(rng: np.random.Generator) -> None:
     x = fc.Tensor(uniform(rng, 17, 2, 6, 6), requires_grad=True)
     a = nn.Sequential(nn.MaxPool2d(2), nn.ReLU())(x)

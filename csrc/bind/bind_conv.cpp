@@ -69,6 +69,19 @@ void register_conv(py::module_& m) {
       py::arg("x"), py::arg("w"), py::arg("b"), py::arg("stride"), py::arg("pads"),
       py::arg("dilation"), py::arg("groups"), py::arg("relu"), py::arg("pool"));
   define(
+      m, "conv_norm_forward",
+      [](const Array& x, const Array& w, const std::optional<Array>& b, Pair stride, Pads pads,
+         Pair dilation, int64_t groups, const std::optional<Array>& weight,
+         const std::optional<Array>& bias, const Array& mean, const Array& var, double eps,
+         std::optional<double> cap, const std::optional<Array>& plus) {
+        return conv_norm_forward(x, w, b.value_or(Array()), {stride, pads, dilation, groups},
+                                 {weight.value_or(Array()), bias.value_or(Array()), mean, var, eps},
+                                 {cap.has_value(), cap.value_or(0.0), plus.value_or(Array())});
+      },
+      py::arg("x"), py::arg("w"), py::arg("b"), py::arg("stride"), py::arg("pads"),
+      py::arg("dilation"), py::arg("groups"), py::arg("weight"), py::arg("bias"), py::arg("mean"),
+      py::arg("var"), py::arg("eps"), py::arg("cap") = py::none(), py::arg("plus") = py::none());
+  define(
       m, "conv_stage_backward",
       [](const Array& dy, const std::optional<Array>& y, const std::optional<Array>& argmax,
          const std::optional<Array>& x, const Shape& x_shape, const Array& w, Pair stride,

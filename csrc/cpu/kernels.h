@@ -20,6 +20,17 @@
 
 namespace fastconv::cpu {
 
+// What becomes of the sums of output channel k before they are stored:
+//
+//   y = min(max(sum * scale[k] + shift[k] + plus, low), high), NaN staying NaN
+//
+// scale may be null (then so is shift, and nothing is multiplied or added); plus, too. An element
+// of plus lies where that of y does.
+struct Finish {
+  const float *scale, *shift, *plus;
+  float low, high;
+};
+
 // The broadcast tile: sums over channels and taps, one weight spread over a vector at a time.
 //
 //   y[k][row][col] = act(start + sum_{c < C} sum_{t < taps} w[k][c][t] * x[c][row][col][t])
@@ -47,6 +58,7 @@ struct TileSweep {
   int64_t y_group, y_k, y_row, y_col;
   const float* bias;  // groups * K floats or null
   bool accumulate, relu, streaming;
+  const Finish* finish;  // in place of act, for one group; or null
   int tail;  // floats to write in the last vector of a row, 1..16; x must be readable for all
              // sixteen
 };
@@ -121,6 +133,16 @@ struct Dropout {
 // A pixel is `unit` floats: 16 in lanes, 1 in plain images.
 struct PoolShape {
   int64_t IH, IW, OH, OW, KH, KW, SH, SW, PT, PL, DH, DW, unit;
+};
+
+// K convolutions of one plain image x: y[k] is of OH x OW pixels, w[k] of KH x KW taps, one behind
+// the other, bias K floats or null. The window is copied with zeros around it, `band` output rows
+// at a time, into scratch: (window of `band` rows) * `phases` * `pitch` floats and sixteen more,
+// where phases = min(SW, (KW - 1) * DW + 1) and pitch >= (KW - 1) * DW / SW + OW rounded up to
+// sixteens.
+struct Depthwise {
+  PoolShape window;  // unit = 1
+  int64_t K, band, phases, pitch;
 };
 
 // For each of n outputs along one axis, the inputs it is made from: output i has the taps
@@ -236,6 +258,11 @@ struct Kernels {
 
   // ---- tile.cpp: convolution forward and by input, linear layers --------------------------------
   void (*tile_sweep)(const TileSweep& sweep);
+
+  // ---- depthwise.cpp ----------------------------------------------------------------------------
+  // finish: of these K channels; never null.
+  void (*depthwise)(float* y, const float* x, const float* w, const float* bias,
+                    const Depthwise& shape, const Finish& finish, float* scratch);
 
   // ---- winograd.cpp: the transforms of 3x3 and 5x5 convolutions with stride 1 ------------------
   // Point p = 0 .. 35 of channel c and tile t (counted from grid.first) is the vector

@@ -81,6 +81,8 @@ FASTCONV_INLINE Mask first_lanes(int n) {  // true in lanes 0 .. n-1; n from 0 t
 FASTCONV_INLINE V load_partial(const float* p, int n) {
   return {_mm512_maskz_loadu_ps(first_lanes(n).m, p)};
 }
+// The lanes where the mask is true only; the others are not touched, and read as zero.
+FASTCONV_INLINE V load_masked(const float* p, Mask m) { return {_mm512_maskz_loadu_ps(m.m, p)}; }
 FASTCONV_INLINE void store_partial(float* p, V a, int n) {
   _mm512_mask_storeu_ps(p, first_lanes(n).m, a.v);
 }
@@ -109,6 +111,11 @@ FASTCONV_INLINE V load_even(const float* p, int n) {
   const __m512 low = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), p);
   const __m512 high = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 15), p + 15);
   return {_mm512_permutex2var_ps(low, even, high)};
+}
+// a0, a2, ..., b0, b2, ...
+FASTCONV_INLINE V evens(V a, V b) {
+  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  return {_mm512_permutex2var_ps(a.v, even, b.v)};
 }
 
 struct U {  // kWidth unsigned 32-bit integers, arithmetic modulo 2^32
@@ -173,6 +180,9 @@ FASTCONV_INLINE Mask first_lanes(int n) {
 FASTCONV_INLINE V load_partial(const float* p, int n) {
   return {_mm256_maskload_ps(p, _mm256_castps_si256(first_lanes(n).m))};
 }
+FASTCONV_INLINE V load_masked(const float* p, Mask m) {
+  return {_mm256_maskload_ps(p, _mm256_castps_si256(m.m))};
+}
 // Not vmaskmovps: as a store it takes 42 micro-operations on Zen 4.
 FASTCONV_INLINE void store_partial(float* p, V a, int n) {
   float lanes[kWidth];
@@ -209,6 +219,11 @@ FASTCONV_INLINE V load_even(const float* p, int n) {
   const V high = n > 4 ? load_partial(p + 7, 2 * n - 8) : zero();
   // a0 a2 b1 b3 | a4 a6 b5 b7, then the middle pairs change places
   const __m256 both = _mm256_shuffle_ps(low.v, high.v, _MM_SHUFFLE(3, 1, 2, 0));
+  return {_mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(both), _MM_SHUFFLE(3, 1, 2, 0)))};
+}
+FASTCONV_INLINE V evens(V a, V b) {
+  // a0 a2 b0 b2 | a4 a6 b4 b6, then the middle pairs change places
+  const __m256 both = _mm256_shuffle_ps(a.v, b.v, _MM_SHUFFLE(2, 0, 2, 0));
   return {_mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(both), _MM_SHUFFLE(3, 1, 2, 0)))};
 }
 
@@ -271,7 +286,8 @@ FASTCONV_INLINE V operator+(V a, V b){
     max(V a, V b){FASTCONV_EACH(V, a.v[i] > b.v[i] ? a.v[i] : b.v[i])} FASTCONV_INLINE V
     min(V a, V b){FASTCONV_EACH(V, a.v[i] < b.v[i] ? a.v[i] : b.v[i])} FASTCONV_INLINE V
     select(Mask m, V yes, V no){FASTCONV_EACH(V, m.m[i] ? yes.v[i] : no.v[i])} FASTCONV_INLINE V
-    load_partial(const float* p, int n){FASTCONV_EACH(V, i < n ? p[i] : 0.0f)} FASTCONV_INLINE
+    load_partial(const float* p, int n){FASTCONV_EACH(V, i < n ? p[i] : 0.0f)} FASTCONV_INLINE V
+    load_masked(const float* p, Mask m){FASTCONV_EACH(V, m.m[i] ? p[i] : 0.0f)} FASTCONV_INLINE
     void store_partial(float* p, V a, int n) {
   for (int i = 0; i < n; ++i) p[i] = a.v[i];
 }
@@ -285,6 +301,8 @@ FASTCONV_INLINE V round_to_int(V a){FASTCONV_EACH(V, ::rintf(a.v[i]))} FASTCONV_
 FASTCONV_INLINE V load_u8(const uint8_t* p){
     FASTCONV_EACH(V, static_cast<float>(p[i]))} FASTCONV_INLINE V
     load_even(const float* p, int n){FASTCONV_EACH(V, i < n ? p[2 * i] : 0.0f)} FASTCONV_INLINE V
+    evens(V a, V b){
+        FASTCONV_EACH(V, 2 * i < kWidth ? a.v[2 * i] : b.v[2 * i - kWidth])} FASTCONV_INLINE V
     to_float(U a){
         FASTCONV_EACH(V, static_cast<float>(static_cast<int32_t>(a.u[i])))} FASTCONV_INLINE V
     from_bits(U a) {
@@ -324,6 +342,13 @@ FASTCONV_INLINE U shift_right(U a){FASTCONV_EACH(U, a.u[i] >> bits)} FASTCONV_IN
 #undef FASTCONV_EACH
 
 #endif
+
+// Asks for the cache line around p in L2. No address is wrong.
+FASTCONV_INLINE void prefetch([[maybe_unused]] const void* p) {
+#if defined(FASTCONV_ISA_AVX512) || defined(FASTCONV_ISA_AVX2)
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
+#endif
+}
 
 constexpr int kBlock = 16;               // samples in a lane block (kLanes in core/array.h)
 constexpr int kParts = kBlock / kWidth;  // vectors in a lane block

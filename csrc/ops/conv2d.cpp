@@ -8,6 +8,7 @@
 #include "ops/check.h"
 #include "ops/conv2d_few.h"
 #include "ops/correlate.h"
+#include "ops/finish.h"
 #include "ops/layout.h"
 #include "ops/split.h"
 #include "ops/window.h"
@@ -93,6 +94,15 @@ void check_bias(const Array& b, int64_t channels) {
                              ",), one for each output channel, got ", b.shape()));
 }
 
+Conv2dShape forward_shape(const Array& x, const Array& w, const Array& b,
+                          const Conv2dParams& params) {
+  check_float32("conv2d", "input", x);
+  check_float32("conv2d", "weight", w);
+  const Conv2dShape s = conv2d_shape(x.shape(), w.shape(), params);
+  check_bias(b, s.OC);
+  return s;
+}
+
 void check_dy(const Array& dy, const Conv2dShape& s) {
   check_float32("conv2d", "dy", dy);
   if (dy.shape() != s.y())
@@ -126,15 +136,34 @@ std::vector<Correlation> outside(const WinogradPart& part, const Correlation& jo
 
 }  // namespace
 
+Array conv_norm_forward(const Array& x, const Array& w, const Array& b, const Conv2dParams& params,
+                        const NormStatistics& norm, const Epilogue& epilogue) {
+  if (x.in_lanes())
+    return batch_norm_eval(conv2d_forward(x, w, b, params, false), norm.weight, norm.bias,
+                           norm.mean, norm.var, norm.eps, epilogue);
+  const Conv2dShape s = forward_shape(x, w, b, params);
+  const ChannelMap map = batch_norm_map(s.OC, norm);
+  cpu::Finish finish = finish_relu(epilogue.relu);
+  if (epilogue.relu) finish.high = static_cast<float>(epilogue.cap);
+  finish.scale = map.scale.data(), finish.shift = map.shift.data();
+  Array plus;
+  if (epilogue.plus.defined()) {
+    check_float32("batch_norm", "plus", epilogue.plus);
+    if (epilogue.plus.shape() != s.y())
+      throw ShapeError(message("[batch_norm] plus must have the shape of what it is added to, ",
+                               s.y(), ", got ", epilogue.plus.shape()));
+    plus = to_plain(epilogue.plus);
+    finish.plus = plus.data();
+  }
+  return conv2d_forward_few(x, to_plain(w), b.defined() ? b.data() : nullptr, s, finish);
+}
+
 Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2dParams& params,
                      bool relu) {
-  check_float32("conv2d", "input", x);
-  check_float32("conv2d", "weight", w);
-  const Conv2dShape s = conv2d_shape(x.shape(), w.shape(), params);
-  check_bias(b, s.OC);
+  const Conv2dShape s = forward_shape(x, w, b, params);
   const Array weight = to_plain(w);
   const float* bias = b.defined() ? b.data() : nullptr;
-  if (!x.in_lanes()) return conv2d_forward_few(x, weight, bias, s, relu);
+  if (!x.in_lanes()) return conv2d_forward_few(x, weight, bias, s, finish_relu(relu));
 
   Array y = Array::empty(s.y(), DType::float32, Layout::lanes);
   if (s.N == 0) return y;

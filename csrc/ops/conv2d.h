@@ -6,6 +6,7 @@
 #include <array>
 
 #include "core/array.h"
+#include "ops/norm.h"
 
 namespace fastconv {
 
@@ -32,6 +33,10 @@ Conv2dShape conv2d_shape(const Shape& x, const Shape& w, const Conv2dParams& par
 // x in lanes -> y in lanes; x plain -> y plain (the path for few samples). b may be undefined.
 Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2dParams& params,
                      bool relu);
+// The same, then batch_norm_eval of y. Of plain x it is one pass: the sums are normalised (rounding
+// otherwise than in two) before they are stored.
+Array conv_norm_forward(const Array& x, const Array& w, const Array& b, const Conv2dParams& params,
+                        const NormStatistics& norm, const Epilogue& epilogue);
 // dx in lanes, into memory that is there.
 void conv2d_backward_input_into(Array& dx, const Array& dy, const Array& w,
                                 const Conv2dParams& params, const Array& b = {});

@@ -1,138 +1,194 @@
 // With fewer samples than lanes, sixteen neighbouring *pixels* fill the vectors instead, and the
-// same broadcast tile runs over them. The padded image is laid out flat, rows one after the other,
-// so that output pixel q = oh * width + ow reads input q + r * width + s for tap (r, s): a row of
-// outputs runs on into the next without a gap. The width - OW values between rows are computed and
-// dropped.
+// same broadcast tile runs over them. Depthwise convolutions and kernels of one pixel have rooms of
+// their own; here are the others.
 //
-// A stride splits the image into stride x stride phases, each flat; a tap then lies in one phase.
-// Phases that no tap reaches are left out.
+// The window of a band of output rows (or of all, once for several tasks) is copied with its
+// padding, every channel `height` rows of `width`. A stride splits it into stride x stride phases;
+// a tap then lies in one phase, and outputs next to each other read inputs next to each other.
+// Phases that no tap reaches are left out. Where rows are long, each is swept by itself, straight
+// into y. Where they are short, a row of outputs runs on into the next without a gap, and the width
+// - OW values between rows are computed and dropped.
 #include "ops/conv2d_few.h"
 
 #include <algorithm>
 
-#include "core/arena.h"
-#include "core/thread_pool.h"
 #include "cpu/dispatch.h"
+#include "ops/depthwise_few.h"
+#include "ops/finish.h"
+#include "ops/pointwise_few.h"
+#include "ops/split.h"
 
 namespace fastconv {
 namespace {
 
-struct FlatImage {
+// One channel of a band's window.
+struct Window {
   int64_t height, width;           // of one phase
   int64_t phase_rows, phase_cols;  // how many there are along each axis
   int64_t phase() const { return height * width; }
   int64_t channel() const { return phase() * phase_rows * phase_cols; }
 };
 
-// Channel c of image x into its phases, zeros where the padding is.
-void flatten_channel(float* out, const float* x, const Conv2dShape& s, const FlatImage& flat) {
+// How output rows and output channels of a group are cut into tasks.
+struct Cut {
+  int64_t band, bands, K, k_cuts;
+  bool by_row;  // each row of outputs by itself
+};
+
+Cut choose_cut(const Conv2dShape& s, Window& window) {
   const Conv2dParams& p = s.params;
-  for (int64_t a = 0; a < flat.phase_rows; ++a)
-    for (int64_t b = 0; b < flat.phase_cols; ++b)
-      for (int64_t i = 0; i < flat.height; ++i, out += flat.width) {
+  const int64_t reach = (s.KH - 1) * p.dilation[0] / p.stride[0];
+  const int64_t row = s.IC_per_group * window.width * window.phase_rows * window.phase_cols;
+  // All weights pass for each band: one near L1 where that is some rows, else one in L2.
+  constexpr int64_t kL1 = 12 * 1024, kL2 = 64 * 1024, kFewRows = 4, kTasks = 16, kMinK = 16;
+  int64_t most = kL1 / row - reach;
+  if (most < std::min(kFewRows, s.OH)) most = kL2 / row - reach;
+  Cut cut{};
+  cut.bands = ceil_div(s.OH, std::clamp<int64_t>(most, 1, s.OH));
+  if (cut.bands > 1) cut.bands += cut.bands % 2;
+  cut.band = ceil_div(s.OH, cut.bands);
+  cut.bands = ceil_div(s.OH, cut.band);
+  cut.k_cuts = 1;
+  const int64_t tasks = p.groups * cut.bands;
+  while (2 * cut.k_cuts * tasks <= kTasks && 2 * cut.k_cuts * kMinK <= s.OC_per_group)
+    cut.k_cuts *= 2;
+  cut.K = ceil_div(s.OC_per_group, cut.k_cuts);
+  cut.k_cuts = ceil_div(s.OC_per_group, cut.K);
+  window.height = (cut.k_cuts > 1 ? s.OH : cut.band) + reach;
+  // In multiply-adds of vectors for an output channel; taking rows apart again costs some ten a
+  // row, and rows of less than four vectors make poor tiles.
+  const int64_t length = s.IC_per_group * s.KH * s.KW, across = ceil_div(s.OW, kLanes);
+  const int64_t run_on = ceil_div((cut.band - 1) * window.width + s.OW, kLanes);
+  cut.by_row =
+      across >= 4 && cut.band * across * length <= run_on * length + cut.band * (10 + 4 * across);
+  return cut;
+}
+
+// The rows of channel x that output rows row0 .. row0 + rows - 1 read, zeros where the padding is.
+void copy_window(float* out, const float* x, const Conv2dShape& s, const Window& window,
+                 int64_t row0, int64_t rows) {
+  const Conv2dParams& p = s.params;
+  const int64_t count = rows + (s.KH - 1) * p.dilation[0] / p.stride[0];
+  if (window.channel() == window.phase() && p.pads[0] == 0 && window.width == s.IW &&
+      p.pads[2] == 0 && p.stride[0] == 1) {
+    std::copy_n(x + row0 * s.IW, std::min(count, s.IH - row0) * s.IW, out);
+    return;
+  }
+  for (int64_t a = 0; a < window.phase_rows; ++a)
+    for (int64_t b = 0; b < window.phase_cols; ++b, out += window.phase()) {
+      // Columns first <= j < last have 0 <= j * stride + b - left < IW.
+      const int64_t shift = b - p.pads[2], step = p.stride[1];
+      const int64_t first = std::min(window.width, shift >= 0 ? 0 : ceil_div(-shift, step));
+      const int64_t last =
+          std::clamp(shift < s.IW ? ceil_div(s.IW - shift, step) : 0, first, window.width);
+      float* to = out;
+      for (int64_t i = row0; i < row0 + count; ++i, to += window.width) {
         const int64_t ih = i * p.stride[0] + a - p.pads[0];
         if (ih < 0 || ih >= s.IH) {
-          std::fill_n(out, flat.width, 0.0f);
+          std::fill_n(to, window.width, 0.0f);
           continue;
         }
-        // Columns first <= j < last have 0 <= j * stride + b - left < IW.
-        const int64_t shift = b - p.pads[2];
-        const int64_t first = std::min(flat.width, shift >= 0 ? 0 : ceil_div(-shift, p.stride[1]));
-        const int64_t last =
-            std::clamp(shift < s.IW ? ceil_div(s.IW - shift, p.stride[1]) : 0, first, flat.width);
         const float* in = x + ih * s.IW + shift;
-        std::fill(out, out + first, 0.0f);
-        if (p.stride[1] == 1)
-          std::copy(in + first, in + last, out + first);
-        else
-          for (int64_t j = first; j < last; ++j) out[j] = in[j * p.stride[1]];
-        std::fill(out + last, out + flat.width, 0.0f);
+        std::fill(to, to + first, 0.0f);
+        copy_strided(to + first, in + first * step, last - first, step);
+        std::fill(to + last, to + window.width, 0.0f);
       }
+    }
+}
+
+void windowed_few(float* y, const float* x, const float* w, const float* bias, const Conv2dShape& s,
+                  const cpu::Finish& finish) {
+  const Conv2dParams& p = s.params;
+  const int64_t taps = s.KH * s.KW, C = s.IC_per_group, plane = s.OH * s.OW;
+  Window window{0, s.OW + (s.KW - 1) * p.dilation[1] / p.stride[1],
+                std::min(p.stride[0], (s.KH - 1) * p.dilation[0] + 1),
+                std::min(p.stride[1], (s.KW - 1) * p.dilation[1] + 1)};
+  const Cut cut = choose_cut(s, window);
+  Scratch<int64_t> offsets(2 * taps);
+  int64_t *x_tap = offsets.data(), *w_tap = x_tap + taps;
+  for (int64_t r = 0; r < s.KH; ++r)
+    for (int64_t t = 0; t < s.KW; ++t) {
+      const int64_t row = r * p.dilation[0], col = t * p.dilation[1], tap = r * s.KW + t;
+      const int64_t phase = row % p.stride[0] * window.phase_cols + col % p.stride[1];
+      x_tap[tap] = phase * window.phase() + row / p.stride[0] * window.width + col / p.stride[1];
+      w_tap[tap] = tap;
+    }
+  const cpu::Kernels& kernels = cpu::kernels();
+  const int64_t macs = cut.K * C * taps * cut.band * s.OW;
+  const int64_t vectors = ceil_div((cut.band - 1) * window.width + s.OW, kLanes);
+  const int64_t images = cut.k_cuts > 1 ? s.IC : 0;  // copied before the tasks
+  Scratch<float> image(images * window.channel() +
+                       kLanes);  // the last vector may read past the end
+  std::fill_n(image.data() + images * window.channel(), kLanes, 0.0f);
+
+  for (int64_t n = 0; n < s.N; ++n) {
+    const float* xn = x + n * s.IC * s.IH * s.IW;
+    for_shares(images, window.channel() * 4, [&](int64_t begin, int64_t end) {
+      for (int64_t c = begin; c < end; ++c)
+        copy_window(image.data() + c * window.channel(), xn + c * s.IH * s.IW, s, window, 0, s.OH);
+    });
+    for_shares(p.groups * cut.k_cuts * cut.bands, macs / 16, [&](int64_t begin, int64_t end) {
+      Scratch<float> own(images > 0 ? 0 : C * window.channel() + kLanes);
+      if (images == 0) std::fill_n(own.data() + C * window.channel(), kLanes, 0.0f);
+      Scratch<float> sums(cut.by_row ? 0 : cut.K * vectors * kLanes);
+      for (int64_t task = begin; task < end; ++task) {
+        const int64_t row0 = task % cut.bands * cut.band, rows = std::min(cut.band, s.OH - row0);
+        const int64_t k_cut = task / cut.bands % cut.k_cuts;
+        const int64_t group = task / (cut.bands * cut.k_cuts);
+        const int64_t k = group * s.OC_per_group + k_cut * cut.K;
+        const int64_t at = (n * s.OC + k) * plane + row0 * s.OW;
+        if (images == 0)
+          for (int64_t c = 0; c < C; ++c)
+            copy_window(own.data() + c * window.channel(), xn + (group * C + c) * s.IH * s.IW, s,
+                        window, row0, rows);
+        const cpu::Finish last = finish_from(finish, k, at);
+        cpu::TileSweep sweep{};
+        sweep.groups = 1, sweep.taps = taps, sweep.C = C;
+        sweep.K = std::min(cut.K, s.OC_per_group - k_cut * cut.K);
+        sweep.x = images == 0 ? own.data()
+                              : image.data() + group * C * window.channel() + row0 * window.width;
+        sweep.x_c = window.channel(), sweep.x_row = window.width, sweep.x_col = kLanes;
+        sweep.x_tap = x_tap;
+        sweep.w = w + k * C * taps;
+        sweep.w_k = C * taps, sweep.w_c = taps;
+        sweep.w_tap = w_tap;
+        sweep.bias = bias ? bias + k : nullptr;
+        sweep.y_col = kLanes;
+        if (cut.by_row) {
+          sweep.rows = rows, sweep.cols = ceil_div(s.OW, kLanes);
+          sweep.y = y + at, sweep.y_k = plane, sweep.y_row = s.OW;
+          sweep.tail = static_cast<int>(s.OW - (sweep.cols - 1) * kLanes);
+          sweep.finish = &last;
+          kernels.tile_sweep(sweep);
+          continue;
+        }
+        sweep.rows = 1, sweep.cols = ceil_div((rows - 1) * window.width + s.OW, kLanes);
+        sweep.y = sums.data(), sweep.y_k = vectors * kLanes;
+        sweep.tail = kLanes;
+        sweep.finish = finish.plus ? nullptr : &last;
+        kernels.tile_sweep(sweep);
+        for (int64_t i = 0; i < sweep.K; ++i) {
+          const float* from = sums.data() + i * vectors * kLanes;
+          float* to = y + at + i * plane;
+          for (int64_t r = 0; r < rows; ++r)
+            std::copy_n(from + r * window.width, s.OW, to + r * s.OW);
+          if (finish.plus) finish_plane(to, finish_from(last, i, i * plane), rows * s.OW);
+        }
+      }
+    });
+  }
 }
 
 }  // namespace
 
 Array conv2d_forward_few(const Array& x, const Array& w, const float* bias, const Conv2dShape& s,
-                         bool relu) {
+                         const cpu::Finish& finish) {
   Array y = Array::empty(s.y());
   if (s.N == 0) return y;
-  const Conv2dParams& p = s.params;
-  const int64_t taps = s.KH * s.KW;
-  const FlatImage flat{s.OH + (s.KH - 1) * p.dilation[0] / p.stride[0],
-                       s.OW + (s.KW - 1) * p.dilation[1] / p.stride[1],
-                       std::min(p.stride[0], (s.KH - 1) * p.dilation[0] + 1),
-                       std::min(p.stride[1], (s.KW - 1) * p.dilation[1] + 1)};
-  Scratch<int64_t> tap_offset(taps), w_tap(taps);
-  for (int64_t t = 0; t < taps; ++t) w_tap.data()[t] = t;
-  for (int64_t r = 0; r < s.KH; ++r)
-    for (int64_t t = 0; t < s.KW; ++t) {
-      const int64_t row = r * p.dilation[0], col = t * p.dilation[1];
-      const int64_t phase = row % p.stride[0] * flat.phase_cols + col % p.stride[1];
-      tap_offset.data()[r * s.KW + t] =
-          phase * flat.phase() + row / p.stride[0] * flat.width + col / p.stride[1];
-    }
-
-  // Bands of output rows whose window stays in L2; shares of the output channels for the threads.
-  // Work below about 20 microseconds stays in the calling thread.
-  const int64_t macs = s.OC * s.IC_per_group * taps * s.OH * s.OW;
-  constexpr int64_t kWindowFloats = 64 * 1024;
-  int64_t band = std::clamp<int64_t>(kWindowFloats / (s.IC_per_group * flat.width), 1, s.OH);
-  band = ceil_div(s.OH, ceil_div(s.OH, band));
-  const bool small = macs < 1'000'000;
-  const int64_t row_cuts = ceil_div(s.OH, band);
-  const int64_t wanted = small ? 1 : ceil_div(16, row_cuts);
-  const int64_t group_cut = ceil_div(p.groups, std::min(p.groups, wanted));
-  const int64_t group_cuts = ceil_div(p.groups, group_cut);
-  const int64_t k_cut =
-      ceil_div(s.OC_per_group,
-               std::clamp<int64_t>(ceil_div(wanted, group_cuts), 1, ceil_div(s.OC_per_group, 8)));
-  const int64_t k_cuts = ceil_div(s.OC_per_group, k_cut);
-  const int64_t channel_cut = small ? s.IC : ceil_div(s.IC, 16);
-  const cpu::Kernels& kernels = cpu::kernels();
-
-  Scratch<float> images(s.IC * flat.channel() + kLanes);  // the last vector may read past the end
-  std::fill_n(images.data() + s.IC * flat.channel(), kLanes, 0.0f);
-  for (int64_t n = 0; n < s.N; ++n) {
-    const float* xn = x.data() + n * s.IC * s.IH * s.IW;
-    float* yn = y.data() + n * s.OC * s.OH * s.OW;
-    parallel_for(ceil_div(s.IC, channel_cut), [&](int64_t task) {
-      const int64_t end = std::min(s.IC, (task + 1) * channel_cut);
-      for (int64_t c = task * channel_cut; c < end; ++c)
-        flatten_channel(images.data() + c * flat.channel(), xn + c * s.IH * s.IW, s, flat);
-    });
-    parallel_for(group_cuts * k_cuts * row_cuts, [&](int64_t task) {
-      const int64_t row0 = task % row_cuts * band, rows = std::min(band, s.OH - row0);
-      const int64_t k0 = task / row_cuts % k_cuts * k_cut, K = std::min(k_cut, s.OC_per_group - k0);
-      const int64_t group0 = task / (row_cuts * k_cuts) * group_cut;
-      const int64_t pixels = (rows - 1) * flat.width + s.OW, vectors = ceil_div(pixels, kLanes);
-      const bool gapless = flat.width == s.OW;
-      Scratch<float> sums(gapless ? 0 : K * vectors * kLanes);
-      for (int64_t group = group0; group < std::min(group0 + group_cut, p.groups); ++group) {
-        const int64_t k = group * s.OC_per_group + k0;
-        float* out = yn + (k * s.OH + row0) * s.OW;
-        cpu::TileSweep sweep{};
-        sweep.groups = sweep.rows = 1;
-        sweep.K = K, sweep.C = s.IC_per_group, sweep.taps = taps, sweep.cols = vectors;
-        sweep.x = images.data() + group * s.IC_per_group * flat.channel() + row0 * flat.width;
-        sweep.x_c = flat.channel(), sweep.x_col = kLanes;
-        sweep.x_tap = tap_offset.data();
-        sweep.w = w.data() + k * s.IC_per_group * taps;
-        sweep.w_k = s.IC_per_group * taps, sweep.w_c = taps;
-        sweep.w_tap = w_tap.data();
-        sweep.y = gapless ? out : sums.data();
-        sweep.y_k = gapless ? s.OH * s.OW : vectors * kLanes, sweep.y_col = kLanes;
-        sweep.bias = bias ? bias + k : nullptr;
-        sweep.relu = relu;
-        sweep.tail = gapless ? static_cast<int>(pixels - (vectors - 1) * kLanes) : kLanes;
-        kernels.tile_sweep(sweep);
-        if (gapless) continue;
-        for (int64_t i = 0; i < K; ++i)
-          for (int64_t r = 0; r < rows; ++r)
-            std::copy_n(sums.data() + i * vectors * kLanes + r * flat.width, s.OW,
-                        out + (i * s.OH + r) * s.OW);
-      }
-    });
-  }
+  const auto way = s.IC_per_group == 1 ? depthwise_few
+                   : is_pointwise(s)   ? pointwise_few
+                                       : windowed_few;
+  way(y.data(), x.data(), w.data(), bias, s, finish);
   return y;
 }
 

@@ -264,6 +264,20 @@ Array batch_norm_eval(const Array& x_any, const Array& weight_any, const Array& 
   return as_layout(y, x_any.layout());
 }
 
+ChannelMap batch_norm_map(int64_t C, const NormStatistics& norm) {
+  const char* const op = "batch_norm";
+  const PerChannel weight(op, "weight", norm.weight, C, 1.0f), bias(op, "bias", norm.bias, C, 0.0f);
+  const PerChannel mean(op, "running_mean", norm.mean, C, 0.0f),
+      var(op, "running_var", norm.var, C, 1.0f);
+  ChannelMap map{Array::empty({C}), Array::empty({C})};
+  for (int64_t c = 0; c < C; ++c) {
+    const double scale = weight[c] / std::sqrt(static_cast<double>(var[c]) + norm.eps);
+    map.scale.data()[c] = static_cast<float>(scale);
+    map.shift.data()[c] = static_cast<float>(bias[c] - scale * mean[c]);
+  }
+  return map;
+}
+
 BatchNormGradients batch_norm_train_backward(const Array& dy_any, const Array& x_any,
                                              const Array& weight_any, const Array& mean_any,
                                              const Array& inv_std_any, const BehindNorm& behind) {

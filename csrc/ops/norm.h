@@ -17,6 +17,12 @@ struct Epilogue {
   Array plus;        // undefined for none
 };
 
+// What evaluation normalises by; weight and bias may be undefined.
+struct NormStatistics {
+  Array weight, bias, mean, var;
+  double eps;
+};
+
 // y = (x - mean) * inv_std * weight + bias, inv_std = 1 / sqrt(variance + eps).
 struct BatchNorm {
   Array y, mean, inv_std;
@@ -34,6 +40,11 @@ BatchNorm batch_norm_train(const Array& x, const Array& weight, const Array& bia
                            const Epilogue& epilogue = {});
 Array batch_norm_eval(const Array& x, const Array& weight, const Array& bias, const Array& mean,
                       const Array& var, double eps, const Epilogue& epilogue = {});
+// The same as y = x * scale + shift of C channels, for an operation that does it on the way.
+struct ChannelMap {
+  Array scale, shift;
+};
+ChannelMap batch_norm_map(int64_t C, const NormStatistics& norm);
 // What came behind the normalisation that a gradient passes: a ReLU below `cap` if that is above 0.
 // Its result y is needed where something was added before it; else it is found from x and bias
 // again, which costs less than reading it.

@@ -23,7 +23,7 @@ from ..nn import (
     Sequential,
     init,
 )
-from ..nn.normalization import norm_relu
+from ..nn.normalization import conv_norm_relu
 from ..tensor import Tensor
 from .catalogue import network
 
@@ -73,7 +73,7 @@ class BasicConv2d(Module):
         self.bn = BatchNorm2d(out_channels, eps=1e-3)
 
     def forward(self, x: Any) -> Any:
-        return norm_relu(self.conv(x), self.bn)
+        return conv_norm_relu(self.conv, x, self.bn)
 
 
 class Inception(Module):

@@ -20,7 +20,7 @@ from ..nn import (
     Sequential,
     init,
 )
-from ..nn.normalization import norm_relu
+from ..nn.normalization import conv_norm_relu
 from .catalogue import network
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ class BasicBlock(Module):
 
     def forward(self, x: Any) -> Any:
         shortcut = x if self.downsample is None else self.downsample(x)
-        y = norm_relu(self.conv1(x), self.bn1, self.relu)
-        return norm_relu(self.conv2(y), self.bn2, self.relu, plus=shortcut)
+        y = conv_norm_relu(self.conv1, x, self.bn1, self.relu)
+        return conv_norm_relu(self.conv2, y, self.bn2, self.relu, plus=shortcut)
 
 
 class Bottleneck(Module):
@@ -89,9 +89,9 @@ class Bottleneck(Module):
 
     def forward(self, x: Any) -> Any:
         shortcut = x if self.downsample is None else self.downsample(x)
-        y = norm_relu(self.conv1(x), self.bn1, self.relu)
-        y = norm_relu(self.conv2(y), self.bn2, self.relu)
-        return norm_relu(self.conv3(y), self.bn3, self.relu, plus=shortcut)
+        y = conv_norm_relu(self.conv1, x, self.bn1, self.relu)
+        y = conv_norm_relu(self.conv2, y, self.bn2, self.relu)
+        return conv_norm_relu(self.conv3, y, self.bn3, self.relu, plus=shortcut)
 
 
 def _projection(in_channels: int, out_channels: int, stride: int) -> Sequential | None:
@@ -146,7 +146,7 @@ class ResNet(Module):
         self.apply(_start)
 
     def forward(self, x: Any) -> Any:
-        x = self.maxpool(norm_relu(self.conv1(x), self.bn1, self.relu))
+        x = self.maxpool(conv_norm_relu(self.conv1, x, self.bn1, self.relu))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(self.avgpool(x).flatten(1))
 

@@ -10,7 +10,7 @@ from .activation import ReLU, ReLU6
 from .conv import Conv2d
 from .linear import Linear
 from .module import Module, is_called_plainly, is_simple, structure
-from .normalization import BatchNorm1d, BatchNorm2d, norm_relu
+from .normalization import BatchNorm1d, BatchNorm2d, conv_norm_relu, norm_relu
 from .pooling import MaxPool2d
 
 __all__ = ["ModuleList", "Sequential"]
@@ -78,7 +78,9 @@ class Sequential(_Numbered):
         modules: the modules, or one mapping from names to modules.
 
     Where no hook can see the difference, Linear and ReLU, batch normalisation and ReLU (or ReLU6),
-    and Conv2d with the ReLU and MaxPool2d behind it, run as one operation, with the same results.
+    and Conv2d with the ReLU and MaxPool2d behind it, run as one operation, with the same results;
+    so do, but for the rounding, Conv2d and BatchNorm2d with running statistics, when no gradient is
+    recorded.
 
     Example:
         >>> from fastconv import nn
@@ -110,9 +112,8 @@ class Sequential(_Numbered):
             for step in self._plan:  # type: ignore[union-attr]
                 x = step(x)
         except ShapeError as error:
-            module = (
-                step.culprit(x) if isinstance(step, _Stage) else getattr(step, "__self__", step)
-            )
+            fused = isinstance(step, (_Stage, _ConvNorm))
+            module = step.culprit(x) if fused else getattr(step, "__self__", step)
             self._name_layer(error, module if isinstance(module, Module) else self)
             raise
         return x
@@ -120,11 +121,16 @@ class Sequential(_Numbered):
     def _make_plan(self) -> None:
         """The calls to make: the forward of each module, or a fused form of several."""
         modules = self._modules()
-        kinds = [*(type(m) if is_simple(m) else None for m in modules), None]
+        kinds = [*(type(m) if is_simple(m) else None for m in modules), None, None]
         plan: list[Step] = []
         i = 0
         while i < len(modules):
             module, kind = modules[i], kinds[i]
+            if isinstance(module, Conv2d) and kind is Conv2d and kinds[i + 1] is BatchNorm2d:
+                rectifier = modules[i + 2] if kinds[i + 2] in (ReLU, ReLU6) else None
+                plan.append(_ConvNorm(module, modules[i + 1], rectifier))
+                i += 2 if rectifier is None else 3
+                continue
             if isinstance(module, Conv2d) and kind is Conv2d:
                 relu = kinds[i + 1 : i + 2] == [ReLU]
                 i += 1 + relu
@@ -192,6 +198,24 @@ class _Normalised:
 
     def __call__(self, x: Any) -> Any:
         return norm_relu(x, self.__self__, self._relu)
+
+
+class _ConvNorm:
+    """A convolution, batch normalisation and the ReLU (or ReLU6) behind it, as one step."""
+
+    def __init__(self, conv: Conv2d, norm: Module, relu: Module | None) -> None:
+        self._conv, self._norm, self._relu = conv, norm, relu
+
+    def __call__(self, x: Any) -> Any:
+        return conv_norm_relu(self._conv, x, self._norm, self._relu)
+
+    def culprit(self, x: Any) -> Module:
+        """The layer whose shapes do not fit."""
+        try:
+            self._conv(x)
+        except ShapeError:
+            return self._conv
+        return self._norm
 
 
 class _Stage:

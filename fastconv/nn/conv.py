@@ -124,7 +124,11 @@ class Conv2d(_Conv):
         self.dilation = pair(dilation, "[Conv2d] dilation")
 
     def _pads(self, x: Tensor) -> Pads:
-        return pads_of(self.padding, x.shape, self.kernel_size, self.stride, self.dilation)
+        padding = self.padding
+        if isinstance(padding, str):
+            return pads_of(padding, x.shape, self.kernel_size, self.stride, self.dilation)
+        top, left = padding
+        return (top, top, left, left)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_stage(x, False)
@@ -133,12 +137,7 @@ class Conv2d(_Conv):
         """forward(x), then ReLU, then the maxima of windows, in one operation."""
         if not isinstance(x, Tensor):
             x = as_tensor(x, "[Conv2d] input")
-        padding = self.padding
-        if isinstance(padding, str):
-            pads = self._pads(x)
-        else:
-            top, left = padding
-            pads = (top, top, left, left)
+        pads = self._pads(x)
         return _conv2d(
             x, self.weight, self.bias, self.stride, pads, self.dilation, self.groups, relu, pool
         )

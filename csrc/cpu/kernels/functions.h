@@ -19,6 +19,10 @@ void floats_to_lanes(float* y, const float* const* x, int64_t features, int samp
 void tile_sweep(const TileSweep& sweep);
 void dot_sweep(const DotSweep& sweep);
 
+// depthwise.cpp
+void depthwise(float* y, const float* x, const float* w, const float* bias, const Depthwise& shape,
+               const Finish& finish, float* scratch);
+
 // winograd.cpp
 void winograd_input(float* v, int64_t v_point, int64_t v_c, const float* x, int64_t C,
                     const WinogradGrid& grid);

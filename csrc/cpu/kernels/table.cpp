@@ -24,6 +24,8 @@ constexpr Kernels make_table() {
   // tile.cpp, dot.cpp
   t.tile_sweep = tile_sweep;
   t.dot_sweep = dot_sweep;
+  // depthwise.cpp
+  t.depthwise = depthwise;
   // winograd.cpp
   t.winograd_input = winograd_input;
   t.winograd_dy = winograd_dy;

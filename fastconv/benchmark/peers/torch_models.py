@@ -40,7 +40,10 @@ class _Finder:
         self._stands_for: dict[str, Callable[[], dict[str, Any]]] = {
             PACKAGE: dict,
             f"{PACKAGE}.nn": functools.partial(_nn, torch),
-            f"{PACKAGE}.nn.normalization": lambda: {"norm_relu": _norm_relu},
+            f"{PACKAGE}.nn.normalization": lambda: {
+                "norm_relu": _norm_relu,
+                "conv_norm_relu": _conv_norm_relu,
+            },
             f"{PACKAGE}.functional": functools.partial(_functional, torch),
             f"{PACKAGE}.tensor": lambda: {"Tensor": functools.partial(torch.tensor, device="cpu")},
             f"{PACKAGE}.models": dict,
@@ -72,6 +75,10 @@ def _norm_relu(x: Any, norm: Any, relu: Any = None, plus: Any = None) -> Any:
     if plus is not None:
         y += plus
     return y.relu_() if relu is None else relu(y)
+
+
+def _conv_norm_relu(conv: Any, x: Any, *norm_relu_and_plus: Any, **options: Any) -> Any:
+    return _norm_relu(conv(x), *norm_relu_and_plus, **options)
 
 
 def _public(module: Any) -> dict[str, Any]:

@@ -1,0 +1,228 @@
+// Convolution of one plain image, with neighbouring pixels of a row in the vectors (contract:
+// Depthwise in cpu/kernels.h).
+//
+//   for each kw:     load the rows that R output rows need;   for each kh: R multiply-adds
+//
+// A row loaded serves up to KH outputs, which matters: all but one of sixteen loads cross a cache
+// line. The image is first copied with zeros around it, into L1 and right before use; the columns
+// of a stride of 2 come apart on the way, so that loads are of neighbours again.
+#include "cpu/kernels.h"
+#include "cpu/kernels/functions.h"
+#include "cpu/simd.h"
+#include "cpu/simd_finish.h"
+#include "cpu/simd_math.h"
+
+namespace fastconv::cpu::FASTCONV_ISA {
+namespace {
+
+#if defined(FASTCONV_ISA_AVX512)
+constexpr int kMaxRows = 7;  // ImageNet's maps are of 7, 14, 28, 56 and 112 rows
+#elif defined(FASTCONV_ISA_AVX2)
+constexpr int kMaxRows = 4;
+#else
+constexpr int kMaxRows = 2;
+#endif
+
+// At least n zeros, up to kWidth - 1 more.
+FASTCONV_INLINE void spill_zeros(float* p, int64_t n) {
+  for (int64_t i = 0; i < n; i += kWidth) store(p + i, zero());
+}
+
+// Row ih of x as `phases` rows of `pitch` floats: phase b holds the pixels j * SW + b - PL, zeros
+// outside. Up to kWidth - 1 floats behind are overwritten.
+void copy_row(float* out, const float* x, int64_t ih, const Depthwise& d) {
+  const PoolShape& s = d.window;
+  if (ih < 0 || ih >= s.IH) return spill_zeros(out, d.phases * d.pitch);
+  const float* row = x + ih * s.IW;
+  for (int64_t b = 0; b < d.phases; ++b, out += d.pitch) {
+    const int64_t shift = b - s.PL;
+    int64_t first = shift >= 0 ? 0 : ceil_div(-shift, s.SW);
+    if (first > d.pitch) first = d.pitch;
+    int64_t last = shift < s.IW ? ceil_div(s.IW - shift, s.SW) : 0;
+    last = last < first ? first : last < d.pitch ? last : d.pitch;
+    const float* in = row + first * s.SW + shift;
+    float* to = out + first;
+    const int64_t n = last - first;
+    spill_zeros(out, first);
+    if (s.SW <= 2) {
+      for_vectors(n, [&](int64_t i, int valid) {
+        store(to + i, s.SW == 1 ? load_first(in + i, valid) : load_even(in + 2 * i, valid));
+      });
+      const int64_t done = ceil_div(n, kWidth) * kWidth;
+      spill_zeros(to + done, d.pitch - first - done);
+    } else {
+      for (int64_t i = 0; i < n; ++i) to[i] = in[i * s.SW];
+      spill_zeros(to + n, d.pitch - last);
+    }
+  }
+}
+
+// What all vectors of outputs of one channel share.
+struct Channel {
+  const Depthwise& d;
+  const Finish& finish;
+  const float* w;
+  int64_t k;
+  V start;
+};
+
+template <int R>
+FASTCONV_INLINE void store_rows(float* y, const V (&acc)[R], const Channel& channel,
+                                const float* plus, int valid) {
+  const int64_t OW = channel.d.window.OW;
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    const float* p = plus ? plus + r * OW : nullptr;
+    store_first(y + r * OW, finished(acc[r], channel.finish, channel.k, p, valid), valid);
+  }
+}
+
+// One column of taps, w[0], w[KW], ..., over the rows it meets.
+template <int KH, int SH, int R>
+FASTCONV_INLINE void add_taps(V (&acc)[R], const V (&rows)[(R - 1) * SH + KH], const float* w,
+                              int64_t KW) {
+#pragma GCC unroll 8
+  for (int kh = 0; kh < KH; ++kh) {
+    const V weight = set1(w[kh * KW]);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) acc[r] = fma(weight, rows[r * SH + kh], acc[r]);
+  }
+}
+
+// Columns ow .. ow + kWidth - 1 of R output rows, from a copied window that begins with their rows.
+struct Copied {
+  template <int R>
+  static FASTCONV_INLINE void sum(V (&acc)[R], const Channel& channel, const float* x, int64_t,
+                                  int64_t ow, const float*) {
+    const Depthwise& d = channel.d;
+    const PoolShape& s = d.window;
+    const int64_t x_row = d.phases * d.pitch;
+    int64_t phase = 0, col = ow;  // of tap kw
+    for (int64_t kw = 0; kw < s.KW; ++kw) {
+      const float *xt = x + phase * d.pitch + col, *w = channel.w + kw;
+      for (int64_t kh = 0; kh < s.KH; ++kh, w += s.KW, xt += s.DH * x_row)
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) acc[r] = fma(set1(*w), load(xt + r * s.SH * x_row), acc[r]);
+      for (phase += s.DW; phase >= s.SW; phase -= s.SW) ++col;
+    }
+  }
+};
+
+// The same from the image itself, with both strides S and rows that are neighbours: lanes outside
+// are masked, rows outside are the row of zeros.
+template <int KH, int S>
+struct InPlace {
+  template <int R>
+  static FASTCONV_INLINE void sum(V (&acc)[R], const Channel& channel, const float* x, int64_t ih,
+                                  int64_t ow, const float* zeros) {
+    const PoolShape& s = channel.d.window;
+    constexpr int kRows = (R - 1) * S + KH;
+    const float* row[kRows];
+#pragma GCC unroll 32
+    for (int i = 0; i < kRows; ++i)
+      row[i] = ih + i >= 0 && ih + i < s.IH ? x + (ih + i) * s.IW : zeros;
+    int64_t iw = ow * S - s.PL;
+    for (int64_t kw = 0; kw < s.KW; ++kw, iw += s.DW) {
+      const Mask inside = between(-iw, s.IW - iw);
+      V rows[kRows];
+      if constexpr (S == 1) {
+#pragma GCC unroll 32
+        for (int i = 0; i < kRows; ++i) rows[i] = load_masked(row[i] + iw, inside);
+      } else {
+        const Mask inside_too = between(-iw - kWidth, s.IW - iw - kWidth);
+#pragma GCC unroll 32
+        for (int i = 0; i < kRows; ++i)
+          rows[i] = evens(load_masked(row[i] + iw, inside),
+                          load_masked(row[i] + iw + kWidth, inside_too));
+      }
+      add_taps<KH, S, R>(acc, rows, channel.w + kw, s.KW);
+    }
+  }
+  static FASTCONV_INLINE Mask between(int64_t first, int64_t last) {
+    return first_lanes(lanes(last)) & !first_lanes(lanes(first));
+  }
+  static FASTCONV_INLINE int lanes(int64_t n) {
+    return static_cast<int>(n < 0 ? 0 : n < kWidth ? n : kWidth);
+  }
+};
+
+// R output rows; a last vector that is not whole begins further left, over columns already done.
+template <class From, int R>
+void output_rows(float* y, const float* x, int64_t ih, const float* zeros, const Channel& channel,
+                 const float* plus) {
+  const int64_t OW = channel.d.window.OW;
+  const int valid = OW < kWidth ? static_cast<int>(OW) : kWidth;
+  for (int64_t done = 0; done < OW; done += kWidth) {
+    const int64_t ow = done + valid <= OW ? done : OW - kWidth;
+    V acc[R];
+    for (int r = 0; r < R; ++r) acc[r] = channel.start;
+    From::sum(acc, channel, x, ih, ow, zeros);
+    store_rows<R>(y + ow, acc, channel, plus ? plus + ow : nullptr, valid);
+  }
+}
+
+using OutputRows = void (*)(float*, const float*, int64_t, const float*, const Channel&,
+                            const float*);
+
+struct RowTable {
+  OutputRows of[kMaxRows + 1];
+};
+
+template <class From, int R>
+struct FillRows {
+  static constexpr void fill(RowTable& table) {
+    table.of[R] = output_rows<From, R>;
+    FillRows<From, R - 1>::fill(table);
+  }
+};
+template <class From>
+struct FillRows<From, 0> {
+  static constexpr void fill(RowTable&) {}
+};
+
+template <class From>
+constexpr RowTable row_table() {
+  RowTable table{};
+  FillRows<From, kMaxRows>::fill(table);
+  return table;
+}
+constexpr RowTable kAny = row_table<Copied>();
+constexpr RowTable k3x1 = row_table<InPlace<3, 1>>(), k3x2 = row_table<InPlace<3, 2>>(),
+                   k5x1 = row_table<InPlace<5, 1>>(), k5x2 = row_table<InPlace<5, 2>>();
+
+const RowTable& rows_for(const PoolShape& s) {
+  if (s.DH != 1 || s.SH != s.SW || (s.KH != 3 && s.KH != 5)) return kAny;
+  if (s.SH == 1) return s.KH == 3 ? k3x1 : k5x1;
+  if (s.SH == 2) return s.KH == 3 ? k3x2 : k5x2;
+  return kAny;
+}
+
+}  // namespace
+
+void depthwise(float* y, const float* x, const float* w, const float* bias, const Depthwise& d,
+               const Finish& finish, float* scratch) {
+  const PoolShape& s = d.window;
+  const RowTable& table = rows_for(s);
+  const bool in_place = &table != &kAny;
+  const int64_t x_row = d.phases * d.pitch, band = in_place ? s.OH : d.band;
+  if (in_place) spill_zeros(scratch, s.IW);
+  for (int64_t oh = 0; oh < s.OH; oh += band) {
+    const int64_t count = s.OH - oh < band ? s.OH - oh : band;
+    const int64_t window = (count - 1) * s.SH + (s.KH - 1) * s.DH + 1, ih = oh * s.SH - s.PT;
+    if (!in_place)
+      for (int64_t i = 0; i < window; ++i) copy_row(scratch + i * x_row, x, ih + i, d);
+    const int64_t cuts = ceil_div(count, kMaxRows);
+    for (int64_t k = 0; k < d.K; ++k) {
+      const Channel channel{d, finish, w + k * s.KH * s.KW, k, bias ? set1(bias[k]) : zero()};
+      int64_t row = 0;
+      for (int64_t cut = 0; cut < cuts; ++cut) {
+        const int64_t at = (k * s.OH + oh + row) * s.OW, R = (count - row) / (cuts - cut);
+        table.of[R](y + at, in_place ? x : scratch + row * s.SH * x_row, ih + row * s.SH, scratch,
+                    channel, finish.plus ? finish.plus + at : nullptr);
+        row += R;
+      }
+    }
+  }
+}
+
+}  // namespace fastconv::cpu::FASTCONV_ISA

@@ -1,0 +1,13 @@
+// Convolution forward for a few samples where each group has one input channel.
+#pragma once
+
+#include "cpu/kernels.h"
+#include "ops/conv2d.h"
+
+namespace fastconv {
+
+// y, x, w: plain. bias may be null. Pointers in finish are to arrays of OC floats and of y's shape.
+void depthwise_few(float* y, const float* x, const float* w, const float* bias,
+                   const Conv2dShape& s, const cpu::Finish& finish);
+
+}  // namespace fastconv
