@@ -13,6 +13,7 @@
 #include "core/arena.h"
 #include "core/thread_pool.h"
 #include "cpu/dispatch.h"
+#include "ops/winograd_few.h"
 
 namespace fastconv {
 namespace {
@@ -56,6 +57,10 @@ Array conv2d_forward_few(const Array& x, const Array& w, const float* bias, cons
                          bool relu) {
   Array y = Array::empty(s.y());
   if (s.N == 0) return y;
+  if (winograd_few_pays(s)) {
+    winograd_forward_few(y.data(), x.data(), w.data(), bias, relu, s);
+    return y;
+  }
   const Conv2dParams& p = s.params;
   const int64_t taps = s.KH * s.KW;
   const FlatImage flat{s.OH + (s.KH - 1) * p.dilation[0] / p.stride[0],

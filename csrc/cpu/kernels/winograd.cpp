@@ -147,9 +147,9 @@ void transform_tiles(float* v, int64_t v_point, int64_t v_c, const float* x, int
       }
 }
 
-template <int M>
+template <int M, class Bias>
 void transform_outputs(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
-                       const float* bias, bool relu, const WinogradGrid& g) {
+                       const Bias& bias, bool relu, const WinogradGrid& g) {
   for (int64_t k = 0; k < K; ++k)
     for (int64_t t = 0; t < g.count; ++t)
       for (int part = 0; part < kParts; ++part) {
@@ -164,7 +164,7 @@ void transform_outputs(float* y, const float* m, int64_t m_point, int64_t m_k, i
         const int64_t row = g.row0 + (g.first + t) / g.tile_cols * M;
         const int64_t col = g.col0 + (g.first + t) % g.tile_cols * M;
         float* out = y + ((k * g.rows + row) * g.cols + col) * kBlock + part * kWidth;
-        const V shift = bias ? set1(bias[k]) : zero();
+        const V shift = bias(k, part);
         for (int i = 0; i < M && row + i < g.rows; ++i) {
           V o[M];
           transform_output(half[i], o);
@@ -182,35 +182,49 @@ FASTCONV_INLINE int pairs_in(int pairs, int part) {
   return rest < kWidth ? rest : kWidth;
 }
 
+// One vector of the lanes of a block of kernels, w: [R * R][16]; `valid` of them are stored.
+template <int R>
+FASTCONV_INLINE void transform_kernels(float* u, int64_t u_point, const float* w, int valid,
+                                       bool turned) {
+  V half[6][R];
+  for (int j = 0; j < R; ++j) {
+    V taps[R], o[6];
+    for (int i = 0; i < R; ++i) {
+      const int tap = turned ? R * R - 1 - (i * R + j) : i * R + j;
+      taps[i] = load(w + tap * kBlock);
+    }
+    transform_weight(taps, o);
+    for (int i = 0; i < 6; ++i) half[i][j] = o[i];
+  }
+  for (int i = 0; i < 6; ++i) {
+    V o[6];
+    transform_weight(half[i], o);
+    for (int j = 0; j < 6; ++j) {
+      float* p = u + (i * kPoints + j) * u_point;
+      if (valid == kWidth)
+        store(p, o[j]);
+      else
+        store_partial(p, o[j], valid);
+    }
+  }
+}
+
 template <int R>
 void transform_weights(float* u, int64_t u_point, const float* w, int pairs, bool turned) {
   constexpr int kTaps = R * R;
   float lanes[kTaps * kBlock];  // the taps of sixteen channel pairs, side by side
   to_lanes(lanes, w, kTaps, kTaps, pairs);
-  for (int part = 0; part < kParts && pairs_in(pairs, part) > 0; ++part) {
-    const int valid = pairs_in(pairs, part);
-    V half[6][R];
-    for (int j = 0; j < R; ++j) {
-      V taps[R], o[6];
-      for (int i = 0; i < R; ++i) {
-        const int tap = turned ? kTaps - 1 - (i * R + j) : i * R + j;
-        taps[i] = load(lanes + tap * kBlock + part * kWidth);
-      }
-      transform_weight(taps, o);
-      for (int i = 0; i < 6; ++i) half[i][j] = o[i];
-    }
-    for (int i = 0; i < 6; ++i) {
-      V o[6];
-      transform_weight(half[i], o);
-      for (int j = 0; j < 6; ++j) {
-        float* p = u + (i * kPoints + j) * u_point + part * kWidth;
-        if (valid == kWidth)
-          store(p, o[j]);
-        else
-          store_partial(p, o[j], valid);
-      }
-    }
-  }
+  for (int part = 0; part < kParts && pairs_in(pairs, part) > 0; ++part)
+    transform_kernels<R>(u + part * kWidth, u_point, lanes + part * kWidth, pairs_in(pairs, part),
+                         turned);
+}
+
+template <int R>
+void transform_weight_lanes(float* u, int64_t u_point, int64_t u_c, const float* w, int64_t C) {
+  for (int64_t c = 0; c < C; ++c)
+    for (int part = 0; part < kParts; ++part)
+      transform_kernels<R>(u + c * u_c + part * kWidth, u_point,
+                           w + c * R * R * kBlock + part * kWidth, kWidth, false);
 }
 
 template <int R>
@@ -253,10 +267,22 @@ void winograd_dy(float* v, int64_t v_point, int64_t v_k, const float* dy, int64_
 
 void winograd_output(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                      const float* bias, bool relu, const WinogradGrid& g) {
+  const auto of_channel = [=](int64_t k, int) { return bias ? set1(bias[k]) : zero(); };
   if (g.step == 4)
-    transform_outputs<4>(y, m, m_point, m_k, K, bias, relu, g);
+    transform_outputs<4>(y, m, m_point, m_k, K, of_channel, relu, g);
   else
-    transform_outputs<2>(y, m, m_point, m_k, K, bias, relu, g);
+    transform_outputs<2>(y, m, m_point, m_k, K, of_channel, relu, g);
+}
+
+void winograd_output_channels(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
+                              const float* bias, bool relu, const WinogradGrid& g) {
+  const auto of_lanes = [=](int64_t k, int part) {
+    return load(bias + k * kBlock + part * kWidth);
+  };
+  if (g.step == 4)
+    transform_outputs<4>(y, m, m_point, m_k, K, of_lanes, relu, g);
+  else
+    transform_outputs<2>(y, m, m_point, m_k, K, of_lanes, relu, g);
 }
 
 void winograd_weight(float* u, int64_t u_point, const float* w, int pairs, int taps, bool turned) {
@@ -264,6 +290,14 @@ void winograd_weight(float* u, int64_t u_point, const float* w, int pairs, int t
     transform_weights<3>(u, u_point, w, pairs, turned);
   else
     transform_weights<5>(u, u_point, w, pairs, turned);
+}
+
+void winograd_weight_channels(float* u, int64_t u_point, int64_t u_c, const float* w, int64_t C,
+                              int taps) {
+  if (taps == 3)
+    transform_weight_lanes<3>(u, u_point, u_c, w, C);
+  else
+    transform_weight_lanes<5>(u, u_point, u_c, w, C);
 }
 
 void winograd_dw(float* dw, const float* u, int64_t u_point, int pairs, int taps) {
