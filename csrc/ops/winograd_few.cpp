@@ -137,16 +137,20 @@ class FewImages {
   // The transformed weights of a chunk of output channels; zeros where there is no channel.
   void transform_w(float* u, int64_t chunk) const {
     const int64_t taps = s.KH * s.KW, k0 = chunk * kChunk, count = std::min(kChunk, K_ - k0);
-    Scratch<float> lanes(kLanes * taps * kLanes);
+    // Sixteen rows of weights are read a page at a time: by only 16 channels of 3x3 the layer
+    // 512 -> 512 at 7 x 7, its weights in memory, takes 2.0 ms instead of 1.75.
+    const int64_t step = 1152 / taps / kLanes * kLanes;
+    Scratch<float> lanes(step * taps * kLanes);
     for (int64_t k = 0; k < count; ++k)
-      for (int64_t c = 0; c < C_ * kLanes; c += kLanes) {
-        const int64_t oc = (k0 + k) * kLanes, channels = std::min(kLanes, s.IC - c);
+      for (int64_t c = 0; c < C_ * kLanes; c += step) {
+        const int64_t oc = (k0 + k) * kLanes;
+        const int64_t channels = std::min(step, s.IC - c), all = std::min(step, C_ * kLanes - c);
         cpu::kernels().to_lanes(lanes.data(), w_ + (oc * s.IC + c) * taps, channels * taps,
                                 s.IC * taps, static_cast<int>(std::min(kLanes, s.OC - oc)));
-        std::fill(lanes.data() + channels * taps * kLanes, lanes.data() + kLanes * taps * kLanes,
+        std::fill(lanes.data() + channels * taps * kLanes, lanes.data() + all * taps * kLanes,
                   0.0f);
         cpu::kernels().winograd_weight_channels(u + (c * count + k) * kLanes, u_point_,
-                                                count * kLanes, lanes.data(), kLanes,
+                                                count * kLanes, lanes.data(), all,
                                                 static_cast<int>(s.KH));
       }
   }
