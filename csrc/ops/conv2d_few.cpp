@@ -6,6 +6,8 @@
 //
 // A stride splits the image into stride x stride phases, each flat; a tap then lies in one phase.
 // Phases that no tap reaches are left out.
+//
+// 3x3 and 5x5 with stride 1 have a quicker way as a rule, ops/winograd_few.cpp.
 #include "ops/conv2d_few.h"
 
 #include <algorithm>

@@ -24,8 +24,8 @@
 namespace fastconv {
 namespace {
 
-// Two vectors by eight tiles (AVX-512) or six (AVX2) fill the registers; wider chunks were no
-// quicker, and narrower ones are more tasks.
+// Two vectors by eight tiles (AVX2: six) are sums enough to hide the latency of a multiply-add;
+// wider chunks were no quicker, and are fewer tasks.
 constexpr int64_t kChunk = 2;
 
 class FewImages {
