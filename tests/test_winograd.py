@@ -1,10 +1,13 @@
-"""3x3 and 5x5 convolutions through Winograd's F(4x4, 3x3) and F(2x2, 5x5): all three passes, every
-instruction set.
+"""3x3 and 5x5 convolutions through Winograd's F(4x4, 3x3) and F(2x2, 5x5): all three passes, one to
+fifteen plain images, every instruction set.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from math import prod
+from types import SimpleNamespace
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -48,6 +51,30 @@ CASES = [
     Conv("two_cuts", (16, 130, 34, 34), 34, pads=same(1)),
 ]
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+# Plain images: in bands of rows of tiles (one, and several in a task) and in chunks of output
+# channels, tiles of several images side by side, rows of tiles that meet only padding, tiles in two
+# batches.
+FEW = [
+    Conv("one_image", (1, 64, 14, 14), 48, pads=same(1)),
+    Conv("four_tiles", (1, 64, 7, 7), 64, pads=same(1)),
+    Conv("one_output", (8, 64, 3, 3), 64),
+    Conv("bands_of_one_row", (1, 16, 50, 35), 16),
+    Conv("bands_of_rows", (2, 16, 130, 6), 32, pads=same(1)),
+    Conv("bands_across_images", (15, 16, 13, 18), 37, pads=same(1)),
+    Conv("odd_channels", (2, 33, 13, 11), 49),
+    Conv("channels_in_chunks", (5, 48, 7, 7), 130, pads=same(1)),
+    Conv("uneven_padding", (15, 16, 8, 7), 20, pads=(2, 0, 1, 2)),
+    Conv("only_padding", (2, 32, 6, 5), 32, pads=(10, 0, 3, 12)),
+    Conv("only_padding_below", (2, 32, 6, 5), 32, pads=(0, 13, 12, 3)),
+    Conv("wide", (1, 16, 4, 600), 16, pads=same(1)),
+    Conv("two_batches", (1, 7296, 12, 12), 16, pads=same(1)),
+    Conv("5x5_same", (1, 24, 13, 11), 40, (5, 5), pads=same(2)),
+    Conv("5x5_valid", (5, 31, 9, 12), 47, (5, 5)),
+    Conv("5x5_bands", (2, 16, 40, 23), 16, (5, 5), pads=(1, 2, 0, 3)),
+    Conv("5x5_deep", (15, 64, 7, 7), 96, (5, 5), pads=same(2)),
+]
+few_images = pytest.mark.parametrize("case", FEW, ids=lambda case: case.name)
 
 # The transforms cost accuracy: the bound is twice that of a plain sum of the same length.
 C = 2.0
@@ -165,3 +192,94 @@ def test_nan_stays_in_the_tiles_that_read_it(isa: str) -> None:
     assert not np.isnan(y[0, :, 4:]).any()
     assert not np.isnan(y[0, :, :, 4:]).any()
     assert not np.isnan(y[1:]).any()
+
+
+@cache
+def few(case: Conv) -> SimpleNamespace:
+    """Operands of a case of plain images and what the oracle says."""
+    rng = np.random.default_rng(crc32(case.name.encode()))
+    x, w, b = (uniform(rng, *shape) for shape in (case.x, case.w, (case.OC,)))
+    return SimpleNamespace(x=x, w=w, b=b, y=reference.conv2d(x, w, None, *case.geometry))
+
+
+def forward(case: Conv) -> np.ndarray:
+    p = few(case)
+    return numpy(_core.conv2d_forward(array(p.x), array(p.w), array(p.b), *case.geometry, True))
+
+
+@few_images
+def test_few_images_against_the_oracle(case: Conv, isa: str) -> None:
+    p, K = few(case), prod(case.w[1:])
+    for _ in range(2):
+        dirty_arena()
+        y = _core.conv2d_forward(array(p.x), array(p.w), None, *case.geometry, False)
+        assert (y.layout, y.shape) == ("plain", case.y)
+        assert_close(numpy(y), p.y, K, c=C)
+        biased = p.y + p.b[:, None, None]
+        y = _core.conv2d_forward(array(p.x), array(p.w), array(p.b), *case.geometry, False)
+        assert_close(numpy(y), biased, K + 1, c=C)
+        assert_close(forward(case), np.maximum(biased, 0), K + 1, c=C)
+
+
+@given(
+    st.integers(1, 15),
+    st.tuples(st.integers(16, 70), st.integers(16, 70)),
+    st.tuples(st.integers(6, 24), st.integers(6, 24)),
+    st.sampled_from([3, 5]),
+    st.tuples(*[st.integers(0, 6)] * 4),
+    SEEDS,
+)
+def test_random_few_images(
+    N: int,
+    channels: tuple[int, int],
+    size: tuple[int, int],
+    kernel: int,
+    pads: tuple[int, int, int, int],
+    seed: int,
+) -> None:
+    case = Conv("random", (N, channels[0], *size), channels[1], (kernel, kernel), pads=pads)
+    rng, g = generator(seed), case.geometry
+    x, w = uniform(rng, *case.x), uniform(rng, *case.w)
+    y = numpy(_core.conv2d_forward(array(x), array(w), None, *g, False))
+    assert_close(y, reference.conv2d(x, w, None, *g), prod(case.w[1:]), c=C)
+
+
+@few_images
+def test_few_images_choose_it_unless_forbidden(case: Conv) -> None:
+    p, automatic = few(case), forward(case)
+    fastconv.set_algorithm("direct")
+    direct = forward(case)
+    assert (automatic != direct).any()
+    assert_close(direct, np.maximum(p.y + p.b[:, None, None], 0), prod(case.w[1:]) + 1)
+    fastconv.set_algorithm("auto")
+    assert_same_bits(forward(case), automatic)
+
+
+@few_images
+def test_few_images_same_bits_for_any_number_of_threads(case: Conv) -> None:
+    _core.set_num_threads(1)
+    expected = forward(case)
+    for threads in (2, 3, 7):
+        _core.set_num_threads(threads)
+        assert_same_bits(forward(case), expected)
+
+
+@pytest.mark.skipif(len(FIXED_WIDTH_ISAS) < 2, reason="this CPU has only one of avx2 and avx512")
+@few_images
+def test_few_images_avx2_and_avx512_agree_to_the_bit(case: Conv) -> None:
+    results = []
+    for name in FIXED_WIDTH_ISAS:
+        _core.set_isa(name)
+        results.append(forward(case))
+    assert_same_bits(*results)
+
+
+def test_few_images_nan_stays_in_the_tiles_that_read_it(isa: str) -> None:
+    case = Conv("nan", (3, 64, 14, 14), 64, pads=same(1))
+    p = few(case)
+    x = np.array(p.x)
+    x[1, 63, 0, 0] = np.nan
+    y = numpy(_core.conv2d_forward(array(x), array(p.w), None, *case.geometry, False))
+    assert np.isnan(y[1, :, 0, 0]).all()
+    y[1, :, :4, :4] = p.y[1, :, :4, :4]
+    assert_close(y, p.y, prod(case.w[1:]), c=C)

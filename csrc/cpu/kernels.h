@@ -275,10 +275,19 @@ struct Kernels {
   // out.
   void (*winograd_output)(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                           const float* bias, bool relu, const WinogradGrid& grid, bool streaming);
+  // The same where the lanes are sixteen channels of one image: K blocks of channels, y = min(max(.
+  // * scale + shift, low), high) with a scale and a shift for each lane (16 * K floats).
+  void (*winograd_output_channels)(float* y, const float* m, int64_t m_point, int64_t m_k,
+                                   int64_t K, const float* scale, const float* shift, float low,
+                                   float high, const WinogradGrid& grid);
   // pairs (1 .. 16) kernels of taps x taps (3 or 5), one after the other; point p of pair i is
   // u[p * u_point + i]. turned: each kernel by 180 degrees.
   void (*winograd_weight)(float* u, int64_t u_point, const float* w, int pairs, int taps,
                           bool turned);
+  // C kernels for each of sixteen output channels, which are the lanes: w is [C][taps * taps][16],
+  // point p of channel c the vector u + p * u_point + c * u_c.
+  void (*winograd_weight_channels)(float* u, int64_t u_point, int64_t u_c, const float* w,
+                                   int64_t C, int taps);
   void (*winograd_dw)(float* dw, const float* u, int64_t u_point, int pairs, int taps);
 
   // ---- dot.cpp: convolution by weight, linear layers for a few samples --------------------------

@@ -8,6 +8,7 @@
 // Phases that no tap reaches are left out. Where rows are long, each is swept by itself, straight
 // into y. Where they are short, a row of outputs runs on into the next without a gap, and the width
 // - OW values between rows are computed and dropped.
+// 3x3 and 5x5 with stride 1 have a quicker way as a rule, ops/winograd_few.cpp.
 #include "ops/conv2d_few.h"
 
 #include <algorithm>
@@ -17,6 +18,7 @@
 #include "ops/finish.h"
 #include "ops/pointwise_few.h"
 #include "ops/split.h"
+#include "ops/winograd_few.h"
 
 namespace fastconv {
 namespace {
@@ -185,9 +187,10 @@ Array conv2d_forward_few(const Array& x, const Array& w, const float* bias, cons
                          const cpu::Finish& finish) {
   Array y = Array::empty(s.y());
   if (s.N == 0) return y;
-  const auto way = s.IC_per_group == 1 ? depthwise_few
-                   : is_pointwise(s)   ? pointwise_few
-                                       : windowed_few;
+  const auto way = winograd_few_pays(s)  ? winograd_forward_few
+                   : s.IC_per_group == 1 ? depthwise_few
+                   : is_pointwise(s)     ? pointwise_few
+                                         : windowed_few;
   way(y.data(), x.data(), w.data(), bias, s, finish);
   return y;
 }

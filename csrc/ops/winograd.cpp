@@ -167,14 +167,18 @@ void run(float* y, const float* x, const float* w, const float* bias, bool relu,
 void allow_winograd(bool yes) { allowed.store(yes); }
 bool winograd_allowed() { return allowed.load(); }
 
+bool winograd_applies(const Conv2dShape& s) {
+  const Conv2dParams& p = s.params;
+  return allowed.load() && s.KH == s.KW && (s.KH == 3 || s.KH == 5) && p.stride[0] == 1 &&
+         p.stride[1] == 1 && p.dilation[0] == 1 && p.dilation[1] == 1 && p.groups == 1 &&
+         s.IC >= 16 && s.OC >= 16;  // with fewer, too few products to repay the transforms
+}
+
 WinogradPart winograd_part(const Conv2dShape& s, Pass pass) {
   const Conv2dParams& p = s.params;
   const WinogradPart none{0, 0};
   const int64_t size = tile_size(s);
-  if (!allowed.load() || s.KH != s.KW || (s.KH != 3 && s.KH != 5) || p.stride[0] != 1 ||
-      p.stride[1] != 1 || p.dilation[0] != 1 || p.dilation[1] != 1 || p.groups != 1)
-    return none;
-  if (s.IC < 16 || s.OC < 16) return none;  // too few products to repay the transforms
+  if (!winograd_applies(s)) return none;
   // Cycles for each pair of channels, of a core with one product a cycle; transforms as measured.
   const double blocks = double(ceil_div(s.N, kLanes)), IC = double(s.IC), OC = double(s.OC);
   const bool by_input = pass == Pass::backward_input;

@@ -19,6 +19,8 @@ WinogradPart winograd_part(const Conv2dShape& shape, Pass pass);
 
 void allow_winograd(bool allowed);
 bool winograd_allowed();
+// Allowed, and a shape that it can be used for with profit if the image is large enough.
+bool winograd_applies(const Conv2dShape& shape);
 
 // The three passes, for the part of the outputs given. Images in lane blocks; w and dw (OC, IC, KH,
 // KW) plain; bias may be null.

@@ -30,7 +30,12 @@ void winograd_dy(float* v, int64_t v_point, int64_t v_k, const float* dy, int64_
                  const WinogradGrid& grid);
 void winograd_output(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                      const float* bias, bool relu, const WinogradGrid& grid, bool streaming);
+void winograd_output_channels(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
+                              const float* scale, const float* shift, float low, float high,
+                              const WinogradGrid& grid);
 void winograd_weight(float* u, int64_t u_point, const float* w, int pairs, int taps, bool turned);
+void winograd_weight_channels(float* u, int64_t u_point, int64_t u_c, const float* w, int64_t C,
+                              int taps);
 void winograd_dw(float* dw, const float* u, int64_t u_point, int pairs, int taps);
 
 // peak.cpp

@@ -226,19 +226,19 @@ void transform_tiles(float* v, int64_t v_point, int64_t v_c, const float* x, int
   }
 }
 
-template <int M>
+// finish_of(k, part) is the function that makes an output of its sum, for a vector of channel k.
+template <int M, class FinishOf>
 void transform_outputs(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
-                       const float* bias, bool relu, const WinogradGrid& g, bool streaming) {
-  const V floor = set1(relu ? 0.0f : -INFINITY);
+                       const FinishOf& finish_of, const WinogradGrid& g, bool streaming) {
   const bool past_caches = kParts == 1 && streaming;  // half a line at a time would be slow
   for (int64_t k = 0; k < K; ++k) {
-    const V shift = bias ? set1(bias[k]) : zero();
     TileWalk tile(g);
     for (int64_t t = 0; t < g.count; ++t, tile.next())
       for (int part = 0; part < kParts; ++part) {
         const float* in = m + k * m_k + t * kBlock + part * kWidth;
         float* out = y + ((k * g.rows + tile.row) * g.cols + tile.col) * kBlock + part * kWidth;
         const int64_t rows = g.rows - tile.row, cols = g.cols - tile.col;
+        const auto finish = finish_of(k, part);
         V half[M][6];
 #pragma GCC unroll 8
         for (int j = 0; j < 6; ++j) {
@@ -255,7 +255,7 @@ void transform_outputs(float* y, const float* m, int64_t m_point, int64_t m_k, i
           for (int j = 0; j < M; ++j) {
             if (i >= rows || j >= cols) continue;
             float* to = out + (i * g.cols + j) * kBlock;
-            const V result = max(floor, o[j] + shift);  // NaN passes as second operand
+            const V result = finish(o[j]);
             if (past_caches)
               stream(to, result);
             else
@@ -273,35 +273,49 @@ FASTCONV_INLINE int pairs_in(int pairs, int part) {
   return rest < kWidth ? rest : kWidth;
 }
 
+// One vector of the lanes of a block of kernels, w: [R * R][16]; `valid` of them are stored.
+template <int R>
+FASTCONV_INLINE void transform_kernels(float* u, int64_t u_point, const float* w, int valid,
+                                       bool turned) {
+  V half[6][R];
+  for (int j = 0; j < R; ++j) {
+    V taps[R], o[6];
+    for (int i = 0; i < R; ++i) {
+      const int tap = turned ? R * R - 1 - (i * R + j) : i * R + j;
+      taps[i] = load(w + tap * kBlock);
+    }
+    transform_weight(taps, o);
+    for (int i = 0; i < 6; ++i) half[i][j] = o[i];
+  }
+  for (int i = 0; i < 6; ++i) {
+    V o[6];
+    transform_weight(half[i], o);
+    for (int j = 0; j < 6; ++j) {
+      float* p = u + (i * kPoints + j) * u_point;
+      if (valid == kWidth)
+        store(p, o[j]);
+      else
+        store_partial(p, o[j], valid);
+    }
+  }
+}
+
 template <int R>
 void transform_weights(float* u, int64_t u_point, const float* w, int pairs, bool turned) {
   constexpr int kTaps = R * R;
   float lanes[kTaps * kBlock];  // the taps of sixteen channel pairs, side by side
   to_lanes(lanes, w, kTaps, kTaps, pairs);
-  for (int part = 0; part < kParts && pairs_in(pairs, part) > 0; ++part) {
-    const int valid = pairs_in(pairs, part);
-    V half[6][R];
-    for (int j = 0; j < R; ++j) {
-      V taps[R], o[6];
-      for (int i = 0; i < R; ++i) {
-        const int tap = turned ? kTaps - 1 - (i * R + j) : i * R + j;
-        taps[i] = load(lanes + tap * kBlock + part * kWidth);
-      }
-      transform_weight(taps, o);
-      for (int i = 0; i < 6; ++i) half[i][j] = o[i];
-    }
-    for (int i = 0; i < 6; ++i) {
-      V o[6];
-      transform_weight(half[i], o);
-      for (int j = 0; j < 6; ++j) {
-        float* p = u + (i * kPoints + j) * u_point + part * kWidth;
-        if (valid == kWidth)
-          store(p, o[j]);
-        else
-          store_partial(p, o[j], valid);
-      }
-    }
-  }
+  for (int part = 0; part < kParts && pairs_in(pairs, part) > 0; ++part)
+    transform_kernels<R>(u + part * kWidth, u_point, lanes + part * kWidth, pairs_in(pairs, part),
+                         turned);
+}
+
+template <int R>
+void transform_weight_lanes(float* u, int64_t u_point, int64_t u_c, const float* w, int64_t C) {
+  for (int64_t c = 0; c < C; ++c)
+    for (int part = 0; part < kParts; ++part)
+      transform_kernels<R>(u + c * u_c + part * kWidth, u_point,
+                           w + c * R * R * kBlock + part * kWidth, kWidth, false);
 }
 
 template <int R>
@@ -344,10 +358,29 @@ void winograd_dy(float* v, int64_t v_point, int64_t v_k, const float* dy, int64_
 
 void winograd_output(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                      const float* bias, bool relu, const WinogradGrid& g, bool streaming) {
+  const V floor = set1(relu ? 0.0f : -INFINITY);
+  const auto finish_of = [=](int64_t k, int) {
+    const V shift = bias ? set1(bias[k]) : zero();
+    return [=](V sum) { return max(floor, sum + shift); };  // NaN passes as second operand
+  };
   if (g.step == 4)
-    transform_outputs<4>(y, m, m_point, m_k, K, bias, relu, g, streaming);
+    transform_outputs<4>(y, m, m_point, m_k, K, finish_of, g, streaming);
   else
-    transform_outputs<2>(y, m, m_point, m_k, K, bias, relu, g, streaming);
+    transform_outputs<2>(y, m, m_point, m_k, K, finish_of, g, streaming);
+}
+
+void winograd_output_channels(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
+                              const float* scale, const float* shift, float low, float high,
+                              const WinogradGrid& g) {
+  const auto finish_of = [=](int64_t k, int part) {
+    const int64_t at = k * kBlock + part * kWidth;
+    const V a = load(scale + at), b = load(shift + at);
+    return [=](V sum) { return min(set1(high), max(set1(low), fma(sum, a, b))); };
+  };
+  if (g.step == 4)
+    transform_outputs<4>(y, m, m_point, m_k, K, finish_of, g, false);
+  else
+    transform_outputs<2>(y, m, m_point, m_k, K, finish_of, g, false);
 }
 
 void winograd_weight(float* u, int64_t u_point, const float* w, int pairs, int taps, bool turned) {
@@ -355,6 +388,14 @@ void winograd_weight(float* u, int64_t u_point, const float* w, int pairs, int t
     transform_weights<3>(u, u_point, w, pairs, turned);
   else
     transform_weights<5>(u, u_point, w, pairs, turned);
+}
+
+void winograd_weight_channels(float* u, int64_t u_point, int64_t u_c, const float* w, int64_t C,
+                              int taps) {
+  if (taps == 3)
+    transform_weight_lanes<3>(u, u_point, u_c, w, C);
+  else
+    transform_weight_lanes<5>(u, u_point, u_c, w, C);
 }
 
 void winograd_dw(float* dw, const float* u, int64_t u_point, int pairs, int taps) {
