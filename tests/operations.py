@@ -74,6 +74,7 @@ def _conv_norm(make: Make) -> list[Array]:
         (C, 15, 14, 1, 2, 2),
         (C, 14, 14, 3, 1, C),
         (C, 15, 37, 3, 2, C),
+        (32, 14, 13, 3, 1, 1),
         (3, 10, 9, 3, 1, 1),
     ):
         geometry = ((stride, stride), (kernel // 2,) * 4, (1, 1), groups)

@@ -98,6 +98,7 @@ EDGES = [
     Conv("column_kernel", (16, 3, 20, 4), 5, (7, 1), pads=(3, 3, 0, 0)),
     Conv("even_kernel_same", (5, 3, 7, 8), 4, (4, 2), pads=(1, 2, 0, 1)),
     Conv("pad_one_side", (17, 2, 5, 6), 3, pads=(2, 0, 0, 2)),
+    Conv("column_kernel_padding_below", (2, 3, 9, 12), 5, (3, 1), pads=(0, 2, 0, 0)),
     Conv("pad_beyond_kernel", (4, 2, 3, 3), 3, (2, 2), pads=(5, 4, 3, 6)),
     Conv("stride_2_same", (16, 3, 8, 8), 4, stride=(2, 2), pads=(0, 1, 0, 1)),
     Conv("stride_mixed", (17, 2, 11, 13), 4, stride=(3, 2), pads=same(1)),

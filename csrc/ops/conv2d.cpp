@@ -7,6 +7,7 @@
 #include "cpu/dispatch.h"
 #include "ops/check.h"
 #include "ops/conv2d_few.h"
+#include "ops/conv2d_few_backward.h"
 #include "ops/correlate.h"
 #include "ops/finish.h"
 #include "ops/layout.h"
@@ -155,7 +156,10 @@ Array conv_norm_forward(const Array& x, const Array& w, const Array& b, const Co
     plus = to_plain(epilogue.plus);
     finish.plus = plus.data();
   }
-  return conv2d_forward_few(x, to_plain(w), b.defined() ? b.data() : nullptr, s, finish);
+  Array y = Array::empty(s.y());
+  conv2d_forward_few(y.data(), x.data(), to_plain(w).data(), b.defined() ? b.data() : nullptr, s,
+                     finish);
+  return y;
 }
 
 Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2dParams& params,
@@ -163,9 +167,11 @@ Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2
   const Conv2dShape s = forward_shape(x, w, b, params);
   const Array weight = to_plain(w);
   const float* bias = b.defined() ? b.data() : nullptr;
-  if (!x.in_lanes()) return conv2d_forward_few(x, weight, bias, s, finish_relu(relu));
-
-  Array y = Array::empty(s.y(), DType::float32, Layout::lanes);
+  Array y = Array::empty(s.y(), DType::float32, x.layout());
+  if (!x.in_lanes()) {
+    conv2d_forward_few(y.data(), x.data(), weight.data(), bias, s, finish_relu(relu));
+    return y;
+  }
   if (s.N == 0) return y;
   const WinogradPart part = winograd_part(s, Pass::forward);
   if (part.rows > 0)
@@ -213,8 +219,15 @@ CorrelationAxis phase_of(int64_t first, int64_t IH, int64_t OH, int64_t KH, int6
 Array conv2d_backward_input(const Array& dy, const Array& w, const Shape& x_shape,
                             const Conv2dParams& params, const Array& b) {
   check_float32("conv2d", "weight", w);
-  check_dy(dy, conv2d_shape(x_shape, w.shape(), params));
+  const Conv2dShape s = conv2d_shape(x_shape, w.shape(), params);
+  check_dy(dy, s);
   check_bias(b, x_shape[1]);
+  if (!dy.in_lanes() && s.N < kLanes && has_backward_input_few(s)) {
+    Array dx = Array::empty(x_shape);
+    conv2d_backward_input_few(dx.data(), dy.data(), to_plain(w).data(),
+                              b.defined() ? b.data() : nullptr, s);
+    return dx;
+  }
   Array dx = Array::empty(x_shape, DType::float32, Layout::lanes);
   conv2d_backward_input_into(dx, dy, w, params, b);
   return dx;
@@ -292,13 +305,17 @@ Array conv2d_backward_weight(const Array& dy_any, const Array& x_any, const Shap
   check_float32("conv2d", "input", x_any);
   const Conv2dShape s = conv2d_shape(x_any.shape(), w_shape, params);
   check_dy(dy_any, s);
-  const Array dy = to_lanes(dy_any), x = to_lanes(x_any);
   Array dw = Array::empty(w_shape);
   const int64_t weights = w_shape.numel();
   if (s.N == 0) {
     std::fill_n(dw.data(), weights, 0.0f);
     return dw;
   }
+  if (!dy_any.in_lanes() && !x_any.in_lanes() && s.N < kLanes) {
+    conv2d_backward_weight_few(dw.data(), dy_any.data(), x_any.data(), s);
+    return dw;
+  }
+  const Array dy = to_lanes(dy_any), x = to_lanes(x_any);
   if (winograd_part(s, Pass::backward_weight).rows > 0) {
     winograd_backward_weight(dw.data(), dy.data(), x.data(), x.blocks(), s);
     return dw;

@@ -40,8 +40,8 @@ Array conv_norm_forward(const Array& x, const Array& w, const Array& b, const Co
 // dx in lanes, into memory that is there.
 void conv2d_backward_input_into(Array& dx, const Array& dy, const Array& w,
                                 const Conv2dParams& params, const Array& b = {});
-// dx in lanes. b (IC floats, may be undefined) is added to each channel: with it, this is the
-// transposed convolution of dy.
+// dx in lanes, or plain where dy is and samples are fewer than 16. b (IC floats, may be undefined)
+// is added to each channel: with it, this is the transposed convolution of dy.
 Array conv2d_backward_input(const Array& dy, const Array& w, const Shape& x_shape,
                             const Conv2dParams& params, const Array& b = {});
 // dw plain (OC, IC/groups, KH, KW).

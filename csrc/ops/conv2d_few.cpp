@@ -3,11 +3,10 @@
 // their own; here are the others.
 //
 // The window of a band of output rows (or of all, once for several tasks) is copied with its
-// padding, every channel `height` rows of `width`. A stride splits it into stride x stride phases;
-// a tap then lies in one phase, and outputs next to each other read inputs next to each other.
-// Phases that no tap reaches are left out. Where rows are long, each is swept by itself, straight
-// into y. Where they are short, a row of outputs runs on into the next without a gap, and the width
-// - OW values between rows are computed and dropped.
+// padding (ops/few_window.h). Where rows are long, each is swept by itself, straight into y. Where
+// they are short, a row of outputs runs on into the next without a gap, and the width - OW values
+// between rows are computed and dropped.
+//
 // 3x3 and 5x5 with stride 1 have a quicker way as a rule, ops/winograd_few.cpp.
 #include "ops/conv2d_few.h"
 
@@ -15,6 +14,7 @@
 
 #include "cpu/dispatch.h"
 #include "ops/depthwise_few.h"
+#include "ops/few_window.h"
 #include "ops/finish.h"
 #include "ops/pointwise_few.h"
 #include "ops/split.h"
@@ -23,21 +23,13 @@
 namespace fastconv {
 namespace {
 
-// One channel of a band's window.
-struct Window {
-  int64_t height, width;           // of one phase
-  int64_t phase_rows, phase_cols;  // how many there are along each axis
-  int64_t phase() const { return height * width; }
-  int64_t channel() const { return phase() * phase_rows * phase_cols; }
-};
-
 // How output rows and output channels of a group are cut into tasks.
 struct Cut {
   int64_t band, bands, K, k_cuts;
   bool by_row;  // each row of outputs by itself
 };
 
-Cut choose_cut(const Conv2dShape& s, Window& window) {
+Cut choose_cut(const Conv2dShape& s, FewWindow& window) {
   const Conv2dParams& p = s.params;
   const int64_t reach = (s.KH - 1) * p.dilation[0] / p.stride[0];
   const int64_t row = s.IC_per_group * window.width * window.phase_rows * window.phase_cols;
@@ -56,7 +48,7 @@ Cut choose_cut(const Conv2dShape& s, Window& window) {
     cut.k_cuts *= 2;
   cut.K = ceil_div(s.OC_per_group, cut.k_cuts);
   cut.k_cuts = ceil_div(s.OC_per_group, cut.K);
-  window.height = (cut.k_cuts > 1 ? s.OH : cut.band) + reach;
+  window.set_rows(cut.k_cuts > 1 ? s.OH : cut.band);
   // In multiply-adds of vectors for an output channel; taking rows apart again costs some ten a
   // row, and rows of less than four vectors make poor tiles.
   const int64_t length = s.IC_per_group * s.KH * s.KW, across = ceil_div(s.OW, kLanes);
@@ -66,53 +58,18 @@ Cut choose_cut(const Conv2dShape& s, Window& window) {
   return cut;
 }
 
-// The rows of channel x that output rows row0 .. row0 + rows - 1 read, zeros where the padding is.
-void copy_window(float* out, const float* x, const Conv2dShape& s, const Window& window,
-                 int64_t row0, int64_t rows) {
-  const Conv2dParams& p = s.params;
-  const int64_t count = rows + (s.KH - 1) * p.dilation[0] / p.stride[0];
-  if (window.channel() == window.phase() && p.pads[0] == 0 && window.width == s.IW &&
-      p.pads[2] == 0 && p.stride[0] == 1) {
-    std::copy_n(x + row0 * s.IW, std::min(count, s.IH - row0) * s.IW, out);
-    return;
-  }
-  for (int64_t a = 0; a < window.phase_rows; ++a)
-    for (int64_t b = 0; b < window.phase_cols; ++b, out += window.phase()) {
-      // Columns first <= j < last have 0 <= j * stride + b - left < IW.
-      const int64_t shift = b - p.pads[2], step = p.stride[1];
-      const int64_t first = std::min(window.width, shift >= 0 ? 0 : ceil_div(-shift, step));
-      const int64_t last =
-          std::clamp(shift < s.IW ? ceil_div(s.IW - shift, step) : 0, first, window.width);
-      float* to = out;
-      for (int64_t i = row0; i < row0 + count; ++i, to += window.width) {
-        const int64_t ih = i * p.stride[0] + a - p.pads[0];
-        if (ih < 0 || ih >= s.IH) {
-          std::fill_n(to, window.width, 0.0f);
-          continue;
-        }
-        const float* in = x + ih * s.IW + shift;
-        std::fill(to, to + first, 0.0f);
-        copy_strided(to + first, in + first * step, last - first, step);
-        std::fill(to + last, to + window.width, 0.0f);
-      }
-    }
-}
-
 void windowed_few(float* y, const float* x, const float* w, const float* bias, const Conv2dShape& s,
                   const cpu::Finish& finish) {
   const Conv2dParams& p = s.params;
   const int64_t taps = s.KH * s.KW, C = s.IC_per_group, plane = s.OH * s.OW;
-  Window window{0, s.OW + (s.KW - 1) * p.dilation[1] / p.stride[1],
-                std::min(p.stride[0], (s.KH - 1) * p.dilation[0] + 1),
-                std::min(p.stride[1], (s.KW - 1) * p.dilation[1] + 1)};
+  FewWindow window(s);
   const Cut cut = choose_cut(s, window);
   Scratch<int64_t> offsets(2 * taps);
   int64_t *x_tap = offsets.data(), *w_tap = x_tap + taps;
   for (int64_t r = 0; r < s.KH; ++r)
     for (int64_t t = 0; t < s.KW; ++t) {
-      const int64_t row = r * p.dilation[0], col = t * p.dilation[1], tap = r * s.KW + t;
-      const int64_t phase = row % p.stride[0] * window.phase_cols + col % p.stride[1];
-      x_tap[tap] = phase * window.phase() + row / p.stride[0] * window.width + col / p.stride[1];
+      const int64_t tap = r * s.KW + t;
+      x_tap[tap] = window.tap(r, t);
       w_tap[tap] = tap;
     }
   const cpu::Kernels& kernels = cpu::kernels();
@@ -127,7 +84,7 @@ void windowed_few(float* y, const float* x, const float* w, const float* bias, c
     const float* xn = x + n * s.IC * s.IH * s.IW;
     for_shares(images, window.channel() * 4, [&](int64_t begin, int64_t end) {
       for (int64_t c = begin; c < end; ++c)
-        copy_window(image.data() + c * window.channel(), xn + c * s.IH * s.IW, s, window, 0, s.OH);
+        window.copy(image.data() + c * window.channel(), xn + c * s.IH * s.IW, 0, s.OH);
     });
     for_shares(p.groups * cut.k_cuts * cut.bands, macs / 16, [&](int64_t begin, int64_t end) {
       Scratch<float> own(images > 0 ? 0 : C * window.channel() + kLanes);
@@ -141,8 +98,8 @@ void windowed_few(float* y, const float* x, const float* w, const float* bias, c
         const int64_t at = (n * s.OC + k) * plane + row0 * s.OW;
         if (images == 0)
           for (int64_t c = 0; c < C; ++c)
-            copy_window(own.data() + c * window.channel(), xn + (group * C + c) * s.IH * s.IW, s,
-                        window, row0, rows);
+            window.copy(own.data() + c * window.channel(), xn + (group * C + c) * s.IH * s.IW, row0,
+                        rows);
         const cpu::Finish last = finish_from(finish, k, at);
         cpu::TileSweep sweep{};
         sweep.groups = 1, sweep.taps = taps, sweep.C = C;
@@ -183,16 +140,14 @@ void windowed_few(float* y, const float* x, const float* w, const float* bias, c
 
 }  // namespace
 
-Array conv2d_forward_few(const Array& x, const Array& w, const float* bias, const Conv2dShape& s,
-                         const cpu::Finish& finish) {
-  Array y = Array::empty(s.y());
-  if (s.N == 0) return y;
+void conv2d_forward_few(float* y, const float* x, const float* w, const float* bias,
+                        const Conv2dShape& s, const cpu::Finish& finish) {
+  if (s.N == 0) return;
   const auto way = winograd_few_pays(s)  ? winograd_forward_few
                    : s.IC_per_group == 1 ? depthwise_few
                    : is_pointwise(s)     ? pointwise_few
                                          : windowed_few;
-  way(y.data(), x.data(), w.data(), bias, s, finish);
-  return y;
+  way(y, x, w, bias, s, finish);
 }
 
 }  // namespace fastconv

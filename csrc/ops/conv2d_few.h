@@ -6,8 +6,8 @@
 
 namespace fastconv {
 
-// bias may be null. Pointers in finish are to arrays of OC floats and of y's shape.
-Array conv2d_forward_few(const Array& x, const Array& w, const float* bias,
-                         const Conv2dShape& shape, const cpu::Finish& finish);
+// y, x, w: plain. bias may be null. Pointers in finish are to arrays of OC floats and of y's shape.
+void conv2d_forward_few(float* y, const float* x, const float* w, const float* bias,
+                        const Conv2dShape& shape, const cpu::Finish& finish);
 
 }  // namespace fastconv

@@ -75,7 +75,10 @@ std::tuple<Array, Array, Array> conv_stage_backward(const Array& dy_any, const A
     if (a->defined() && (a->ndim() != 4 || a->dim(0) != s.N))
       throw ShapeError(message("[conv_stage_backward] expected ", s.N,
                                " samples (N, C, H, W), got ", a->shape(), ": input ", x_shape));
-  const Array dy = to_lanes(dy_any), weight = to_plain(w);
+  // Fewer than sixteen samples go back as they came.
+  const Array& known = argmax.defined() ? argmax : y.defined() ? y : x.defined() ? x : dy_any;
+  const Layout layout = s.N >= kLanes ? Layout::lanes : known.layout();
+  const Array dy = as_layout(dy_any, layout), weight = to_plain(w);
   Array dx, dw, db;
   if (!by_blocks(s) || !(stage.relu || stage.pool)) {
     const Array conv_dy = before_pool(dy, y, argmax, s.y(), stage);

@@ -26,7 +26,8 @@ struct Wanted {
   bool dx, dw, db;
 };
 
-// dx (in lanes), dw and db (plain), undefined where not wanted. y: the result of a stage with ReLU.
+// dx (in lanes, or plain for fewer than 16 samples that came plain), dw and db (plain), undefined
+// where not wanted. y: the result of a stage with ReLU.
 // x may be undefined when dw is not wanted.
 std::tuple<Array, Array, Array> conv_stage_backward(const Array& dy, const Array& y,
                                                     const Array& argmax, const Array& x,

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "cpu/dispatch.h"
+#include "ops/few_window.h"
 #include "ops/finish.h"
 #include "ops/split.h"
 
@@ -117,15 +118,6 @@ void dot_pixels(const Part& part, int64_t first, int64_t count) {
 }
 
 }  // namespace
-
-void copy_strided(float* to, const float* from, int64_t n, int64_t stride) {
-  if (stride == 1)
-    std::copy_n(from, n, to);
-  else if (stride == 2)  // known to the compiler: it shuffles whole vectors
-    for (int64_t i = 0; i < n; ++i) to[i] = from[i * 2];
-  else
-    for (int64_t i = 0; i < n; ++i) to[i] = from[i * stride];
-}
 
 bool is_pointwise(const Conv2dShape& s) {
   return s.KH == 1 && s.KW == 1 && s.params.pads == std::array<int64_t, 4>{0, 0, 0, 0};

@@ -6,9 +6,6 @@
 
 namespace fastconv {
 
-// n floats, `stride` apart, side by side.
-void copy_strided(float* to, const float* from, int64_t n, int64_t stride);
-
 bool is_pointwise(const Conv2dShape& s);
 
 // y, x, w: plain. bias may be null. Pointers in finish are to arrays of OC floats and of y's shape.

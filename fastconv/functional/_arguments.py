@@ -24,6 +24,7 @@ __all__ = [
     "LANES",
     "empty_batch",
     "group_count",
+    "in_lanes",
     "numpy_too",
     "operand",
     "pad_pair",
@@ -33,6 +34,13 @@ __all__ = [
 ]
 
 LANES = 16  # samples in a lane block; batches from this size always run in lanes
+_GRADIENT_LANES = 12  # from here on a block with empty lanes is quicker than single images
+
+
+def in_lanes(samples: int, recorded: bool) -> bool:
+    """Whether a batch runs in lanes; recorded: it goes back as well."""
+    return samples >= (_GRADIENT_LANES if recorded else LANES)
+
 
 P = ParamSpec("P")
 

@@ -16,6 +16,7 @@ from ._arguments import (
     LANES,
     empty_batch,
     group_count,
+    in_lanes,
     numpy_too,
     operand,
     pad_pair,
@@ -52,7 +53,7 @@ def _conv2d(
     b_array = None if b is None else b._array
     need_x, need_w, need_b = x.requires_grad, w.requires_grad, b is not None and b.requires_grad
     recorded = grad_mode.enabled and (need_x or need_w or need_b)
-    if recorded or shape[0] >= LANES:
+    if in_lanes(shape[0], recorded):
         x_array = x_array.to_lanes()
     y, argmax = _core.conv_stage_forward(
         x_array, w_array, b_array, stride, pads, dilation, groups, relu, pool
@@ -259,12 +260,12 @@ def conv2d_backward(
     if gy.shape[0] == 0:
         arrays = [_core.zeros(shape) for shape in (gx.shape, gw.shape, gw.shape[:1])]
     else:
-        dy_array = gy._array.to_lanes()
+        dy_array, x_array = gy._array, gx._array
+        if gy.shape[0] >= LANES:
+            dy_array, x_array = dy_array.to_lanes(), x_array.to_lanes()
         arrays = [
             _core.conv2d_backward_input(dy_array, gw._array, gx.shape, step, pads, spread, groups),
-            _core.conv2d_backward_weight(
-                dy_array, gx._array.to_lanes(), gw.shape, step, pads, spread, groups
-            ),
+            _core.conv2d_backward_weight(dy_array, x_array, gw.shape, step, pads, spread, groups),
             _core.channel_sum(dy_array),
         ]
     return tuple(wrap(a) if tensors else a.numpy() for a in arrays)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .. import _core
 from ..tensor import Tensor, needs_grad, record, wrap
-from ._arguments import LANES, empty_batch, group_count, numpy_too, operand, pair, shape_error
+from ._arguments import empty_batch, group_count, in_lanes, numpy_too, operand, pair, shape_error
 
 if TYPE_CHECKING:
     from .._core import Array, Pair
@@ -108,7 +108,7 @@ def _conv_transpose2d(
     pads = (padding[0], padding[0], padding[1], padding[1])
     need_x, need_w, need_b = x.requires_grad, w.requires_grad, b is not None and b.requires_grad
     recorded = needs_grad(x, w, b)
-    if recorded or shape[0] >= LANES:
+    if in_lanes(shape[0], recorded):
         x_array = x_array.to_lanes()
     y = _core.conv2d_backward_input(x_array, w_array, y_shape, stride, pads, dilation, groups)
     if b is not None:
@@ -118,7 +118,7 @@ def _conv_transpose2d(
 
     def backward(dy: Array) -> tuple[Array | None, Array | None, Array | None]:
         dx = dw = db = None
-        dy = dy.to_lanes()
+        dy = dy.to_lanes() if x_array.layout == "lanes" else dy.to_plain()
         if need_x:
             dx = _core.conv2d_forward(dy, w_array, None, stride, pads, dilation, groups, False)
         if need_w:

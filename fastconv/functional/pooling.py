@@ -10,7 +10,7 @@ import numpy as np
 from .. import _core
 from ..grad_mode import grad_mode
 from ..tensor import Tensor, record, unary, wrap
-from ._arguments import LANES, empty_batch, numpy_too, operand, pair, shape_error
+from ._arguments import empty_batch, in_lanes, numpy_too, operand, pair, shape_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,7 +49,7 @@ def _max_pool2d(x: Tensor, pooling: Pooling) -> Tensor:
     if len(shape) != 4 or shape[0] == 0:
         return _unusual("max_pool2d", x, lambda x: _max_pool2d(x, pooling))
     recorded = grad_mode.enabled and x.requires_grad
-    if recorded or shape[0] >= LANES:
+    if in_lanes(shape[0], recorded):
         x_array = x_array.to_lanes()
     y, argmax = _core.max_pool2d_forward(x_array, *pooling, False)
     if not recorded:
@@ -231,7 +231,7 @@ def _avg_pool2d(
             lambda x: _avg_pool2d(x, kernel, stride, pads, ceil_mode, count_include_pad, divisor),
         )
     recorded = grad_mode.enabled and x.requires_grad
-    if recorded or shape[0] >= LANES:
+    if in_lanes(shape[0], recorded):
         x_array = x_array.to_lanes()
     y = _core.avg_pool2d_forward(
         x_array, kernel, stride, pads, ceil_mode, count_include_pad, divisor
@@ -366,7 +366,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] |
     height, width = (shape[2 + i] if size is None else size for i, size in enumerate(wanted))
     size = pair((height, width), "[adaptive_avg_pool2d] output_size")
     x_array = input._array
-    if shape[0] >= LANES or (grad_mode.enabled and input.requires_grad):
+    if in_lanes(shape[0], grad_mode.enabled and input.requires_grad):
         x_array = x_array.to_lanes()
     y = _core.adaptive_avg_pool2d_forward(x_array, size)
     return unary(input, y, lambda dy: _core.adaptive_avg_pool2d_backward(dy, shape))
