@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 LANES = 16  # samples in a lane block; batches from this size always run in lanes
-_GRADIENT_LANES = 12  # from here on a block with empty lanes is quicker than single images
+_GRADIENT_LANES = 8  # half a block in lanes is as quick as eight images by themselves
 
 
 def in_lanes(samples: int, recorded: bool) -> bool:
