@@ -59,7 +59,7 @@ void register_runtime(py::module_& m) {
   m.def("default_num_threads", &default_num_threads);
   m.def("build_config", &build_config);
   m.def("arena_stats", &memory_stats);
-  m.attr("streamed_floats") = kStreamedFloats;
+  m.def("streamed_floats", [] { return kStreamedFloats; });
   m.def("arena_release_cached", &arena_release_cached, ReleaseGil());
   m.def("cuda_available", [] { return cuda::device_count() > 0; }, ReleaseGil());
   m.def("cuda_devices", &cuda::devices, ReleaseGil());
