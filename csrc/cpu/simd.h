@@ -343,6 +343,16 @@ FASTCONV_INLINE U shift_right(U a){FASTCONV_EACH(U, a.u[i] >> bits)} FASTCONV_IN
 
 #endif
 
+// a, in a register: what is used several times is not to be loaded several times.
+FASTCONV_INLINE V loaded(V a) {
+#if defined(FASTCONV_ISA_AVX512) && !defined(_MSC_VER)
+  __asm__("" : "+v"(a.v));
+#elif defined(FASTCONV_ISA_AVX2) && !defined(_MSC_VER)
+  __asm__("" : "+x"(a.v));
+#endif
+  return a;
+}
+
 // Asks for the cache line around p in L2. No address is wrong.
 FASTCONV_INLINE void prefetch([[maybe_unused]] const void* p) {
 #if defined(FASTCONV_ISA_AVX512) || defined(FASTCONV_ISA_AVX2)

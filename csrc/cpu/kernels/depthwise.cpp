@@ -9,7 +9,6 @@
 #include "cpu/kernels.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd.h"
-#include "cpu/simd_finish.h"
 #include "cpu/simd_math.h"
 
 namespace fastconv::cpu::FASTCONV_ISA {
@@ -60,20 +59,22 @@ void copy_row(float* out, const float* x, int64_t ih, const Depthwise& d) {
 // What all vectors of outputs of one channel share.
 struct Channel {
   const Depthwise& d;
-  const Finish& finish;
   const float* w;
-  int64_t k;
-  V start;
+  V start, scale, shift, low, high;  // see Finish
+  bool scaled;
 };
 
 template <int R>
-FASTCONV_INLINE void store_rows(float* y, const V (&acc)[R], const Channel& channel,
-                                const float* plus, int valid) {
+FASTCONV_INLINE void store_rows(float* y, V (&acc)[R], const Channel& channel, const float* plus,
+                                int valid) {
   const int64_t OW = channel.d.window.OW;
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-    const float* p = plus ? plus + r * OW : nullptr;
-    store_first(y + r * OW, finished(acc[r], channel.finish, channel.k, p, valid), valid);
+  if (channel.scaled)
+    for (int r = 0; r < R; ++r) acc[r] = fma(acc[r], channel.scale, channel.shift);
+  if (plus)
+    for (int r = 0; r < R; ++r) acc[r] = acc[r] + load_first(plus + r * OW, valid);
+  for (int r = 0; r < R; ++r) {  // NaN passes as second operand
+    const V v = min(channel.high, max(channel.low, acc[r]));
+    store_first(y + r * OW, v, valid);
   }
 }
 
@@ -89,17 +90,18 @@ FASTCONV_INLINE void add_taps(V (&acc)[R], const V (&rows)[(R - 1) * SH + KH], c
   }
 }
 
-// Columns ow .. ow + kWidth - 1 of R output rows, from a copied window that begins with their rows.
+// Columns ow .. ow + kWidth - 1 of R output rows, whose window begins with row[0]: any geometry,
+// from a copied window.
 struct Copied {
   template <int R>
-  static FASTCONV_INLINE void sum(V (&acc)[R], const Channel& channel, const float* x, int64_t,
-                                  int64_t ow, const float*) {
+  static FASTCONV_INLINE void sum(V (&acc)[R], const Channel& channel, const float* const* row,
+                                  int64_t ow) {
     const Depthwise& d = channel.d;
     const PoolShape& s = d.window;
     const int64_t x_row = d.phases * d.pitch;
     int64_t phase = 0, col = ow;  // of tap kw
     for (int64_t kw = 0; kw < s.KW; ++kw) {
-      const float *xt = x + phase * d.pitch + col, *w = channel.w + kw;
+      const float *xt = row[0] + phase * d.pitch + col, *w = channel.w + kw;
       for (int64_t kh = 0; kh < s.KH; ++kh, w += s.KW, xt += s.DH * x_row)
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) acc[r] = fma(set1(*w), load(xt + r * s.SH * x_row), acc[r]);
@@ -108,38 +110,37 @@ struct Copied {
   }
 };
 
-// The same from the image itself, with both strides S and rows that are neighbours: lanes outside
-// are masked, rows outside are the row of zeros.
+// The same from rows of the image itself (or of zeros), where both strides are S and the taps of a
+// column neighbours. Lanes outside the image are masked.
 template <int KH, int S>
 struct InPlace {
   template <int R>
-  static FASTCONV_INLINE void sum(V (&acc)[R], const Channel& channel, const float* x, int64_t ih,
-                                  int64_t ow, const float* zeros) {
+  static FASTCONV_INLINE void sum(V (&acc)[R], const Channel& channel, const float* const* row,
+                                  int64_t ow) {
+    const PoolShape& s = channel.d.window;
+    const int64_t iw = ow * S - s.PL;
+    if (iw >= 0 && iw + (s.KW - 1) * s.DW + S * kWidth <= s.IW)
+      add<R>(acc, channel, row, iw, [](const float* p, int64_t) { return loaded(load(p)); });
+    else
+      add<R>(acc, channel, row, iw, [&](const float* p, int64_t at) {
+        return load_masked(p, first_lanes(lanes(s.IW - at)) & !first_lanes(lanes(-at)));
+      });
+  }
+  // read(p, iw) loads a vector of columns from iw on.
+  template <int R, class Read>
+  static FASTCONV_INLINE void add(V (&acc)[R], const Channel& channel, const float* const* row,
+                                  int64_t iw, const Read& read) {
     const PoolShape& s = channel.d.window;
     constexpr int kRows = (R - 1) * S + KH;
-    const float* row[kRows];
-#pragma GCC unroll 32
-    for (int i = 0; i < kRows; ++i)
-      row[i] = ih + i >= 0 && ih + i < s.IH ? x + (ih + i) * s.IW : zeros;
-    int64_t iw = ow * S - s.PL;
     for (int64_t kw = 0; kw < s.KW; ++kw, iw += s.DW) {
-      const Mask inside = between(-iw, s.IW - iw);
       V rows[kRows];
-      if constexpr (S == 1) {
 #pragma GCC unroll 32
-        for (int i = 0; i < kRows; ++i) rows[i] = load_masked(row[i] + iw, inside);
-      } else {
-        const Mask inside_too = between(-iw - kWidth, s.IW - iw - kWidth);
-#pragma GCC unroll 32
-        for (int i = 0; i < kRows; ++i)
-          rows[i] = evens(load_masked(row[i] + iw, inside),
-                          load_masked(row[i] + iw + kWidth, inside_too));
+      for (int i = 0; i < kRows; ++i) {
+        const float* p = row[i] + iw;
+        rows[i] = S == 1 ? read(p, iw) : evens(read(p, iw), read(p + kWidth, iw + kWidth));
       }
       add_taps<KH, S, R>(acc, rows, channel.w + kw, s.KW);
     }
-  }
-  static FASTCONV_INLINE Mask between(int64_t first, int64_t last) {
-    return first_lanes(lanes(last)) & !first_lanes(lanes(first));
   }
   static FASTCONV_INLINE int lanes(int64_t n) {
     return static_cast<int>(n < 0 ? 0 : n < kWidth ? n : kWidth);
@@ -148,21 +149,19 @@ struct InPlace {
 
 // R output rows; a last vector that is not whole begins further left, over columns already done.
 template <class From, int R>
-void output_rows(float* y, const float* x, int64_t ih, const float* zeros, const Channel& channel,
-                 const float* plus) {
+void output_rows(float* y, const float* const* row, const Channel& channel, const float* plus) {
   const int64_t OW = channel.d.window.OW;
   const int valid = OW < kWidth ? static_cast<int>(OW) : kWidth;
   for (int64_t done = 0; done < OW; done += kWidth) {
     const int64_t ow = done + valid <= OW ? done : OW - kWidth;
     V acc[R];
     for (int r = 0; r < R; ++r) acc[r] = channel.start;
-    From::sum(acc, channel, x, ih, ow, zeros);
+    From::sum(acc, channel, row, ow);
     store_rows<R>(y + ow, acc, channel, plus ? plus + ow : nullptr, valid);
   }
 }
 
-using OutputRows = void (*)(float*, const float*, int64_t, const float*, const Channel&,
-                            const float*);
+using OutputRows = void (*)(float*, const float* const*, const Channel&, const float*);
 
 struct RowTable {
   OutputRows of[kMaxRows + 1];
@@ -213,13 +212,25 @@ void depthwise(float* y, const float* x, const float* w, const float* bias, cons
       for (int64_t i = 0; i < window; ++i) copy_row(scratch + i * x_row, x, ih + i, d);
     const int64_t cuts = ceil_div(count, kMaxRows);
     for (int64_t k = 0; k < d.K; ++k) {
-      const Channel channel{d, finish, w + k * s.KH * s.KW, k, bias ? set1(bias[k]) : zero()};
-      int64_t row = 0;
+      const Channel channel{d,
+                            w + k * s.KH * s.KW,
+                            bias ? set1(bias[k]) : zero(),
+                            finish.scale ? set1(finish.scale[k]) : zero(),
+                            finish.scale ? set1(finish.shift[k]) : zero(),
+                            set1(finish.low),
+                            set1(finish.high),
+                            finish.scale != nullptr};
+      int64_t done = 0;
       for (int64_t cut = 0; cut < cuts; ++cut) {
-        const int64_t at = (k * s.OH + oh + row) * s.OW, R = (count - row) / (cuts - cut);
-        table.of[R](y + at, in_place ? x : scratch + row * s.SH * x_row, ih + row * s.SH, scratch,
-                    channel, finish.plus ? finish.plus + at : nullptr);
-        row += R;
+        const int64_t at = (k * s.OH + oh + done) * s.OW, R = (count - done) / (cuts - cut);
+        const float* row[2 * (kMaxRows - 1) + 5] = {scratch + done * s.SH * x_row};
+        if (in_place)
+          for (int64_t i = 0; i < (R - 1) * s.SH + s.KH; ++i) {
+            const int64_t at_row = ih + done * s.SH + i;
+            row[i] = at_row >= 0 && at_row < s.IH ? x + at_row * s.IW : scratch;
+          }
+        table.of[R](y + at, row, channel, finish.plus ? finish.plus + at : nullptr);
+        done += R;
       }
     }
   }
