@@ -76,6 +76,7 @@ def _conv_norm(make: Make) -> list[Array]:
         (C, 15, 37, 3, 2, C),
         (32, 14, 13, 3, 1, 1),
         (3, 10, 9, 3, 1, 1),
+        (12, 7, 7, 3, 1, 1),
     ):
         geometry = ((stride, stride), (kernel // 2,) * 4, (1, 1), groups)
         x, w = make(N, channels, height, width), weight(48, channels // groups, kernel, kernel)

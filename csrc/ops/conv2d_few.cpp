@@ -7,12 +7,14 @@
 // they are short, a row of outputs runs on into the next without a gap, and the width - OW values
 // between rows are computed and dropped.
 //
-// 3x3 and 5x5 with stride 1 have a quicker way as a rule, ops/winograd_few.cpp.
+// 3x3 and 5x5 with stride 1 have a quicker way as a rule, ops/winograd_few.cpp, and short rows
+// another, ops/channels_few.cpp.
 #include "ops/conv2d_few.h"
 
 #include <algorithm>
 
 #include "cpu/dispatch.h"
+#include "ops/channels_few.h"
 #include "ops/depthwise_few.h"
 #include "ops/few_window.h"
 #include "ops/finish.h"
@@ -146,6 +148,7 @@ void conv2d_forward_few(float* y, const float* x, const float* w, const float* b
   const auto way = winograd_few_pays(s)  ? winograd_forward_few
                    : s.IC_per_group == 1 ? depthwise_few
                    : is_pointwise(s)     ? pointwise_few
+                   : channels_few_pay(s) ? channels_few
                                          : windowed_few;
   way(y, x, w, bias, s, finish);
 }
