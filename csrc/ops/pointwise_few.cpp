@@ -29,7 +29,7 @@ Cut choose_cut(const Conv2dShape& s) {
   // An output by dots takes C / 16 multiply-adds and about as long as 8 to add up its lanes.
   if (over <= kMaxDots && over * (C + 8 * kLanes) <= kLanes * C) cut.dots = over;
   // Even numbers of tasks; the weights are read once for each panel, x once for each cut of K.
-  constexpr int64_t kPanel = 24, kMinK = 24, kTasks = 16;
+  constexpr int64_t kPanel = 24, kMinK = 16, kTasks = 16;
   const int64_t vectors = ceil_div(pixels - cut.dots, kLanes);
   cut.panels = vectors <= kPanel ? 1 : 2 * ceil_div(vectors, 2 * kPanel);
   cut.panel = std::max<int64_t>(1, ceil_div(vectors, cut.panels));
