@@ -105,25 +105,30 @@ FASTCONV_INLINE void pool_span(const Row& row, int64_t ow, int64_t count, Range 
   }
 }
 
-// Windows that hang over the left or right edge one by one, those between together.
-template <int K, bool in_lanes>
-void pool_row(const Row& row, const PoolShape& s) {
+// The outputs of a row whose windows lie inside the image.
+FASTCONV_INLINE Range windows_inside(const PoolShape& s) {
   // The left edge of the last window that ends inside the image is room - PL.
   const int64_t room = s.IW + s.PL - (s.KW - 1) * s.DW - 1;
-  int64_t begin = (s.PL + s.SW - 1) / s.SW, end = room < 0 ? 0 : room / s.SW + 1;
-  if (begin > s.OW) begin = s.OW;
-  if (end > s.OW) end = s.OW;
-  if (end < begin) end = begin;
+  Range r{(s.PL + s.SW - 1) / s.SW, room < 0 ? 0 : room / s.SW + 1};
+  if (r.begin > s.OW) r.begin = s.OW;
+  if (r.end > s.OW) r.end = s.OW;
+  if (r.end < r.begin) r.end = r.begin;
+  return r;
+}
+
+// Windows that hang over the left or right edge one by one, those between together.
+template <int K, bool in_lanes>
+void pool_row(const Row& row, Range inside, const PoolShape& s) {
   const auto edge = [&](int64_t ow) {
     pool_span<0, in_lanes>(row, ow, 1, taps_inside(ow * s.SW - s.PL, s.KW, s.DW, s.IW), s);
   };
   const Range all{0, s.KW};
-  for (int64_t ow = 0; ow < begin; ++ow) edge(ow);
+  for (int64_t ow = 0; ow < inside.begin; ++ow) edge(ow);
   if (row.kh.begin == 0 && row.kh.end == s.KH)
-    pool_span<K, in_lanes>(row, begin, end - begin, all, s);
+    pool_span<K, in_lanes>(row, inside.begin, inside.end - inside.begin, all, s);
   else
-    pool_span<0, in_lanes>(row, begin, end - begin, all, s);
-  for (int64_t ow = end; ow < s.OW; ++ow) edge(ow);
+    pool_span<0, in_lanes>(row, inside.begin, inside.end - inside.begin, all, s);
+  for (int64_t ow = inside.end; ow < s.OW; ++ow) edge(ow);
 }
 
 template <int K, bool in_lanes>
@@ -131,11 +136,12 @@ void pool_planes(float* y, uint16_t* argmax, const float* x, int64_t planes, con
                  bool relu) {
   constexpr int64_t unit = in_lanes ? kBlock : 1;
   const V floor = set1(relu ? 0.0f : -INFINITY);
+  const Range inside = windows_inside(s);
   for (int64_t plane = 0; plane < planes; ++plane, x += s.IH * s.IW * unit)
     for (int64_t oh = 0; oh < s.OH; ++oh, y += s.OW * unit, argmax += s.OW * unit) {
       const int64_t ih = oh * s.SH - s.PT;
       const Row row{y, argmax, x + ih * s.IW * unit, taps_inside(ih, s.KH, s.DH, s.IH), floor};
-      pool_row<K, in_lanes>(row, s);
+      pool_row<K, in_lanes>(row, inside, s);
     }
 }
 
