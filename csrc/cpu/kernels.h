@@ -236,6 +236,7 @@ struct AdagradRule {
 struct Kernels {
   const char* name;         // "avx512"
   const char* description;  // the CPU features it needs
+  int width;                // floats in a vector
 
   // ---- layout.cpp -------------------------------------------------------------------------------
   // One lane block: y[f][i] = x[i * stride + f] for f < features, i < samples; lanes i >= samples

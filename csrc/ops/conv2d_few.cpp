@@ -5,15 +5,16 @@
 // The window of a band of output rows (or of all, once for several tasks) is copied with its
 // padding (ops/few_window.h). Where rows are long, each is swept by itself, straight into y. Where
 // they are short, a row of outputs runs on into the next without a gap, and the width - OW values
-// between rows are computed and dropped; or output channels fill the vectors, and the pixels are
-// what is spread over them.
+// between rows are computed and dropped.
 //
-// 3x3 and 5x5 with stride 1 have a quicker way as a rule, ops/winograd_few.cpp.
+// 3x3 and 5x5 with stride 1 have a quicker way as a rule, ops/winograd_few.cpp, and short rows
+// another, ops/channels_few.cpp.
 #include "ops/conv2d_few.h"
 
 #include <algorithm>
 
 #include "cpu/dispatch.h"
+#include "ops/channels_few.h"
 #include "ops/depthwise_few.h"
 #include "ops/few_window.h"
 #include "ops/finish.h"
@@ -59,94 +60,20 @@ Cut choose_cut(const Conv2dShape& s, FewWindow& window) {
   return cut;
 }
 
-// Offsets of the taps in a copied channel and in the weights.
-void tap_offsets(int64_t* x_tap, int64_t* w_tap, const Conv2dShape& s, const FewWindow& window) {
+void windowed_few(float* y, const float* x, const float* w, const float* bias, const Conv2dShape& s,
+                  const cpu::Finish& finish) {
+  const Conv2dParams& p = s.params;
+  const int64_t taps = s.KH * s.KW, C = s.IC_per_group, plane = s.OH * s.OW;
+  FewWindow window(s);
+  const Cut cut = choose_cut(s, window);
+  Scratch<int64_t> offsets(2 * taps);
+  int64_t *x_tap = offsets.data(), *w_tap = x_tap + taps;
   for (int64_t r = 0; r < s.KH; ++r)
     for (int64_t t = 0; t < s.KW; ++t) {
       const int64_t tap = r * s.KW + t;
       x_tap[tap] = window.tap(r, t);
       w_tap[tap] = tap;
     }
-}
-
-// Maps fill vectors of pixels badly where rows are short: 7 x 7, run on with padding, takes four
-// for 49 pixels. Sixteen output channels fill one. Turning the weights and the result takes some
-// ten multiply-adds for each vector of either, and a twentieth is to be gained.
-bool channels_are_better(const Conv2dShape& s, const FewWindow& window) {
-  constexpr int64_t kFewest = 5;  // pixels in a row, for as many sums at a time
-  if (s.OC_per_group % kLanes != 0 || s.OW < kFewest) return false;
-  const int64_t length = s.IC_per_group * s.KH * s.KW, pixels = s.OH * s.OW;
-  const int64_t run_on = ceil_div((s.OH - 1) * window.width + s.OW, kLanes);
-  const int64_t by_channel = pixels * length + 10 * (length + pixels);
-  const int64_t by_pixel = kLanes * (run_on * length + s.OH * 10);
-  return by_channel + by_channel / 20 < by_pixel;
-}
-
-// The tile with its operands changed over: vectors hold output channels, pixels are spread.
-void channels_few(float* y, const float* x, const float* w, const float* bias, const Conv2dShape& s,
-                  const cpu::Finish& finish, FewWindow window) {
-  const int64_t taps = s.KH * s.KW, C = s.IC_per_group, length = C * taps, pixels = s.OH * s.OW;
-  window.set_rows(s.OH);
-  Scratch<int64_t> offsets(2 * taps);
-  int64_t *x_tap = offsets.data(), *w_tap = x_tap + taps;
-  tap_offsets(x_tap, w_tap, s, window);
-  for (int64_t t = 0; t < taps; ++t) w_tap[t] *= kLanes;
-  constexpr int64_t kTurned = 64 * 1024;  // floats of weights at a time, in L2
-  const int64_t blocks =
-      s.OC_per_group % (2 * kLanes) == 0 && 2 * kLanes * length <= kTurned ? 2 : 1;
-  const int64_t K = blocks * kLanes;
-  const cpu::Kernels& kernels = cpu::kernels();
-  Scratch<float> image(s.IC * window.channel());
-  for (int64_t n = 0; n < s.N; ++n) {
-    for_shares(s.IC, window.channel() * 4, [&](int64_t begin, int64_t end) {
-      for (int64_t c = begin; c < end; ++c)
-        window.copy(image.data() + c * window.channel(), x + (n * s.IC + c) * s.IH * s.IW, 0, s.OH);
-    });
-    for_shares(s.OC / K, blocks * pixels * length, [&](int64_t begin, int64_t end) {
-      Scratch<float> turned(K * length), sums(K * pixels);
-      for (int64_t task = begin; task < end; ++task) {
-        const int64_t k = task * K, group = k / s.OC_per_group;
-        for (int64_t block = 0; block < blocks; ++block)
-          kernels.to_lanes(turned.data() + block * length * kLanes,
-                           w + (k + block * kLanes) * length, length, length, kLanes);
-        cpu::TileSweep sweep{};
-        sweep.groups = s.OH, sweep.K = s.OW, sweep.C = C, sweep.taps = taps;
-        sweep.rows = 1, sweep.cols = blocks;
-        sweep.x = turned.data();
-        sweep.x_c = taps * kLanes, sweep.x_col = length * kLanes, sweep.x_tap = w_tap;
-        sweep.w = image.data() + group * C * window.channel();
-        sweep.w_group = window.width, sweep.w_k = 1, sweep.w_c = window.channel();
-        sweep.w_tap = x_tap;
-        sweep.y = sums.data();
-        sweep.y_group = s.OW * kLanes, sweep.y_k = kLanes, sweep.y_col = pixels * kLanes;
-        sweep.tail = kLanes;
-        kernels.tile_sweep(sweep);
-        for (int64_t block = 0; block < blocks; ++block)
-          kernels.to_plain(y + (n * s.OC + k + block * kLanes) * pixels,
-                           sums.data() + block * pixels * kLanes, pixels, pixels, kLanes);
-        for (int64_t i = k; i < k + K; ++i) {
-          const int64_t at = (n * s.OC + i) * pixels;
-          cpu::Finish last = finish_from(finish, i, at);
-          const float scale = last.scale ? *last.scale : 1.0f;
-          const float shift = (last.scale ? *last.shift : 0.0f) + (bias ? scale * bias[i] : 0.0f);
-          last.scale = &scale, last.shift = &shift;
-          finish_plane(y + at, last, pixels);
-        }
-      }
-    });
-  }
-}
-
-void windowed_few(float* y, const float* x, const float* w, const float* bias, const Conv2dShape& s,
-                  const cpu::Finish& finish) {
-  const Conv2dParams& p = s.params;
-  const int64_t taps = s.KH * s.KW, C = s.IC_per_group, plane = s.OH * s.OW;
-  FewWindow window(s);
-  if (channels_are_better(s, window)) return channels_few(y, x, w, bias, s, finish, window);
-  const Cut cut = choose_cut(s, window);
-  Scratch<int64_t> offsets(2 * taps);
-  int64_t *x_tap = offsets.data(), *w_tap = x_tap + taps;
-  tap_offsets(x_tap, w_tap, s, window);
   const cpu::Kernels& kernels = cpu::kernels();
   const int64_t macs = cut.K * C * taps * cut.band * s.OW;
   const int64_t vectors = ceil_div((cut.band - 1) * window.width + s.OW, kLanes);
@@ -221,6 +148,7 @@ void conv2d_forward_few(float* y, const float* x, const float* w, const float* b
   const auto way = winograd_few_pays(s)  ? winograd_forward_few
                    : s.IC_per_group == 1 ? depthwise_few
                    : is_pointwise(s)     ? pointwise_few
+                   : channels_few_pay(s) ? channels_few
                                          : windowed_few;
   way(y, x, w, bias, s, finish);
 }

@@ -16,6 +16,7 @@ constexpr Kernels make_table() {
   t.name = "scalar";
   t.description = "any CPU";
 #endif
+  t.width = kWidth;
   // layout.cpp
   t.to_lanes = to_lanes;
   t.to_plain = to_plain;

@@ -1,0 +1,85 @@
+// The broadcast tile with its operands changed over: vectors hold output channels, and pixels are
+// what is spread over them. Pixels fill vectors badly where rows are short: 7 x 7, run on with
+// padding, takes four for 49 of them.
+#include "ops/channels_few.h"
+
+#include "cpu/dispatch.h"
+#include "ops/few_window.h"
+#include "ops/finish.h"
+#include "ops/split.h"
+
+namespace fastconv {
+
+bool channels_few_pay(const Conv2dShape& s) {
+  // The pixels of a row are as many sums at a time. They hide the latency of a multiply-add where a
+  // block of channels is one vector, not where it is two.
+  constexpr int64_t kFewest = 5;
+  if (cpu::kernels().width < kLanes || s.OC_per_group % kLanes != 0 || s.OW < kFewest) return false;
+  // In multiply-adds of vectors for sixteen channels. Turning the weights and the result takes some
+  // ten for each vector of either, and a twentieth is to be gained.
+  const int64_t length = s.IC_per_group * s.KH * s.KW, pixels = s.OH * s.OW;
+  const int64_t run_on = ceil_div((s.OH - 1) * FewWindow(s).width + s.OW, kLanes);
+  const int64_t by_channel = pixels * length + 10 * (length + pixels);
+  const int64_t by_pixel = kLanes * (run_on * length + s.OH * 10);
+  return by_channel + by_channel / 20 < by_pixel;
+}
+
+void channels_few(float* y, const float* x, const float* w, const float* bias, const Conv2dShape& s,
+                  const cpu::Finish& finish) {
+  const int64_t taps = s.KH * s.KW, C = s.IC_per_group, length = C * taps, pixels = s.OH * s.OW;
+  FewWindow window(s);
+  window.set_rows(s.OH);
+  Scratch<int64_t> offsets(2 * taps);
+  int64_t *x_tap = offsets.data(), *w_tap = x_tap + taps;
+  for (int64_t r = 0; r < s.KH; ++r)
+    for (int64_t t = 0; t < s.KW; ++t) {
+      const int64_t tap = r * s.KW + t;
+      x_tap[tap] = window.tap(r, t);
+      w_tap[tap] = tap * kLanes;
+    }
+  constexpr int64_t kTurned = 64 * 1024;  // floats of weights at a time, in L2
+  const bool two = s.OC_per_group % (2 * kLanes) == 0 && 2 * kLanes * length <= kTurned;
+  const int64_t blocks = two ? 2 : 1, K = blocks * kLanes;
+  const cpu::Kernels& kernels = cpu::kernels();
+  Scratch<float> image(s.IC * window.channel());
+  for (int64_t n = 0; n < s.N; ++n) {
+    for_shares(s.IC, window.channel() * 4, [&](int64_t begin, int64_t end) {
+      for (int64_t c = begin; c < end; ++c)
+        window.copy(image.data() + c * window.channel(), x + (n * s.IC + c) * s.IH * s.IW, 0, s.OH);
+    });
+    for_shares(s.OC / K, blocks * pixels * length, [&](int64_t begin, int64_t end) {
+      Scratch<float> turned(K * length), sums(K * pixels);
+      for (int64_t task = begin; task < end; ++task) {
+        const int64_t k = task * K, group = k / s.OC_per_group;
+        for (int64_t block = 0; block < blocks; ++block)
+          kernels.to_lanes(turned.data() + block * length * kLanes,
+                           w + (k + block * kLanes) * length, length, length, kLanes);
+        cpu::TileSweep sweep{};
+        sweep.groups = s.OH, sweep.K = s.OW, sweep.C = C, sweep.taps = taps;
+        sweep.rows = 1, sweep.cols = blocks;
+        sweep.x = turned.data();
+        sweep.x_c = taps * kLanes, sweep.x_col = length * kLanes, sweep.x_tap = w_tap;
+        sweep.w = image.data() + group * C * window.channel();
+        sweep.w_group = window.width, sweep.w_k = 1, sweep.w_c = window.channel();
+        sweep.w_tap = x_tap;
+        sweep.y = sums.data();
+        sweep.y_group = s.OW * kLanes, sweep.y_k = kLanes, sweep.y_col = pixels * kLanes;
+        sweep.tail = kLanes;
+        kernels.tile_sweep(sweep);
+        for (int64_t block = 0; block < blocks; ++block)
+          kernels.to_plain(y + (n * s.OC + k + block * kLanes) * pixels,
+                           sums.data() + block * pixels * kLanes, pixels, pixels, kLanes);
+        for (int64_t i = k; i < k + K; ++i) {
+          const int64_t at = (n * s.OC + i) * pixels;
+          cpu::Finish last = finish_from(finish, i, at);
+          const float scale = last.scale ? *last.scale : 1.0f;
+          const float shift = (last.scale ? *last.shift : 0.0f) + (bias ? scale * bias[i] : 0.0f);
+          last.scale = &scale, last.shift = &shift;
+          finish_plane(y + at, last, pixels);
+        }
+      }
+    });
+  }
+}
+
+}  // namespace fastconv
