@@ -10,7 +10,7 @@ from .activation import ReLU, ReLU6
 from .conv import Conv2d
 from .linear import Linear
 from .module import Module, is_called_plainly, is_simple, structure
-from .normalization import BatchNorm1d, BatchNorm2d, conv_norm_relu, norm_relu
+from .normalization import BatchNorm1d, BatchNorm2d, _conv_norm, cap_of, norm_relu
 from .pooling import MaxPool2d
 
 __all__ = ["ModuleList", "Sequential"]
@@ -126,9 +126,10 @@ class Sequential(_Numbered):
         i = 0
         while i < len(modules):
             module, kind = modules[i], kinds[i]
-            if isinstance(module, Conv2d) and kind is Conv2d and kinds[i + 1] is BatchNorm2d:
+            norm = modules[i + 1] if kinds[i + 1] is BatchNorm2d else None
+            if isinstance(module, Conv2d) and kind is Conv2d and isinstance(norm, BatchNorm2d):
                 rectifier = modules[i + 2] if kinds[i + 2] in (ReLU, ReLU6) else None
-                plan.append(_ConvNorm(module, modules[i + 1], rectifier))
+                plan.append(_ConvNorm(module, norm, rectifier))
                 i += 2 if rectifier is None else 3
                 continue
             if isinstance(module, Conv2d) and kind is Conv2d:
@@ -203,11 +204,12 @@ class _Normalised:
 class _ConvNorm:
     """A convolution, batch normalisation and the ReLU (or ReLU6) behind it, as one step."""
 
-    def __init__(self, conv: Conv2d, norm: Module, relu: Module | None) -> None:
-        self._conv, self._norm, self._relu = conv, norm, relu
+    def __init__(self, conv: Conv2d, norm: BatchNorm2d, relu: Module | None) -> None:
+        self._conv, self._norm, self._relu, self._cap = conv, norm, relu, cap_of(relu)
 
     def __call__(self, x: Any) -> Any:
-        return conv_norm_relu(self._conv, x, self._norm, self._relu)
+        y = _conv_norm(self._conv, x, self._norm, self._cap)
+        return norm_relu(self._conv.forward(x), self._norm, self._relu) if y is None else y
 
     def culprit(self, x: Any) -> Module:
         """The layer whose shapes do not fit."""

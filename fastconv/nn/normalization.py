@@ -161,6 +161,11 @@ _CAPS: dict[type[Module], float] = {ReLU: math.inf, ReLU6: 6.0}
 _RELU = ReLU()
 
 
+def cap_of(relu: Module | None) -> float | None:
+    """Where a `ReLU` or `ReLU6` ends (infinity, 6); None: there is none."""
+    return None if relu is None else _CAPS[type(relu)]
+
+
 def _fuses(norm: Module, relu: Module | None) -> bool:
     """Whether both are what they seem, and no hook looks at what is between them."""
     if type(norm) not in (BatchNorm1d, BatchNorm2d) or not is_simple(norm):
@@ -178,8 +183,7 @@ def norm_relu(x: Any, norm: Module, relu: Module | None = _RELU, plus: Tensor | 
         plus: of the shape of x; a shortcut.
     """
     if _fuses(norm, relu):
-        cap = None if relu is None else _CAPS[type(relu)]
-        return norm._forward(x, cap, plus)  # type: ignore[attr-defined]
+        return norm._forward(x, cap_of(relu), plus)  # type: ignore[attr-defined]
     y = norm(x)
     y = y if plus is None else y + plus
     return y if relu is None else relu(y)
@@ -204,18 +208,18 @@ def conv_norm_relu(
         and is_simple(conv)
         and _fuses(norm, relu)
     ):
-        if not isinstance(x, Tensor):
-            x = as_tensor(x, "[Conv2d] input")
-        y = _conv_norm(conv, x, norm, None if relu is None else _CAPS[type(relu)], plus)
+        y = _conv_norm(conv, x, norm, cap_of(relu), plus)
         if y is not None:
             return y
     return norm_relu(conv(x), norm, relu, plus)
 
 
 def _conv_norm(
-    conv: Conv2d, x: Tensor, norm: BatchNorm2d, cap: float | None, plus: Tensor | None
+    conv: Conv2d, x: Any, norm: BatchNorm2d, cap: float | None, plus: Tensor | None = None
 ) -> Tensor | None:
     """conv_norm_relu as one operation, or None where it is several."""
+    if not isinstance(x, Tensor):
+        x = as_tensor(x, "[Conv2d] input")
     mean, var, weight, bias = norm.running_mean, norm.running_var, norm.weight, norm.bias
     if norm._by_batch or mean is None or var is None:
         return None
