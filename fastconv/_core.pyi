@@ -81,10 +81,10 @@ def conv2d_backward_weight(
     dy: Array, x: Array, w_shape: Sequence[int], stride: Pair, pads: Pads, dilation: Pair, groups: int
 ) -> Array: ...
 # A convolution with the ReLU and the max pooling behind it, block by block of sixteen samples where
-# that pays. Returns y and argmax, the latter without meaning when pool is None.
+# that pays. Returns y and argmax, the latter without meaning when pool is None or not placed.
 def conv_stage_forward(
     x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, dilation: Pair, groups: int, relu: bool,
-    pool: Pooling | None,
+    pool: Pooling | None, placed: bool = True,
 ) -> tuple[Array, Array]: ...
 # batch_norm_eval of conv2d_forward; of plain x, in one pass.
 def conv_norm_forward(
@@ -109,9 +109,10 @@ def channel_sum(x: Array) -> Array: ...  # (N, C, ...) -> (C,): the bias gradien
 # ----------------------------------------------------------------------------- pooling (pool.cpp)
 # argmax: uint16, layout of y: position kh * KW + kw inside the window of the first NaN, else of the
 # first maximum (of the first tap inside the image when all are -inf). relu: y = max(y, 0), and the
-# backward pass lets through only where y > 0 (pass y).
+# backward pass lets through only where y > 0 (pass y). placed: argmax is wanted.
 def max_pool2d_forward(
-    x: Array, kernel: Pair, stride: Pair, pads: Pads, dilation: Pair, ceil_mode: bool, relu: bool
+    x: Array, kernel: Pair, stride: Pair, pads: Pads, dilation: Pair, ceil_mode: bool, relu: bool,
+    placed: bool = True,
 ) -> tuple[Array, Array]: ...
 def max_pool2d_backward(
     dy: Array, argmax: Array, y: Array | None, x_shape: Sequence[int],

@@ -14,6 +14,7 @@ from tests.reference import Pads, Pair
 from tests.support import (
     array,
     assert_close,
+    assert_same_bits,
     dirty_arena,
     empty_lanes,
     integers,
@@ -68,6 +69,10 @@ def check_max_pool(x: np.ndarray, pool: Pool, layout: str) -> None:
     assert (y.layout, y.shape, argmax.dtype) == (layout, expected.shape, "uint16")
     np.testing.assert_array_equal(numpy(y), expected)
     np.testing.assert_array_equal(numpy(argmax), tap)
+    dirty_arena()
+    geometry = (pool.kernel, pool.stride, pool.pads, pool.dilation, pool.ceil)
+    unplaced, _ = _core.max_pool2d_forward(array(x, layout), *geometry, False, False)
+    assert_same_bits(numpy(unplaced), numpy(y))
     window = (x.shape, pool.kernel, pool.stride, pool.pads, pool.dilation)
     indices = _core.max_pool2d_indices(argmax, *window)
     assert (indices.dtype, indices.layout) == ("int64", "plain")

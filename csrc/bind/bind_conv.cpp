@@ -61,13 +61,16 @@ void register_conv(py::module_& m) {
   define(
       m, "conv_stage_forward",
       [](const Array& x, const Array& w, const std::optional<Array>& b, Pair stride, Pads pads,
-         Pair dilation, int64_t groups, bool relu, const std::optional<Pooling>& pool) {
-        const auto [y, argmax] = conv_stage_forward(
-            x, w, b.value_or(Array()), conv_stage(stride, pads, dilation, groups, relu, pool));
+         Pair dilation, int64_t groups, bool relu, const std::optional<Pooling>& pool,
+         bool placed) {
+        const auto [y, argmax] =
+            conv_stage_forward(x, w, b.value_or(Array()),
+                               conv_stage(stride, pads, dilation, groups, relu, pool), placed);
         return std::pair<Array, Array>(y, or_nothing(argmax));
       },
       py::arg("x"), py::arg("w"), py::arg("b"), py::arg("stride"), py::arg("pads"),
-      py::arg("dilation"), py::arg("groups"), py::arg("relu"), py::arg("pool"));
+      py::arg("dilation"), py::arg("groups"), py::arg("relu"), py::arg("pool"),
+      py::arg("placed") = true);
   define(
       m, "conv_norm_forward",
       [](const Array& x, const Array& w, const std::optional<Array>& b, Pair stride, Pads pads,

@@ -14,11 +14,13 @@ void register_pool(py::module_& m) {
   define(
       m, "max_pool2d_forward",
       [](const Array& x, Pair kernel, Pair stride, Pads pads, Pair dilation, bool ceil_mode,
-         bool relu) {
-        return max_pool2d_forward(x, {kernel, stride, pads, dilation, ceil_mode}, relu);
+         bool relu, bool placed) {
+        const auto [y, argmax] =
+            max_pool2d_forward(x, {kernel, stride, pads, dilation, ceil_mode}, relu, placed);
+        return std::pair<Array, Array>(y, or_nothing(argmax));
       },
       py::arg("x"), py::arg("kernel"), py::arg("stride"), py::arg("pads"), py::arg("dilation"),
-      py::arg("ceil_mode"), py::arg("relu"));
+      py::arg("ceil_mode"), py::arg("relu"), py::arg("placed") = true);
   define(
       m, "max_pool2d_backward",
       [](const Array& dy, const Array& argmax, const std::optional<Array>& y, const Shape& x_shape,

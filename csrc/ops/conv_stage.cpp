@@ -47,20 +47,22 @@ Array sum_of(const std::vector<Array>& parts) {
 }  // namespace
 
 std::pair<Array, Array> conv_stage_forward(const Array& x, const Array& w, const Array& b,
-                                           const ConvStage& stage) {
+                                           const ConvStage& stage, bool placed) {
   if (!stage.pool) return {conv2d_forward(x, w, b, stage.conv, stage.relu), Array()};
   const Conv2dShape s = conv2d_shape(x.shape(), w.shape(), stage.conv);
   const Shape y_shape = pooled_shape("max_pool2d", s.y(), *stage.pool);
   // ReLU and the maximum commute; after pooling it has less to do.
   if (!x.in_lanes() || !by_blocks(s))
-    return max_pool2d_forward(conv2d_forward(x, w, b, stage.conv, false), *stage.pool, stage.relu);
+    return max_pool2d_forward(conv2d_forward(x, w, b, stage.conv, false), *stage.pool, stage.relu,
+                              placed);
 
   Array y = Array::empty(y_shape, DType::float32, Layout::lanes);
-  Array argmax = Array::empty(y_shape, DType::uint16, Layout::lanes);
+  Array argmax;
+  if (placed) argmax = Array::empty(y_shape, DType::uint16, Layout::lanes);
   const Array weight = to_plain(w);
   parallel_for(x.blocks(), [&](int64_t block) {
     const Array conv = conv2d_forward(x.block(block), weight, b, stage.conv, false);
-    Array y_block = y.block(block), argmax_block = argmax.block(block);
+    Array y_block = y.block(block), argmax_block = placed ? argmax.block(block) : argmax;
     max_pool2d_forward_into(y_block, argmax_block, conv, *stage.pool, stage.relu);
   });
   return {y, argmax};

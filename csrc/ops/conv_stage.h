@@ -18,9 +18,10 @@ struct ConvStage {
   std::optional<PoolParams> pool;
 };
 
-// y, and the positions of the maxima (undefined without pooling). x as for conv2d_forward.
+// y, and the positions of the maxima (undefined without pooling or unless `placed`). x as for
+// conv2d_forward.
 std::pair<Array, Array> conv_stage_forward(const Array& x, const Array& w, const Array& b,
-                                           const ConvStage& stage);
+                                           const ConvStage& stage, bool placed = true);
 
 struct Wanted {
   bool dx, dw, db;

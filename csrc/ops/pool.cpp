@@ -188,12 +188,14 @@ Shape pooled_shape(const char* op, const Shape& x, const PoolParams& params) {
   return {x[0], x[1], axes.rows.output, axes.cols.output};
 }
 
-std::pair<Array, Array> max_pool2d_forward(const Array& x, const PoolParams& params, bool relu) {
+std::pair<Array, Array> max_pool2d_forward(const Array& x, const PoolParams& params, bool relu,
+                                           bool placed) {
   check_images("max_pool2d", "input", x);
   const auto [rows, cols] = max_axes("max_pool2d", x.shape(), params);
   const Shape out{x.dim(0), x.dim(1), rows.output, cols.output};
   Array y = Array::empty(out, DType::float32, x.layout());
-  Array argmax = Array::empty(out, DType::uint16, x.layout());
+  Array argmax;
+  if (placed) argmax = Array::empty(out, DType::uint16, x.layout());
   max_pool2d_forward_into(y, argmax, x, params, relu);
   return {y, argmax};
 }
@@ -206,7 +208,8 @@ void max_pool2d_forward_into(Array& y, Array& argmax, const Array& x, const Pool
   const int64_t out_plane = shape.OH * shape.OW * shape.unit;
   const cpu::Kernels& kernels = cpu::kernels();
   for_shares(x.blocks() * x.dim(1), std::max(in_plane, out_plane), [&](int64_t begin, int64_t end) {
-    kernels.max_pool(y.data() + begin * out_plane, argmax.data<uint16_t>() + begin * out_plane,
+    kernels.max_pool(y.data() + begin * out_plane,
+                     argmax.defined() ? argmax.data<uint16_t>() + begin * out_plane : nullptr,
                      x.data() + begin * in_plane, end - begin, shape, relu);
   });
 }

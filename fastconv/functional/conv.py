@@ -56,7 +56,7 @@ def _conv2d(
     if in_lanes(shape[0], recorded):
         x_array = x_array.to_lanes()
     y, argmax = _core.conv_stage_forward(
-        x_array, w_array, b_array, stride, pads, dilation, groups, relu, pool
+        x_array, w_array, b_array, stride, pads, dilation, groups, relu, pool, recorded
     )
     if not recorded:
         return wrap(y)

@@ -51,7 +51,7 @@ def _max_pool2d(x: Tensor, pooling: Pooling) -> Tensor:
     recorded = grad_mode.enabled and x.requires_grad
     if in_lanes(shape[0], recorded):
         x_array = x_array.to_lanes()
-    y, argmax = _core.max_pool2d_forward(x_array, *pooling, False)
+    y, argmax = _core.max_pool2d_forward(x_array, *pooling, False, recorded)
     if not recorded:
         return wrap(y)
 

@@ -9,17 +9,34 @@ namespace {
 
 // A running maximum: the first NaN wins, else the first of the largest.
 struct Maximum {
-  V value, position;
+  static constexpr bool placed = false;
+  V value;
   Mask nan;
+
+  static FASTCONV_INLINE Maximum start(V v, float) { return {v, is_nan(v)}; }
+  FASTCONV_INLINE Mask takes(V v) {
+    const Mask is = is_nan(v), take = (v > value) | (is & !nan);
+    nan = nan | is;
+    return take;
+  }
+  FASTCONV_INLINE void consider(V v, float) { value = select(takes(v), v, value); }
 };
-FASTCONV_INLINE Maximum start(V v, float position) { return {v, set1(position), is_nan(v)}; }
-FASTCONV_INLINE void consider(Maximum& best, V v, float position) {
-  const Mask nan = is_nan(v);
-  const Mask take = (v > best.value) | (nan & !best.nan);
-  best.value = select(take, v, best.value);
-  best.position = select(take, set1(position), best.position);
-  best.nan = best.nan | nan;
-}
+
+// The same, and where it was.
+struct PlacedMaximum {
+  static constexpr bool placed = true;
+  V value;
+  Mask nan;
+  V position;
+
+  static FASTCONV_INLINE PlacedMaximum start(V v, float at) { return {v, is_nan(v), set1(at)}; }
+  FASTCONV_INLINE void consider(V v, float at) {
+    Maximum best{value, nan};
+    const Mask take = best.takes(v);
+    value = select(take, v, value), nan = best.nan;
+    position = select(take, set1(at), position);
+  }
+};
 
 // The taps k of one axis that lie inside [0, size): begin <= k < end.
 struct Range {
@@ -50,55 +67,54 @@ FASTCONV_INLINE void store_position(uint16_t* p, V position, int n) {
 
 // The maximum over the taps kh x kw of a window; tap(k, kh, kw) loads one. K: the window is K x K
 // and all of it inside the image, known to the compiler; or 0.
-template <int K, class Tap>
-FASTCONV_INLINE Maximum window(const PoolShape& s, Range kh, Range kw, const Tap& tap) {
+template <class Best, int K, class Tap>
+FASTCONV_INLINE Best window(const PoolShape& s, Range kh, Range kw, const Tap& tap) {
   if constexpr (K > 0) {
-    Maximum best = start(tap(0, 0), 0.0f);
+    Best best = Best::start(tap(0, 0), 0.0f);
 #pragma GCC unroll 16
-    for (int k = 1; k < K * K; ++k) consider(best, tap(k / K, k % K), static_cast<float>(k));
+    for (int k = 1; k < K * K; ++k) best.consider(tap(k / K, k % K), static_cast<float>(k));
     return best;
   }
   // Where no tap is inside, tap (0, 0) stands for the padding.
-  if (kh.begin == kh.end || kw.begin == kw.end) return start(set1(-INFINITY), 0.0f);
-  Maximum best = start(tap(kh.begin, kw.begin), static_cast<float>(kh.begin * s.KW + kw.begin));
+  if (kh.begin == kh.end || kw.begin == kw.end) return Best::start(set1(-INFINITY), 0.0f);
+  Best best = Best::start(tap(kh.begin, kw.begin), static_cast<float>(kh.begin * s.KW + kw.begin));
   for (int64_t i = kh.begin; i < kh.end; ++i)
     for (int64_t j = kw.begin + (i == kh.begin); j < kw.end; ++j)
-      consider(best, tap(i, j), static_cast<float>(i * s.KW + j));
+      best.consider(tap(i, j), static_cast<float>(i * s.KW + j));
   return best;
 }
 
 // One row of one plane. x: the row of tap kh = 0 of its windows, which may lie outside the image.
 struct Row {
   float* y;
-  uint16_t* argmax;
+  uint16_t* argmax;  // for PlacedMaximum
   const float* x;
   Range kh;
   V floor;  // 0 for relu, else -inf
 };
 
 // Outputs ow .. ow + count - 1, whose windows all have the same taps.
-template <int K, bool in_lanes>
+template <class Best, int K, bool in_lanes>
 FASTCONV_INLINE void pool_span(const Row& row, int64_t ow, int64_t count, Range kw,
                                const PoolShape& s) {
   constexpr int64_t unit = in_lanes ? kBlock : 1;
   const int64_t down = s.DH * s.IW * unit, right = s.DW * unit, step = s.SW * unit;
   const float* x = row.x + (ow * s.SW - s.PL) * unit;
   float* y = row.y + ow * unit;
-  uint16_t* argmax = row.argmax + ow * unit;
-  const auto put = [&](int64_t to, int n, const Maximum& best) {
+  const auto put = [&](int64_t to, int n, const Best& best) {
     store_first(y + to, max(row.floor, best.value), n);
-    store_position(argmax + to, best.position, n);
+    if constexpr (Best::placed) store_position(row.argmax + ow * unit + to, best.position, n);
   };
   if constexpr (in_lanes) {
     for (int64_t i = 0; i < count; ++i, x += step)
       for (int part = 0; part < kParts; ++part)
         put(i * kBlock + part * kWidth, kWidth,
-            window<K>(s, row.kh, kw, [&](int64_t kh, int64_t k) {
+            window<Best, K>(s, row.kh, kw, [&](int64_t kh, int64_t k) {
               return load(x + kh * down + k * right + part * kWidth);
             }));
   } else {
     for_vectors(count, [&](int64_t i, int n) {
-      put(i, n, window<K>(s, row.kh, kw, [&](int64_t kh, int64_t k) {
+      put(i, n, window<Best, K>(s, row.kh, kw, [&](int64_t kh, int64_t k) {
             return load_strided(x + i * s.SW + kh * down + k * right, s.SW, n);
           }));
     });
@@ -117,40 +133,41 @@ FASTCONV_INLINE Range windows_inside(const PoolShape& s) {
 }
 
 // Windows that hang over the left or right edge one by one, those between together.
-template <int K, bool in_lanes>
+template <class Best, int K, bool in_lanes>
 void pool_row(const Row& row, Range inside, const PoolShape& s) {
   const auto edge = [&](int64_t ow) {
-    pool_span<0, in_lanes>(row, ow, 1, taps_inside(ow * s.SW - s.PL, s.KW, s.DW, s.IW), s);
+    pool_span<Best, 0, in_lanes>(row, ow, 1, taps_inside(ow * s.SW - s.PL, s.KW, s.DW, s.IW), s);
   };
   const Range all{0, s.KW};
   for (int64_t ow = 0; ow < inside.begin; ++ow) edge(ow);
   if (row.kh.begin == 0 && row.kh.end == s.KH)
-    pool_span<K, in_lanes>(row, inside.begin, inside.end - inside.begin, all, s);
+    pool_span<Best, K, in_lanes>(row, inside.begin, inside.end - inside.begin, all, s);
   else
-    pool_span<0, in_lanes>(row, inside.begin, inside.end - inside.begin, all, s);
+    pool_span<Best, 0, in_lanes>(row, inside.begin, inside.end - inside.begin, all, s);
   for (int64_t ow = inside.end; ow < s.OW; ++ow) edge(ow);
 }
 
-template <int K, bool in_lanes>
+template <class Best, int K, bool in_lanes>
 void pool_planes(float* y, uint16_t* argmax, const float* x, int64_t planes, const PoolShape& s,
                  bool relu) {
   constexpr int64_t unit = in_lanes ? kBlock : 1;
   const V floor = set1(relu ? 0.0f : -INFINITY);
   const Range inside = windows_inside(s);
   for (int64_t plane = 0; plane < planes; ++plane, x += s.IH * s.IW * unit)
-    for (int64_t oh = 0; oh < s.OH; ++oh, y += s.OW * unit, argmax += s.OW * unit) {
+    for (int64_t oh = 0; oh < s.OH; ++oh, y += s.OW * unit) {
       const int64_t ih = oh * s.SH - s.PT;
       const Row row{y, argmax, x + ih * s.IW * unit, taps_inside(ih, s.KH, s.DH, s.IH), floor};
-      pool_row<K, in_lanes>(row, inside, s);
+      pool_row<Best, K, in_lanes>(row, inside, s);
+      if constexpr (Best::placed) argmax += s.OW * unit;
     }
 }
 
-template <bool in_lanes>
+template <class Best, bool in_lanes>
 void pool(float* y, uint16_t* argmax, const float* x, int64_t planes, const PoolShape& s,
           bool relu) {
-  if (s.KH == 2 && s.KW == 2) return pool_planes<2, in_lanes>(y, argmax, x, planes, s, relu);
-  if (s.KH == 3 && s.KW == 3) return pool_planes<3, in_lanes>(y, argmax, x, planes, s, relu);
-  pool_planes<0, in_lanes>(y, argmax, x, planes, s, relu);
+  if (s.KH == 2 && s.KW == 2) return pool_planes<Best, 2, in_lanes>(y, argmax, x, planes, s, relu);
+  if (s.KH == 3 && s.KW == 3) return pool_planes<Best, 3, in_lanes>(y, argmax, x, planes, s, relu);
+  pool_planes<Best, 0, in_lanes>(y, argmax, x, planes, s, relu);
 }
 
 // The gradient of one pixel from the windows [begin, end) of its row and of its column. A weight is
@@ -172,10 +189,11 @@ FASTCONV_INLINE V gradient_in_lanes(const float* dy, const float* y, int64_t at)
 
 void max_pool(float* y, uint16_t* argmax, const float* x, int64_t planes, const PoolShape& s,
               bool relu) {
-  if (s.unit == kBlock)
-    pool<true>(y, argmax, x, planes, s, relu);
-  else
-    pool<false>(y, argmax, x, planes, s, relu);
+  const bool in_lanes = s.unit == kBlock;
+  const auto run = argmax     ? in_lanes ? pool<PlacedMaximum, true> : pool<PlacedMaximum, false>
+                   : in_lanes ? pool<Maximum, true>
+                              : pool<Maximum, false>;
+  run(y, argmax, x, planes, s, relu);
 }
 
 void max_pool_backward_plain(float* dx, const float* dy, const uint16_t* argmax, const float* y,
