@@ -11,8 +11,8 @@ pixels and all threads. Beside each measured time stands the roofline's: the lon
 
 for the layers one after the other, as if no layer found anything in the cache. Winograd needs fewer
 operations than the formula counts and small layers stay in the cache, so a step can be faster than
-its roofline; batches that are no multiple of 16 fill their last block with empty lanes, and `lanes`
-is the roofline of the batch rounded up.
+its roofline; batches of eight and more that are no multiple of 16 fill their last block with empty
+lanes, and `lanes` is the roofline of the batch rounded up.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def rows_of(
 ) -> Iterator[dict[str, Any]]:
     for point, seconds in zip(points, taken, strict=True):
         peak = peaks[point.threads]
-        full = replace(point, batch=-(-point.batch // LANES) * LANES)
+        full = replace(point, batch=-(-point.batch // LANES) * LANES) if point.batch >= 8 else point
         yield {
             "at": getattr(point, name),
             "seconds": seconds,

@@ -1,8 +1,8 @@
 """fastconv itself: layers as fastconv.nn calls them in the compiled core, networks by fastconv.nn,
 as recorded programs.
 
-A layer's images are resident in the layout that it meets inside a network: lanes for training and
-for sixteen samples or more, plain for the forward pass of fewer.
+A layer's images are resident in the layout that it meets inside a network: lanes, or plain for a
+few samples.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def peak(seconds: float) -> float:
 def configurations(task: Task, quick: bool) -> list[str]:
     if not isinstance(task.subject, Conv):
         return ["recorded"]
-    return ["plain" if task.batch < 16 and task.work == "forward" else "lanes"]
+    arguments = importlib.import_module("fastconv.functional._arguments")
+    return ["lanes" if arguments.in_lanes(task.batch, task.work != "forward") else "plain"]
 
 
 def prepare(task: Task, configuration: str) -> Work:
