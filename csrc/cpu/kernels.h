@@ -312,8 +312,8 @@ struct Kernels {
   // ---- pool.cpp --------------------------------------------------------------------------------
   // `planes` images, unit * IH * IW floats each, to unit * OH * OW: y is the maximum of the
   // window's taps inside the image, argmax its position kh * KW + kw (< 65536): of the first NaN if
-  // there is one, else of the first maximum. A window with no tap inside: -inf, position 0. Null: not
-  // wanted. relu: y = max(y, 0).
+  // there is one, else of the first maximum. A window with no tap inside: -inf, position 0. Null:
+  // not wanted. relu: y = max(y, 0).
   void (*max_pool)(float* y, uint16_t* argmax, const float* x, int64_t planes,
                    const PoolShape& shape, bool relu);
   // dx[ih][iw] = sum of dy over the windows whose argmax it is; with y given, over those with y > 0
