@@ -135,6 +135,25 @@ def test_a_wrong_answer_stops_the_row() -> None:
         liar.close()
 
 
+def test_who_contradicts_two_that_agree_is_left_out() -> None:
+    task = find("lenet.c1@1:forward")
+    remotes = [Remote("numpy", 1, label=label) for label in ("one", "other", "liar")]
+    try:
+        race = Race(task)
+        for remote in remotes:
+            remote.started()
+            if remote is remotes[-1]:
+                race.task = find("lenet.c1@128:forward")
+            race.enter(remote, quick=True)
+        assert [entry.remote.label for entry in race.entries] == ["one", "other"]
+        (failure,) = race.failures
+        assert "liar im2col" in failure
+        assert "WrongAnswer: differs from the answer of one im2col and other im2col" in failure
+    finally:
+        for remote in remotes:
+            remote.close()
+
+
 def test_a_missing_library_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     if importlib.util.find_spec("jax") is not None:
         pytest.skip("jax is installed")

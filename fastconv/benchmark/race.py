@@ -53,7 +53,7 @@ class Race:
         self._end = None if limit is None else time.perf_counter() + limit
 
     def enter(self, remote: Remote, quick: bool) -> None:
-        """All that `remote` offers. The first entry must come about; a wrong answer raises."""
+        """All that `remote` offers. The first entry must come about."""
         for configuration in remote.configurations(self.task, quick):
             try:
                 self.enter_one(remote, configuration)
@@ -90,8 +90,9 @@ class Race:
         """One configuration.
 
         Raises:
-            RemoteError: it cannot do the task, or is not ready in time.
-            WrongAnswerError: its answer is not that of the first entry.
+            RemoteError: it cannot do the task, is not ready in time, or contradicts two others
+                that agree.
+            WrongAnswerError: its answer is not that of the first entry, and nobody else has one.
         """
         if self._limit is not None:
             left = self._left() - self._limit / 3
@@ -119,9 +120,13 @@ class Race:
     def _check(self, entry: Entry, answer: dict[str, Array]) -> None:
         entry.error, allowed = error(self.task, self._answer, answer)
         if not entry.error <= allowed:
+            explained = f"{entry.error:.1e} of the answer's size, rounding explains {allowed:.1e}"
+            ours, *agreeing = self.entries
+            if agreeing:
+                others = f"the answer of {ours.name} and {agreeing[0].name}"
+                raise RemoteError(f"differs from {others} by {explained}", "WrongAnswer")
             raise WrongAnswerError(
-                f"[bench] {self.task.id}: {self.entries[0].name} and {entry.name} differ by "
-                f"{entry.error:.1e} of the answer's size, rounding explains {allowed:.1e}"
+                f"[bench] {self.task.id}: {ours.name} and {entry.name} differ by {explained}"
             )
 
     def run(self, rounds: int, seconds: float) -> None:
