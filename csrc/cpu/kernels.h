@@ -281,6 +281,10 @@ struct Kernels {
   void (*winograd_output_channels)(float* y, const float* m, int64_t m_point, int64_t m_k,
                                    int64_t K, const float* scale, const float* shift, float low,
                                    float high, const WinogradGrid& grid);
+  // The adjoint of winograd_input: K images of which every pixel is start[k] (0 when null) and the
+  // sum of what the tiles that reach it make of their points m. grid: all tiles of the image.
+  void (*winograd_input_adjoint)(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
+                                 const float* start, const WinogradGrid& grid);
   // pairs (1 .. 16) kernels of taps x taps (3 or 5), one after the other; point p of pair i is
   // u[p * u_point + i]. turned: each kernel by 180 degrees.
   void (*winograd_weight)(float* u, int64_t u_point, const float* w, int pairs, int taps,

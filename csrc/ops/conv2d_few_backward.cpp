@@ -66,6 +66,10 @@ void turn(float* turned, const float* w, const Conv2dShape& s, const PhaseAxis& 
                         for (int64_t c = at; c < std::min(end, at + kTogether); ++c) {
                           const float* from = w + ((c / C * K + k) * C + c % C) * taps;
                           float* to = turned + (c * K + k) * R * T;
+                          if (taps == 1) {
+                            *to = *from;
+                            continue;
+                          }
                           for (const int64_t r : rows.taps)
                             for (const int64_t t : cols.taps) *to++ = from[r * s.KW + t];
                         }

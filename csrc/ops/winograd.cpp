@@ -29,19 +29,22 @@ struct Axis {
   }
 };
 
-// Forward, and by input with the weights turned and the channels exchanged.
+// Forward, and by input with the weights turned and the channels exchanged; or the adjoint of
+// forward, whose tiles are those of the outputs: of x there then, which is dy.
 struct TiledCorrelation {
   const Conv2dShape& s;
-  bool turned;
+  bool by_input, adjoint;
   int64_t K, C;  // channels of y and x
   int64_t x_rows, x_cols, y_rows, y_cols, row0, col0;
 
   static TiledCorrelation forward(const Conv2dShape& s) {
-    return {s, false, s.OC, s.IC, s.IH, s.IW, s.OH, s.OW, -s.params.pads[0], -s.params.pads[2]};
+    return {
+        s, false, false, s.OC, s.IC, s.IH, s.IW, s.OH, s.OW, -s.params.pads[0], -s.params.pads[2]};
   }
-  static TiledCorrelation by_input(const Conv2dShape& s) {
+  static TiledCorrelation backward(const Conv2dShape& s) {
     return {s,
             true,
+            false,
             s.IC,
             s.OC,
             s.OH,
@@ -51,16 +54,27 @@ struct TiledCorrelation {
             s.params.pads[0] - s.KH + 1,
             s.params.pads[2] - s.KW + 1};
   }
+  static TiledCorrelation adjoint_of(const Conv2dShape& s) {
+    return {
+        s, true, true, s.IC, s.OC, s.OH, s.OW, s.IH, s.IW, -s.params.pads[0], -s.params.pads[2]};
+  }
+
+  TileGrid grid(const WinogradPart& part) const {
+    return adjoint ? grid_of(x_rows, x_cols, tile_size(s))
+                   : grid_of(part.rows, part.cols, tile_size(s));
+  }
 
   // v[point][c][tile] of the tiles begin .. end - 1 for the channels c0 .. c0 + count - 1.
   void transform_x(float* v, int64_t v_point, int64_t v_c, const float* x, const TileGrid& grid,
                    int64_t begin, int64_t end, int64_t c0, int64_t count) const {
     for_each_block(begin, end, grid.tiles(),
                    [&](int64_t block, int64_t first, int64_t n, int64_t done) {
-                     cpu::kernels().winograd_input(
-                         v + c0 * v_c + done * kLanes, v_point, v_c,
-                         x + (block * C + c0) * x_rows * x_cols * kLanes, count,
-                         {x_rows, x_cols, row0, col0, grid.cols, first, n, tile_size(s)});
+                     const auto transform =
+                         adjoint ? cpu::kernels().winograd_dy : cpu::kernels().winograd_input;
+                     transform(v + c0 * v_c + done * kLanes, v_point, v_c,
+                               x + (block * C + c0) * x_rows * x_cols * kLanes, count,
+                               {x_rows, x_cols, adjoint ? 0 : row0, adjoint ? 0 : col0, grid.cols,
+                                first, n, tile_size(s)});
                    });
   }
 };
@@ -70,19 +84,19 @@ struct TiledCorrelation {
 struct Weights {
   Weights(const TiledCorrelation& correlation, int64_t count)
       : p(correlation),
-        row(point_stride(p.turned ? count : p.C)),
-        point(point_stride((p.turned ? p.C : count) * row)) {}
+        row(point_stride(p.by_input ? count : p.C)),
+        point(point_stride((p.by_input ? p.C : count) * row)) {}
 
   const TiledCorrelation& p;
   int64_t row, point;  // strides
 
   int64_t size() const { return kPoints * point; }
-  int64_t stride_k() const { return p.turned ? 1 : row; }
-  int64_t stride_c() const { return p.turned ? row : 1; }
+  int64_t stride_k() const { return p.by_input ? 1 : row; }
+  int64_t stride_c() const { return p.by_input ? row : 1; }
 
   void transform(float* u, const float* w, int64_t k0, int64_t count) const {
-    const int64_t ic0 = p.turned ? k0 : 0, ic_end = p.turned ? k0 + count : p.C;
-    const int64_t oc0 = p.turned ? 0 : k0, oc_end = p.turned ? p.C : k0 + count;
+    const int64_t ic0 = p.by_input ? k0 : 0, ic_end = p.by_input ? k0 + count : p.C;
+    const int64_t oc0 = p.by_input ? 0 : k0, oc_end = p.by_input ? p.C : k0 + count;
     parallel_ranges(
         oc_end - oc0, ceil_div(int64_t{2048}, ic_end - ic0), [&](int64_t begin, int64_t end) {
           for (int64_t k = begin; k < end; ++k)
@@ -90,14 +104,14 @@ struct Weights {
               cpu::kernels().winograd_weight(u + k * row + c - ic0, point,
                                              w + ((oc0 + k) * p.s.IC + c) * p.s.KH * p.s.KW,
                                              static_cast<int>(std::min(kLanes, ic_end - c)),
-                                             static_cast<int>(p.s.KH), p.turned);
+                                             static_cast<int>(p.s.KH), p.by_input && !p.adjoint);
         });
   }
 };
 
 void run(float* y, const float* x, const float* w, const float* bias, bool relu, int64_t blocks,
          const WinogradPart& part, const TiledCorrelation& p, bool streaming) {
-  const TileGrid grid = grid_of(part.rows, part.cols, tile_size(p.s));
+  const TileGrid grid = p.grid(part);
   const int64_t all = blocks * grid.tiles();
   // The transformed tiles of a task stay in L2 while the output channels pass over them; at least
   // four, so that the broadcast tile is square.
@@ -106,6 +120,7 @@ void run(float* y, const float* x, const float* w, const float* bias, bool relu,
   const int64_t wanted = tasks_wanted();
   cut = std::min(cut, std::max<int64_t>(4, ceil_div(all, wanted)));
   cut = ceil_div(all, ceil_div(all, cut));
+  if (p.adjoint) cut = ceil_div(cut, grid.tiles()) * grid.tiles();  // tiles overlap in an image
   const int64_t tile_cuts = ceil_div(all, cut);
   const int64_t k_cuts = std::clamp<int64_t>(wanted / tile_cuts, 1, ceil_div(p.K, kChunk));
   const int64_t k_cut = ceil_div(p.K, k_cuts);
@@ -153,10 +168,16 @@ void run(float* y, const float* x, const float* w, const float* bias, bool relu,
       cpu::kernels().tile_sweep(sweep);
       for_each_block(
           begin, end, grid.tiles(), [&](int64_t block, int64_t first, int64_t n, int64_t done) {
-            cpu::kernels().winograd_output(
-                y + (block * p.K + k) * p.y_rows * p.y_cols * kLanes, m.data() + done * kLanes,
-                m_point, v_c, count, bias ? bias + k : nullptr, relu,
-                {p.y_rows, p.y_cols, 0, 0, grid.cols, first, n, tile_size(p.s)}, streaming);
+            float* to = y + (block * p.K + k) * p.y_rows * p.y_cols * kLanes;
+            const float *from = m.data() + done * kLanes, *start = bias ? bias + k : nullptr;
+            const int64_t row0 = p.adjoint ? p.row0 : 0, col0 = p.adjoint ? p.col0 : 0;
+            const cpu::WinogradGrid tiles{p.y_rows,  p.y_cols, row0, col0,
+                                          grid.cols, first,    n,    tile_size(p.s)};
+            if (p.adjoint)
+              cpu::kernels().winograd_input_adjoint(to, from, m_point, v_c, count, start, tiles);
+            else
+              cpu::kernels().winograd_output(to, from, m_point, v_c, count, start, relu, tiles,
+                                             streaming);
           });
     }
   });
@@ -210,6 +231,14 @@ WinogradPart winograd_part(const Conv2dShape& s, Pass pass) {
           blocks * (tile * double(grid_of(R, C, size).tiles()) + kStrip * strips) + once;
       if (cost < best_cost) best = {R, C}, best_cost = cost;
     }
+  if (by_input) {
+    // All tiles of an image must stay in L2 together; adding up its pixels costs more than writing.
+    constexpr int64_t kMostVectors = 24 * 1024;
+    const int64_t tiles = grid_of(s.OH, s.OW, size).tiles();
+    const double adjoint = 1.1 * double(kPoints) + (few * in + 1.6 * six * out) / (IC * OC);
+    const double cost = blocks * adjoint * double(tiles) + once;
+    if (kPoints * s.OC * tiles <= kMostVectors && cost < best_cost) best = {s.IH, s.IW, true};
+  }
   return best;
 }
 
@@ -222,7 +251,8 @@ void winograd_forward(float* y, const float* x, const float* w, const float* bia
 void winograd_backward_input(float* dx, const float* dy, const float* w, const float* bias,
                              int64_t blocks, const Conv2dShape& s, const WinogradPart& part,
                              bool streaming) {
-  run(dx, dy, w, bias, false, blocks, part, TiledCorrelation::by_input(s), streaming);
+  const auto p = part.adjoint ? TiledCorrelation::adjoint_of(s) : TiledCorrelation::backward(s);
+  run(dx, dy, w, bias, false, blocks, part, p, streaming);
 }
 
 }  // namespace fastconv

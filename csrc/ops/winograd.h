@@ -11,9 +11,12 @@ enum class Pass { forward, backward_input, backward_weight };
 // The outputs (row < rows, col < cols) of one pass that Winograd computes quicker than the formula,
 // from the shape alone, so that the choice is the same on every run: all of them, all but a last
 // row or column that would need tiles of its own, or none (0, 0). None when forbidden; only for
-// 3x3 and 5x5, stride 1, no dilation, one group. By weight it is all or none.
+// 3x3 and 5x5, stride 1, no dilation, one group. By weight it is all or none. By input there are
+// two ways: the forward one with turned weights, in tiles of dx, and the adjoint of the forward
+// pass, in tiles of dy, which are fewer where there is no padding.
 struct WinogradPart {
   int64_t rows, cols;
+  bool adjoint = false;
 };
 WinogradPart winograd_part(const Conv2dShape& shape, Pass pass);
 

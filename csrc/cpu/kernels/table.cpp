@@ -32,6 +32,7 @@ constexpr Kernels make_table() {
   t.winograd_dy = winograd_dy;
   t.winograd_output = winograd_output;
   t.winograd_output_channels = winograd_output_channels;
+  t.winograd_input_adjoint = winograd_input_adjoint;
   t.winograd_weight = winograd_weight;
   t.winograd_weight_channels = winograd_weight_channels;
   t.winograd_dw = winograd_dw;
