@@ -27,6 +27,9 @@
 #include <pthread.h>
 #include <signal.h>
 #endif
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 namespace fastconv {
 namespace {
@@ -55,6 +58,24 @@ bool spin_until(const Condition& done) {
   } while (std::chrono::steady_clock::now() < end);
   return done();
 }
+
+#if defined(__linux__)
+int current_cpu() { return sched_getcpu(); }
+
+// Moves this thread to a CPU that it may use and none of `taken` is; if there is one.
+void leave_cpus(const std::vector<int>& taken) {
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  cpu_set_t rest = allowed;
+  for (const int cpu : taken)
+    if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_CLR(static_cast<size_t>(cpu), &rest);
+  if (CPU_COUNT(&rest) > 0 && sched_setaffinity(0, sizeof rest, &rest) == 0)
+    sched_setaffinity(0, sizeof allowed, &allowed);  // it has moved, and may be moved again
+}
+#else
+int current_cpu() { return -1; }
+void leave_cpus(const std::vector<int>&) {}
+#endif
 
 // Flushes denormals to zero for the length of a scope: arithmetic on them takes a hundred times as
 // long, and gradients that small do not matter.
@@ -99,6 +120,7 @@ class Pool {
  public:
   explicit Pool(int threads)
       : shares_(static_cast<size_t>(threads)), spins_(threads <= available_cpus()) {
+    shares_[0].cpu.store(current_cpu(), std::memory_order_relaxed);
 #if !defined(_WIN32)
     // Workers take no signals: Ctrl-C belongs to the thread that runs Python.
     sigset_t all, before;
@@ -135,6 +157,7 @@ class Pool {
       share.next.store(tasks / count * i + std::min(i, tasks % count), std::memory_order_relaxed);
       share.end = tasks / count * (i + 1) + std::min(i + 1, tasks % count);
     }
+    shares_[0].cpu.store(current_cpu(), std::memory_order_relaxed);
     gate_.fetch_or(kOpen);
     calls_.fetch_add(1);
     if (sleeping_.load() > 0) wake(tasks - 1);
@@ -155,6 +178,36 @@ class Pool {
   struct alignas(64) Share {
     std::atomic<int64_t> next{0};
     int64_t end = 0;
+    std::atomic<int> cpu{-1};  // where its thread was last
+  };
+
+  // A thread that wakes may be put beside the one that woke it, on the same CPU, and left there for
+  // tens of milliseconds while another is idle: then both together are no faster than one. So it
+  // goes elsewhere by itself; not more often than once a millisecond, in case it is sent back.
+  class Place {
+   public:
+    Place(std::vector<Share>& shares, size_t thread) : shares_(shares), thread_(thread) {}
+
+    void take() {
+      const int cpu = current_cpu();
+      shares_[thread_].cpu.store(cpu, std::memory_order_relaxed);
+      bool shared = false;
+      for (size_t i = 0; i < thread_; ++i) {
+        const int other = shares_[i].cpu.load(std::memory_order_relaxed);
+        shared = shared || (other >= 0 && other == cpu);
+      }
+      if (!shared || std::chrono::steady_clock::now() < again_) return;
+      std::vector<int> taken;
+      for (size_t i = 0; i < thread_; ++i) taken.push_back(shares_[i].cpu.load());
+      leave_cpus(taken);
+      shares_[thread_].cpu.store(current_cpu(), std::memory_order_relaxed);
+      again_ = std::chrono::steady_clock::now() + std::chrono::milliseconds(1);
+    }
+
+   private:
+    std::vector<Share>& shares_;
+    size_t thread_;
+    std::chrono::steady_clock::time_point again_{};
   };
 
   void claim_tasks(size_t thread) {
@@ -178,6 +231,8 @@ class Pool {
   void work(int number) {
     const auto thread = static_cast<size_t>(number);
     const FlushDenormals flush;
+    Place place(shares_, thread);
+    if (spins_) place.take();
     uint64_t seen = 0;
     for (;;) {
       const auto called = [&] { return calls_.load(std::memory_order_acquire) != seen; };
@@ -189,7 +244,10 @@ class Pool {
       }
       seen = calls_.load();
       if (stopping_.load()) return;
-      if (gate_.fetch_add(1) & kOpen) claim_tasks(thread);
+      if (gate_.fetch_add(1) & kOpen) {
+        if (spins_) place.take();
+        claim_tasks(thread);
+      }
       // The last one out of a closed gate tells the caller, if it went to sleep.
       if (gate_.fetch_sub(1) == 1 && caller_sleeps_.load()) {
         const std::lock_guard<std::mutex> lock(mutex_);
