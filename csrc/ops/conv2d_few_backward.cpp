@@ -171,9 +171,8 @@ void conv2d_backward_weight_few(float* dw, const float* dy, const float* x, cons
   const int64_t k_cuts = ceil_div(s.OC_per_group, cut.K);
   Scratch<int64_t> offsets(J);
   for (int64_t c = 0; c < C; ++c)
-    for (int64_t r = 0; r < s.KH; ++r)
-      for (int64_t t = 0; t < s.KW; ++t)
-        offsets.data()[(c * s.KH + r) * s.KW + t] = c * window.channel() + window.tap(r, t);
+    for (int64_t t = 0; t < taps; ++t)
+      offsets.data()[c * taps + t] = c * window.channel() + window.tap(t);
   Scratch<float> partial(cut.slices > 1 ? cut.slices * weights : 1);
   float* sums = cut.slices > 1 ? partial.data() : dw;
 

@@ -20,9 +20,9 @@ FewWindow::FewWindow(const Conv2dShape& s)
       s_(s),
       reach_((s.KH - 1) * s.params.dilation[0] / s.params.stride[0]) {}
 
-int64_t FewWindow::tap(int64_t r, int64_t t) const {
+int64_t FewWindow::tap(int64_t index) const {
   const Conv2dParams& p = s_.params;
-  const int64_t row = r * p.dilation[0], col = t * p.dilation[1];
+  const int64_t row = index / s_.KW * p.dilation[0], col = index % s_.KW * p.dilation[1];
   const int64_t in_phase = row % p.stride[0] * phase_cols + col % p.stride[1];
   return in_phase * phase() + row / p.stride[0] * width + col / p.stride[1];
 }
