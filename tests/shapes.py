@@ -125,6 +125,21 @@ EDGES = [
     Conv("depthwise_strides", (3, 3, 11, 40), 3, (3, 2), (1, 3), (0, 2, 1, 0), groups=3),
     Conv("depthwise_far_padding", (1, 2, 3, 2), 4, (3, 3), (1, 1), (4, 5, 20, 3), groups=2),
     Conv("depthwise_dilated_columns", (1, 2, 8, 30), 2, (3, 3), (1, 1), (1, 1, 4, 2), (1, 3), 2),
+    # By weight with channels in the lanes: bands and shares with tails, both roles, in place and copied.
+    Conv("by_channels", (17, 18, 7, 35), 37, (3, 2), (2, 1), (1, 0, 2, 1)),
+    Conv(
+        "by_channels_stride_2_groups", (16, 40, 9, 37), 90, (3, 3), (2, 2), (1, 1, 0, 1), groups=2
+    ),
+    Conv("by_channels_dilated", (16, 16, 8, 9), 33, (3, 3), (1, 2), (3, 2, 4, 0), (2, 3)),
+    Conv("by_channels_far_padding", (16, 20, 3, 2), 34, (2, 2), (1, 1), (4, 5, 20, 3), (1, 2)),
+    Conv("by_channels_1x1", (33, 130, 5, 7), 67, (1, 1)),
+    Conv("by_channels_1x1_stride_3_2", (17, 66, 8, 39), 35, (1, 1), (3, 2)),
+    Conv("by_channels_1x1_padded", (17, 66, 4, 5), 35, (1, 1), pads=(1, 0, 2, 1)),
+    Conv("by_channels_1x1_more_outputs", (18, 37, 6, 7), 150, (1, 1)),
+    Conv("by_channels_1x1_more_outputs_groups", (16, 70, 9, 9), 210, (1, 1), (2, 2), groups=2),
+    Conv("by_channels_1x1_hundreds", (16, 290, 2, 2), 520, (1, 1)),
+    Conv("by_channels_copied", (17, 3, 26, 40), 50, (7, 7), (2, 2), same(3)),
+    Conv("by_channels_copied_groups", (16, 10, 13, 9), 70, (5, 6), (1, 2), (2, 1, 0, 3), (1, 2), 2),
     Conv("depthwise_dilation", (3, 6, 9, 9), 6, pads=same(2), dilation=(2, 2), groups=6),
 ]
 

@@ -242,8 +242,10 @@ struct Kernels {
   // One lane block: y[f][i] = x[i * stride + f] for f < features, i < samples; lanes i >= samples
   // become 0. x: samples rows, `stride` floats apart. y: features * 16 floats.
   void (*to_lanes)(float* y, const float* x, int64_t features, int64_t stride, int samples);
-  // The inverse: x[i * stride + f] = y[f][i] for i < samples only.
-  void (*to_plain)(float* x, const float* y, int64_t features, int64_t stride, int samples);
+  // The inverse, of features y_f floats apart: x[i * x_i + f] = y[f * y_f + i] for i < samples
+  // only.
+  void (*to_plain)(float* x, int64_t x_i, const float* y, int64_t y_f, int64_t features,
+                   int samples);
   // One lane block gathered from bytes: y[f][i] = scale * x[i][f] + shift, x[i] a pointer to sample
   // i's bytes; lanes i >= samples become 0.
   void (*bytes_to_lanes)(float* y, const uint8_t* const* x, int64_t features, int samples,
@@ -251,6 +253,9 @@ struct Kernels {
   // The same from floats.
   void (*floats_to_lanes)(float* y, const float* const* x, int64_t features, int samples,
                           float scale, float shift);
+  // Asks for `vectors` vectors of sixteen floats of each of `rows` rows in L2. Nothing else
+  // happens.
+  void (*read_ahead)(const float* x, int64_t rows, int64_t x_row, int64_t vectors);
 
   // ---- peak.cpp ---------------------------------------------------------------------------------
   // A loop of independent fused multiply-adds on registers. Returns the floating-point operations

@@ -62,8 +62,8 @@ void channels_few(float* y, const float* x, const float* w, const float* bias, c
         sweep.tail = kLanes;
         kernels.tile_sweep(sweep);
         for (int64_t block = 0; block < blocks; ++block)
-          kernels.to_plain(y + (n * s.OC + k + block * kLanes) * pixels,
-                           sums.data() + block * pixels * kLanes, pixels, pixels, kLanes);
+          kernels.to_plain(y + (n * s.OC + k + block * kLanes) * pixels, pixels,
+                           sums.data() + block * pixels * kLanes, kLanes, pixels, kLanes);
         for (int64_t i = k; i < k + K; ++i) {
           const int64_t at = (n * s.OC + i) * pixels;
           cpu::Finish last = finish_from(finish, i, at);

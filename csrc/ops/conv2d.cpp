@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "core/arena.h"
-#include "core/thread_pool.h"
 #include "cpu/dispatch.h"
 #include "ops/check.h"
 #include "ops/conv2d_few.h"
@@ -12,7 +10,7 @@
 #include "ops/finish.h"
 #include "ops/layout.h"
 #include "ops/split.h"
-#include "ops/window.h"
+#include "ops/weight_gradient.h"
 #include "ops/winograd.h"
 
 namespace fastconv {
@@ -257,49 +255,6 @@ void conv2d_backward_input_into(Array& dx, const Array& dy_any, const Array& w,
     correlate(dx.data(), dy.data(), weight.data(), bias, false, dy.blocks(), rest);
 }
 
-namespace {
-
-// How the sum over samples and pixels is cut. `slices` partial sums are made side by side and added
-// in order, so the result has the same bits for any number of threads.
-struct WeightCut {
-  int64_t images, rows, cols;  // of a band: blocks of samples, output rows and columns
-  int64_t C, K, groups;        // of a chunk of input channels, of a task's share of the rest
-  int64_t slices;
-};
-
-WeightCut choose_weight_cut(const Conv2dShape& s, int64_t blocks) {
-  const Conv2dParams& p = s.params;
-  WeightCut cut{};
-  // A band long enough that summing lanes is cheap beside it, short enough that the dy of a tile
-  // stays in L1 while the tile moves over the taps.
-  constexpr int64_t kBandPixels = 96;
-  cut.cols = ceil_div(s.OW, ceil_div(s.OW, 64));
-  const int64_t reach =
-      (s.KH - 1) * p.dilation[0] / p.stride[0];  // less than half of a window is halo
-  cut.rows = std::clamp<int64_t>(std::max(kBandPixels / cut.cols, reach), 1, s.OH);
-  cut.rows = ceil_div(s.OH, ceil_div(s.OH, cut.rows));
-  cut.images = std::clamp<int64_t>(kBandPixels / (cut.rows * cut.cols), 1, blocks);
-  const int64_t window = ((cut.rows - 1) * p.stride[0] + (s.KH - 1) * p.dilation[0] + 1) *
-                         ((cut.cols - 1) * p.stride[1] + (s.KW - 1) * p.dilation[1] + 1);
-  constexpr int64_t kWindowVectors = 256 * 1024 / (kLanes * 4);
-  cut.C = std::clamp<int64_t>(kWindowVectors / (window * cut.images), 1, s.IC_per_group);
-  cut.C = ceil_div(s.IC_per_group, ceil_div(s.IC_per_group, cut.C));
-
-  const int64_t items =
-      ceil_div(blocks, cut.images) * ceil_div(s.OH, cut.rows) * ceil_div(s.OW, cut.cols);
-  const int64_t weights = s.OC * s.IC_per_group * s.KH * s.KW;
-  constexpr int64_t kTasks = 16, kPartialFloats = 1 << 20;
-  cut.slices = std::clamp<int64_t>(kPartialFloats / weights, 1, std::min(items, kTasks));
-  cut.groups = ceil_div(p.groups, std::min(p.groups, ceil_div(kTasks, cut.slices)));
-  const int64_t tasks = cut.slices * ceil_div(p.groups, cut.groups);
-  const int64_t k_cuts =
-      std::clamp<int64_t>(ceil_div(kTasks, tasks), 1, ceil_div(s.OC_per_group, 12));
-  cut.K = ceil_div(s.OC_per_group, k_cuts);
-  return cut;
-}
-
-}  // namespace
-
 Array conv2d_backward_weight(const Array& dy_any, const Array& x_any, const Shape& w_shape,
                              const Conv2dParams& params) {
   check_float32("conv2d", "input", x_any);
@@ -320,83 +275,10 @@ Array conv2d_backward_weight(const Array& dy_any, const Array& x_any, const Shap
     winograd_backward_weight(dw.data(), dy.data(), x.data(), x.blocks(), s);
     return dw;
   }
-  const cpu::Kernels& kernels = cpu::kernels();
-  const WeightCut cut = choose_weight_cut(s, x.blocks());
-  const int64_t taps = s.KH * s.KW, J = s.IC_per_group * taps;
-  const int64_t blocks = x.blocks(), image_cuts = ceil_div(blocks, cut.images);
-  const int64_t row_cuts = ceil_div(s.OH, cut.rows), col_cuts = ceil_div(s.OW, cut.cols);
-  const int64_t items = image_cuts * row_cuts * col_cuts;
-  const int64_t group_cuts = ceil_div(params.groups, cut.groups),
-                k_cuts = ceil_div(s.OC_per_group, cut.K);
-  const auto window_rows = [&](int64_t rows) {
-    return (rows - 1) * params.stride[0] + (s.KH - 1) * params.dilation[0] + 1;
-  };
-  const auto window_cols = [&](int64_t cols) {
-    return (cols - 1) * params.stride[1] + (s.KW - 1) * params.dilation[1] + 1;
-  };
-  Array partial = cut.slices > 1 ? Array::empty({cut.slices, weights}) : dw;
-
-  parallel_for(cut.slices * group_cuts * k_cuts, [&](int64_t task) {
-    const int64_t slice = task / (group_cuts * k_cuts);
-    const int64_t group0 = task / k_cuts % group_cuts * cut.groups, k0 = task % k_cuts * cut.K;
-    const int64_t K = std::min(cut.K, s.OC_per_group - k0);
-    const int64_t first = items * slice / cut.slices, last = items * (slice + 1) / cut.slices;
-    Scratch<float> scratch(cut.images * cut.C * window_rows(cut.rows) * window_cols(cut.cols) *
-                           kLanes);
-    Scratch<int64_t> b_j(cut.C * taps);
-    for (int64_t item = first; item < last; ++item) {
-      const int64_t block0 = item / (row_cuts * col_cuts) * cut.images;
-      const int64_t row0 = item / col_cuts % row_cuts * cut.rows, col0 = item % col_cuts * cut.cols;
-      const int64_t images = std::min(cut.images, blocks - block0);
-      const int64_t rows = std::min(cut.rows, s.OH - row0), cols = std::min(cut.cols, s.OW - col0);
-      const int64_t in_rows = window_rows(rows), in_cols = window_cols(cols);
-      for (int64_t group = group0; group < std::min(group0 + cut.groups, params.groups); ++group) {
-        const int64_t k = group * s.OC_per_group + k0;
-        for (int64_t c0 = 0; c0 < s.IC_per_group; c0 += cut.C) {
-          const int64_t C = std::min(cut.C, s.IC_per_group - c0);
-          const int64_t x_image = s.IC * s.IH * s.IW * kLanes,
-                        copy = C * in_rows * in_cols * kLanes;
-          Window window{};
-          for (int64_t i = images - 1; i >= 0; --i)  // the last one taken is the first image
-            window = take_window(x.data() + (block0 + i) * x_image +
-                                     (group * s.IC_per_group + c0) * s.IH * s.IW * kLanes,
-                                 C, s.IH, s.IW, row0 * params.stride[0] - params.pads[0],
-                                 col0 * params.stride[1] - params.pads[2], in_rows, in_cols,
-                                 scratch.data() + i * copy);
-          int64_t* offset = b_j.data();
-          for (int64_t c = 0; c < C; ++c)
-            for (int64_t r = 0; r < s.KH; ++r)
-              for (int64_t t = 0; t < s.KW; ++t)
-                *offset++ = c * window.channel + r * params.dilation[0] * window.row +
-                            t * params.dilation[1] * window.col;
-
-          cpu::DotSweep sweep{};
-          sweep.K = K, sweep.J = C * taps;
-          sweep.images = images, sweep.rows = rows, sweep.cols = cols;
-          sweep.a = dy.data() + (((block0 * s.OC + k) * s.OH + row0) * s.OW + col0) * kLanes;
-          sweep.a_k = s.OH * s.OW * kLanes, sweep.a_image = s.OC * s.OH * s.OW * kLanes;
-          sweep.a_row = s.OW * kLanes, sweep.a_col = kLanes;
-          sweep.b = window.data;
-          sweep.b_image = window.data == scratch.data() ? copy : x_image;
-          sweep.b_row = params.stride[0] * window.row, sweep.b_col = params.stride[1] * window.col;
-          sweep.b_j = b_j.data();
-          sweep.out = partial.data() + (cut.slices > 1 ? slice * weights : 0) + k * J + c0 * taps;
-          sweep.out_k = J, sweep.out_j = 1;
-          sweep.accumulate = item > first;
-          sweep.tail = kLanes;
-          kernels.dot_sweep(sweep);
-        }
-      }
-    }
-  });
-  if (cut.slices > 1)
-    parallel_ranges(weights, 1 << 14, [&](int64_t begin, int64_t end) {
-      std::copy(partial.data() + begin, partial.data() + end, dw.data() + begin);
-      for (int64_t slice = 1; slice < cut.slices; ++slice) {
-        const float* p = partial.data() + slice * weights;
-        for (int64_t i = begin; i < end; ++i) dw.data()[i] += p[i];
-      }
-    });
+  if (weight_by_channels_pays(s))
+    weight_by_channels(dw.data(), dy.data(), x.data(), x.blocks(), s);
+  else
+    weight_by_lanes(dw.data(), dy.data(), x.data(), x.blocks(), s);
   return dw;
 }
 

@@ -41,9 +41,9 @@ void lanes_from_rows(T* y, const T* x, int64_t features, int64_t stride, int sam
 }
 
 template <class T>
-void rows_from_lanes(T* x, const T* y, int64_t features, int64_t stride, int samples) {
+void rows_from_lanes(T* x, int64_t x_i, const T* y, int64_t y_f, int64_t features, int samples) {
   for (int64_t f = 0; f < features; ++f)
-    for (int i = 0; i < samples; ++i) x[i * stride + f] = y[f * kLanes + i];
+    for (int i = 0; i < samples; ++i) x[i * x_i + f] = y[f * y_f + i];
 }
 
 template <class T, class Kernel>
@@ -63,8 +63,8 @@ void fill_plain(Array& x, const Array& y, const Kernel& kernel) {
   T* to = x.data<T>();
   const T* from = y.data<T>();
   for_parts(y.blocks(), features, [&](int64_t block, int64_t f0, int64_t f1) {
-    kernel(to + block * kLanes * features + f0, from + (block * features + f0) * kLanes, f1 - f0,
-           features, samples_in(y, block));
+    kernel(to + block * kLanes * features + f0, features, from + (block * features + f0) * kLanes,
+           kLanes, f1 - f0, samples_in(y, block));
   });
 }
 

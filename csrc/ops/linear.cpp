@@ -151,8 +151,8 @@ void to_panels(float* panels, const Array& x) {
     for (int64_t n = 0; n < N; n += kLanes) {
       const int samples = static_cast<int>(std::min(kLanes, N - n));
       if (x.in_lanes())
-        kernels.to_plain(panel + n * kPanel, x.data() + (n / kLanes * I + p * kPanel) * kLanes,
-                         width, kPanel, samples);
+        kernels.to_plain(panel + n * kPanel, kPanel,
+                         x.data() + (n / kLanes * I + p * kPanel) * kLanes, kLanes, width, samples);
       else
         for (int i = 0; i < samples; ++i)
           std::copy_n(x.data() + (n + i) * I + p * kPanel, width, panel + (n + i) * kPanel);

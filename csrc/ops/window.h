@@ -15,13 +15,10 @@ struct Window {
   int64_t channel, row, col;  // strides in floats
 };
 
-// The rectangle [row0, row0 + rows) x [col0, col0 + cols) of C channels of IH x IW lane vectors.
-// scratch: C * rows * cols * 16 floats, used only when the rectangle leaves the image.
-inline Window take_window(const float* image, int64_t C, int64_t IH, int64_t IW, int64_t row0,
+// The rectangle [row0, row0 + rows) x [col0, col0 + cols) of C channels of IH x IW lane vectors,
+// copied into `scratch`, C * rows * cols * 16 floats.
+inline Window copy_window(const float* image, int64_t C, int64_t IH, int64_t IW, int64_t row0,
                           int64_t col0, int64_t rows, int64_t cols, float* scratch) {
-  const bool inside = row0 >= 0 && col0 >= 0 && row0 + rows <= IH && col0 + cols <= IW;
-  if (inside) return {image + (row0 * IW + col0) * kLanes, IH * IW * kLanes, IW * kLanes, kLanes};
-
   const int64_t first = std::min(cols, std::max<int64_t>(0, -col0));  // columns left of the image
   const int64_t last = std::max(first, std::min(cols, IW - col0));    // end of those inside it
   const auto bytes = [](int64_t vectors) {
@@ -42,6 +39,14 @@ inline Window take_window(const float* image, int64_t C, int64_t IH, int64_t IW,
     }
   }
   return {scratch, rows * cols * kLanes, cols * kLanes, kLanes};
+}
+
+// The same, copied only when the rectangle leaves the image.
+inline Window take_window(const float* image, int64_t C, int64_t IH, int64_t IW, int64_t row0,
+                          int64_t col0, int64_t rows, int64_t cols, float* scratch) {
+  const bool inside = row0 >= 0 && col0 >= 0 && row0 + rows <= IH && col0 + cols <= IW;
+  if (inside) return {image + (row0 * IW + col0) * kLanes, IH * IW * kLanes, IW * kLanes, kLanes};
+  return copy_window(image, C, IH, IW, row0, col0, rows, cols, scratch);
 }
 
 }  // namespace fastconv

@@ -200,7 +200,7 @@ class FewImages {
             {height, s.OW, 0, 0, grid_.cols, 0, rows * grid_.cols, size_});
         const int64_t channels = std::min(kLanes, s.OC - oc);
         const int64_t at = (image * s.OC + oc) * plane + first * s.OW;
-        cpu::kernels().to_plain(y_ + at, pixels.data(), height * s.OW, plane,
+        cpu::kernels().to_plain(y_ + at, plane, pixels.data(), kLanes, height * s.OW,
                                 static_cast<int>(channels));
         if (finish_.plus)
           for (int64_t c = 0; c < channels; ++c)

@@ -57,8 +57,8 @@ struct WeightGradient {
                              x + (tile / grid.tiles() * C + c) * s.IH * s.IW * kLanes, channels,
                              x_grid(tile % grid.tiles(), 1));
       for (int64_t point = 0; point < kPoints; ++point)
-        kernels.to_plain(v + point * v_point + c, lanes.data() + point * kPart, channels, row,
-                         kLanes);
+        kernels.to_plain(v + point * v_point + c, row, lanes.data() + point * kPart, kLanes,
+                         channels, kLanes);
     }
   }
 

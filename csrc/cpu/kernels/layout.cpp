@@ -165,27 +165,32 @@ void bytes_to_lanes(float* y, const uint8_t* const* x, int64_t features, int sam
   }
 }
 
-void to_plain(float* x, const float* y, int64_t features, int64_t stride, int samples) {
+void to_plain(float* x, int64_t x_i, const float* y, int64_t y_f, int64_t features, int samples) {
   V v[kWidth];
   int64_t f = 0;
   for (; samples == kBlock && f + kWidth <= features; f += kWidth)
     for (int part = 0; part < kParts; ++part) {
 #pragma GCC unroll 16
-      for (int j = 0; j < kWidth; ++j) v[j] = load(y + (f + j) * kBlock + part * kWidth);
+      for (int j = 0; j < kWidth; ++j) v[j] = load(y + (f + j) * y_f + part * kWidth);
       transpose(v);
 #pragma GCC unroll 16
-      for (int i = 0; i < kWidth; ++i) store(x + (part * kWidth + i) * stride + f, v[i]);
+      for (int i = 0; i < kWidth; ++i) store(x + (part * kWidth + i) * x_i + f, v[i]);
     }
   for (; f < features; f += kWidth) {
     const int rest = features - f < kWidth ? static_cast<int>(features - f) : kWidth;
     for (int part = 0; part * kWidth < samples; ++part) {
       for (int j = 0; j < kWidth; ++j)
-        v[j] = j < rest ? load(y + (f + j) * kBlock + part * kWidth) : zero();
+        v[j] = j < rest ? load(y + (f + j) * y_f + part * kWidth) : zero();
       transpose(v);
       for (int i = 0; i < kWidth && part * kWidth + i < samples; ++i)
-        store_partial(x + (part * kWidth + i) * stride + f, v[i], rest);
+        store_partial(x + (part * kWidth + i) * x_i + f, v[i], rest);
     }
   }
+}
+
+void read_ahead(const float* x, int64_t rows, int64_t x_row, int64_t vectors) {
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t i = 0; i < vectors; ++i) prefetch(x + row * x_row + i * kBlock);
 }
 
 }  // namespace fastconv::cpu::FASTCONV_ISA

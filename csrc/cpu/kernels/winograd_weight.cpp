@@ -120,7 +120,7 @@ void transform_weight_gradients(float* dw, const float* u, int64_t u_point, int 
       for (int j = 0; j < R; ++j) store(lanes + (i * R + j) * kBlock + part * kWidth, o[j]);
     }
   }
-  to_plain(dw, lanes, kTaps, kTaps, pairs);
+  to_plain(dw, kTaps, lanes, kBlock, kTaps, pairs);
 }
 
 }  // namespace
