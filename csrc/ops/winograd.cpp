@@ -214,7 +214,7 @@ WinogradPart winograd_part(const Conv2dShape& s, Pass pass) {
   double tile = 1.1 * double(kPoints) + (six * in + few * out) / (IC * OC), once = 16.0;
   if (pass == Pass::backward_weight) {
     tile = 1.1 * double(kPoints) + (2 * six * IC + 0.7 * few * OC) / (IC * OC);
-    once = 12.0 * double(1 + weight_slices(s));
+    once = 36.0;
   }
   WinogradPart best = none;
   double best_cost = 0.9 * 1.05 * direct;

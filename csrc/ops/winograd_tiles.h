@@ -40,8 +40,4 @@ void for_each_block(int64_t begin, int64_t end, int64_t tiles, const Body& body)
   }
 }
 
-// The gradient by weight: slices of the tiles that are summed side by side; 0 where channels are
-// too many for that, or tiles too few.
-int64_t weight_slices(const Conv2dShape& shape);
-
 }  // namespace fastconv
