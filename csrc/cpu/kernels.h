@@ -61,6 +61,8 @@ struct TileSweep {
   const Finish* finish;  // in place of act, for one group; or null
   int tail;  // floats to write in the last vector of a row, 1..16; x must be readable for all
              // sixteen
+  int64_t
+      x_ahead;  // x + x_ahead is what the next sweep will read: it is asked for meanwhile. 0: none
 };
 
 // The dot tile: both operands are vectors; the sums over lanes come last, once per output.

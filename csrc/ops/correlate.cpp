@@ -70,6 +70,8 @@ Cut choose_cut(const Correlation& job, int64_t blocks) {
   const int64_t min_C = std::min(job.C, std::max<int64_t>(8, ceil_div(kMinSteps, taps)));
   const int64_t min_rows = std::min<int64_t>(row_axis.count, 4);
   // Fewer rows first, then fewer channels, then narrower and lower bands.
+  if (row_axis.count == 1 && taps == 1)  // twelve neighbours are whole tiles of 3, 4 and 6
+    cut.cols = std::min(cut.cols, std::max<int64_t>(kBandVectors / job.C / 12, 1) * 12);
   while (too_large() && cut.rows > min_rows) cut.rows = std::max(min_rows, cut.rows / 2);
   while (too_large() && cut.C > min_C) cut.C = std::max(min_C, ceil_div(cut.C, 2));
   while (too_large() && cut.cols > 24) cut.cols = ceil_div(cut.cols, 2);
@@ -178,10 +180,22 @@ void correlate(float* y, const float* x, const float* w, const float* bias, bool
       kernels.tile_sweep(sweep);
     };
 
+    // Where the next task reads, as seen from here; 0: where this one does, or it is not known.
+    const auto next_task = [&]() -> int64_t {
+      const CorrelationAxis &rows = job.rows.front(), &cols = job.cols.front();
+      if (k0 + cut.K < job.K) return 0;
+      const int64_t right = cols.x_step * kLanes, down = rows.x_step * x_row;
+      if (col0 + cut.cols < cols.count) return cut.cols * right;
+      return row0 + cut.rows < rows.count ? cut.rows * down - col0 * right : 0;
+    };
+
     for (int64_t c0 = 0; c0 < job.C; c0 += cut.C) {
       sweep.C = std::min(cut.C, job.C - c0);
       sweep.accumulate = c0 > 0;
       sweep.relu = relu && c0 + sweep.C == job.C;
+      sweep.x_ahead = job.rows.size() * job.cols.size() > 1 ? 0
+                      : c0 + sweep.C < job.C                ? sweep.C * x_plane
+                                                            : next_task() - c0 * x_plane;
       sweep.streaming = job.streaming && c0 + sweep.C == job.C;
       sweep.w = w + group0 * job.w_group + k0 * job.w_k + c0 * job.w_c;
       const float* image = x + ((block * job.groups + group0) * job.C + c0) * x_plane;

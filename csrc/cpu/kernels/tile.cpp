@@ -75,14 +75,34 @@ FASTCONV_INLINE void store_tile(const TileSweep& s, float* y, V (&acc)[KT][WT], 
   for_tile<KT, WT>([&](int k, int j) { store(y + k * y_k + j * y_col, acc[k][j]); });
 }
 
+// What a pass over x asks for: in the steps c with (c & mask) == phase, the vector `offset` floats
+// behind what the step begins with.
+struct Ahead {
+  int64_t offset, mask, phase;
+};
+
+// Each of `passes` passes takes one of the vectors that a step of the next sweep reads; where there
+// are more passes than vectors, several passes share one.
+FASTCONV_INLINE Ahead ahead_of(const TileSweep& s, int64_t pass, int64_t passes, int64_t width) {
+  const int64_t vectors = s.taps * width;
+  if (s.x_ahead == 0 || vectors == 0) return {0, 0, 0};
+  int64_t every = 1;
+  while (2 * every * vectors <= passes) every *= 2;
+  const int64_t vector = pass / every;
+  if (vector >= vectors) return {0, 0, 0};
+  return {s.x_ahead + s.x_tap[vector % s.taps] + vector / s.taps * s.x_col, every - 1,
+          pass & (every - 1)};
+}
+
 // `tiles` neighbouring tiles of one row. x, w, y, bias point at the first one, of output channel
 // k0.
 template <int KT, int WT>
 FASTCONV_INLINE void row_of_tiles(const TileSweep& s, const float* x, const float* w, float* y,
                                   const float* bias, int64_t k0, int64_t tiles,
-                                  bool last_is_partial) {
+                                  bool last_is_partial, const Ahead& ahead) {
   const int64_t x_c = s.x_c, x_col = s.x_col, w_k = s.w_k, w_c = s.w_c, taps = s.taps, C = s.C;
   const int64_t *x_tap = s.x_tap, *w_tap = s.w_tap;
+  const int64_t offset = ahead.offset, mask = ahead.mask, phase = ahead.phase;
   for (int64_t tile = 0; tile < tiles; ++tile, x += WT * x_col, y += WT * s.y_col) {
     const bool partial = last_is_partial && tile == tiles - 1;
     for (int part = 0; part < kParts; ++part) {
@@ -99,6 +119,7 @@ FASTCONV_INLINE void row_of_tiles(const TileSweep& s, const float* x, const floa
       const float* xc = x + part * kWidth;
       const float* wc = w;
       for (int64_t c = 0; c < C; ++c, xc += x_c, wc += w_c) {
+        prefetch(xc + ((c & mask) == phase ? offset : 0));  // a branch would cost more
         for (int64_t t = 0; t < taps; ++t) {
           const float *xt = xc + x_tap[t], *wt = wc + w_tap[t];
           V xv[WT];
@@ -120,9 +141,10 @@ FASTCONV_INLINE void row_of_tiles(const TileSweep& s, const float* x, const floa
 template <int KT, int WT>
 void rows_of_tiles(const TileSweep& s, const float* x, const float* w, float* y, const float* bias,
                    int64_t k0, int64_t rows, int64_t tiles, bool last_is_partial) {
+  const Ahead ahead = ahead_of(s, k0 / KT, ceil_div(s.K, KT), WT);
   for (int64_t row = 0; row < rows; ++row)
     row_of_tiles<KT, WT>(s, x + row * s.x_row, w, y + row * s.y_row, bias, k0, tiles,
-                         last_is_partial);
+                         last_is_partial, ahead);
 }
 
 using RowsOfTiles = void (*)(const TileSweep&, const float*, const float*, float*, const float*,
