@@ -125,7 +125,7 @@ EDGES = [
     Conv("depthwise_strides", (3, 3, 11, 40), 3, (3, 2), (1, 3), (0, 2, 1, 0), groups=3),
     Conv("depthwise_far_padding", (1, 2, 3, 2), 4, (3, 3), (1, 1), (4, 5, 20, 3), groups=2),
     Conv("depthwise_dilated_columns", (1, 2, 8, 30), 2, (3, 3), (1, 1), (1, 1, 4, 2), (1, 3), 2),
-    # By weight with channels in the lanes: bands and shares with tails, both roles, in place and copied.
+    # By weight with channels in the lanes: tails, both roles, in place and copied.
     Conv("by_channels", (17, 18, 7, 35), 37, (3, 2), (2, 1), (1, 0, 2, 1)),
     Conv(
         "by_channels_stride_2_groups", (16, 40, 9, 37), 90, (3, 3), (2, 2), (1, 1, 0, 1), groups=2
