@@ -353,6 +353,11 @@ FASTCONV_INLINE V loaded(V a) {
   return a;
 }
 
+#if defined(FASTCONV_ISA_AVX512) || defined(FASTCONV_ISA_AVX2)
+constexpr bool kPrefetches = true;
+#else
+constexpr bool kPrefetches = false;
+#endif
 // Asks for the cache line around p in L2. No address is wrong.
 FASTCONV_INLINE void prefetch([[maybe_unused]] const void* p) {
 #if defined(FASTCONV_ISA_AVX512) || defined(FASTCONV_ISA_AVX2)

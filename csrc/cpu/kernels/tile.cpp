@@ -19,8 +19,8 @@ namespace {
 // the registers (32 with AVX-512, else 16). One more spills: 2 x 11 ran at a quarter of the speed
 // of 4 x 6.
 #if defined(FASTCONV_ISA_AVX512)
-constexpr int kMaxKT = 8;
-constexpr int kMaxWT[kMaxKT + 1] = {0, 12, 9, 7, 6, 5, 4, 3, 3};
+constexpr int kMaxKT = 10;
+constexpr int kMaxWT[kMaxKT + 1] = {0, 12, 9, 7, 6, 5, 4, 3, 3, 2, 2};
 #else
 constexpr int kMaxKT = 6;
 constexpr int kMaxWT[kMaxKT + 1] = {0, 7, 4, 3, 3, 2, 2};
@@ -94,16 +94,37 @@ FASTCONV_INLINE Ahead ahead_of(const TileSweep& s, int64_t pass, int64_t passes,
           pass & (every - 1)};
 }
 
+// The sum itself. With `asks`, which is a loop of its own because one instruction more costs 3 %,
+// for what `ahead` says.
+template <bool asks, int KT, int WT>
+FASTCONV_INLINE void add_products(V (&acc)[KT][WT], const TileSweep& s, const float* x,
+                                  const float* w, const Ahead& ahead) {
+  const int64_t x_c = s.x_c, x_col = s.x_col, w_k = s.w_k, w_c = s.w_c, taps = s.taps, C = s.C;
+  const int64_t *x_tap = s.x_tap, *w_tap = s.w_tap;
+  for (int64_t c = 0; c < C; ++c, x += x_c, w += w_c) {
+    if (asks) prefetch(x + ((c & ahead.mask) == ahead.phase ? ahead.offset : 0));
+    for (int64_t t = 0; t < taps; ++t) {
+      const float *xt = x + x_tap[t], *wt = w + w_tap[t];
+      V xv[WT];
+#pragma GCC unroll 16
+      for (int j = 0; j < WT; ++j) xv[j] = load(xt + j * x_col);
+#pragma GCC unroll 16
+      for (int k = 0; k < KT; ++k) {
+        const V wv = set1(wt[k * w_k]);
+#pragma GCC unroll 16
+        for (int j = 0; j < WT; ++j) acc[k][j] = fma(wv, xv[j], acc[k][j]);
+      }
+    }
+  }
+}
+
 // `tiles` neighbouring tiles of one row. x, w, y, bias point at the first one, of output channel
 // k0.
 template <int KT, int WT>
 FASTCONV_INLINE void row_of_tiles(const TileSweep& s, const float* x, const float* w, float* y,
                                   const float* bias, int64_t k0, int64_t tiles,
                                   bool last_is_partial, const Ahead& ahead) {
-  const int64_t x_c = s.x_c, x_col = s.x_col, w_k = s.w_k, w_c = s.w_c, taps = s.taps, C = s.C;
-  const int64_t *x_tap = s.x_tap, *w_tap = s.w_tap;
-  const int64_t offset = ahead.offset, mask = ahead.mask, phase = ahead.phase;
-  for (int64_t tile = 0; tile < tiles; ++tile, x += WT * x_col, y += WT * s.y_col) {
+  for (int64_t tile = 0; tile < tiles; ++tile, x += WT * s.x_col, y += WT * s.y_col) {
     const bool partial = last_is_partial && tile == tiles - 1;
     for (int part = 0; part < kParts; ++part) {
       const int rest = s.tail - part * kWidth;
@@ -116,23 +137,10 @@ FASTCONV_INLINE void row_of_tiles(const TileSweep& s, const float* x, const floa
         for_tile<KT, WT>([&](int k, int j) { acc[k][j] = set1(bias[k]); });
       else
         for_tile<KT, WT>([&](int k, int j) { acc[k][j] = zero(); });
-      const float* xc = x + part * kWidth;
-      const float* wc = w;
-      for (int64_t c = 0; c < C; ++c, xc += x_c, wc += w_c) {
-        prefetch(xc + ((c & mask) == phase ? offset : 0));  // a branch would cost more
-        for (int64_t t = 0; t < taps; ++t) {
-          const float *xt = xc + x_tap[t], *wt = wc + w_tap[t];
-          V xv[WT];
-#pragma GCC unroll 16
-          for (int j = 0; j < WT; ++j) xv[j] = load(xt + j * x_col);
-#pragma GCC unroll 16
-          for (int k = 0; k < KT; ++k) {
-            const V wv = set1(wt[k * w_k]);
-#pragma GCC unroll 16
-            for (int j = 0; j < WT; ++j) acc[k][j] = fma(wv, xv[j], acc[k][j]);
-          }
-        }
-      }
+      if (kPrefetches && ahead.offset != 0)
+        add_products<true>(acc, s, x + part * kWidth, w, ahead);
+      else
+        add_products<false>(acc, s, x + part * kWidth, w, ahead);
       store_tile(s, y + part * kWidth, acc, k0, valid);
     }
   }
