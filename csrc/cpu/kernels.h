@@ -61,8 +61,8 @@ struct TileSweep {
   const Finish* finish;  // in place of act, for one group; or null
   int tail;  // floats to write in the last vector of a row, 1..16; x must be readable for all
              // sixteen
-  int64_t
-      x_ahead;  // x + x_ahead is what the next sweep will read: it is asked for meanwhile. 0: none
+  // x + x_ahead is what the next sweep will read: it is asked for meanwhile. 0: nothing is.
+  int64_t x_ahead;
 };
 
 // The dot tile: both operands are vectors; the sums over lanes come last, once per output.
@@ -255,9 +255,6 @@ struct Kernels {
   // The same from floats.
   void (*floats_to_lanes)(float* y, const float* const* x, int64_t features, int samples,
                           float scale, float shift);
-  // Asks for `vectors` vectors of sixteen floats of each of `rows` rows in L2. Nothing else
-  // happens.
-  void (*read_ahead)(const float* x, int64_t rows, int64_t x_row, int64_t vectors);
 
   // ---- peak.cpp ---------------------------------------------------------------------------------
   // A loop of independent fused multiply-adds on registers. Returns the floating-point operations

@@ -69,9 +69,10 @@ Cut choose_cut(const Correlation& job, int64_t blocks) {
   };
   const int64_t min_C = std::min(job.C, std::max<int64_t>(8, ceil_div(kMinSteps, taps)));
   const int64_t min_rows = std::min<int64_t>(row_axis.count, 4);
-  // Fewer rows first, then fewer channels, then narrower and lower bands.
-  if (row_axis.count == 1 && taps == 1)  // twelve neighbours are whole tiles of 3, 4 and 6
+  // 1x1: many channels of few pixels. Twelve neighbours are whole tiles of 3, 4 and 6.
+  if (row_axis.count == 1 && taps == 1)
     cut.cols = std::min(cut.cols, std::max<int64_t>(kBandVectors / job.C / 12, 1) * 12);
+  // Fewer rows first, then fewer channels, then narrower and lower bands.
   while (too_large() && cut.rows > min_rows) cut.rows = std::max(min_rows, cut.rows / 2);
   while (too_large() && cut.C > min_C) cut.C = std::max(min_C, ceil_div(cut.C, 2));
   while (too_large() && cut.cols > 24) cut.cols = ceil_div(cut.cols, 2);

@@ -3,9 +3,9 @@
 //
 //   dw[s][tap][v] += other[s][pixel + tap][sample] * band[pixel][sample][v]
 //
-// There are no lanes to add up, so bands may be short enough for the nearest cache; products with
-// padding are left out; nothing else is copied. 1x1, 1024 <- 256, 14 x 14, one Zen 5 core: 204 of
-// 234 GFLOP/s, where summing over lanes reads ten vectors for 24 multiply-adds from L2 and has 142.
+// There are no lanes to add up, products with padding are left out, nothing else is copied. 1x1,
+// 1024 <- 256, 14 x 14, one Zen 5 core: 204 of 234 GFLOP/s, where summing over lanes reads ten
+// vectors for 24 multiply-adds from L2 and has 142.
 #include "ops/weight_gradient.h"
 
 #include <algorithm>
@@ -75,7 +75,7 @@ Reach reach(const Operand& x, int axis, int64_t tap, int64_t first, int64_t last
   return {std::max(first, begin), std::min(last, end)};
 }
 
-// A piece of a row of outputs, in a block of samples.
+// A piece of a row of outputs, in one block of samples.
 struct Band {
   int64_t block, row, begin, end;
 };
@@ -167,15 +167,12 @@ class ByChannels {
       const Band band = band_at(i);
       transpose(transposed.data(), row, band, group, v0, v_count);
       sweep.x = transposed.data();
-      const auto image = [&](int64_t block) {
-        return spread_.data + ((block * groups_ + group) * spread_.channels + s0) * spread_.plane();
-      };
-      if (copies_) {
-        products_with_copy(sweep, band, image(band.block), copy.data(), out);
-        continue;
-      }
-      const Band next = i + 1 < last ? band_at(i + 1) : band;
-      products_in_place(sweep, band, image(band.block), next, image(next.block), out);
+      const float* image =
+          spread_.data + ((band.block * groups_ + group) * spread_.channels + s0) * spread_.plane();
+      if (copies_)
+        products_with_copy(sweep, band, image, copy.data(), out);
+      else
+        products_in_place(sweep, band, image, out);
     }
   }
 
@@ -200,9 +197,9 @@ class ByChannels {
   }
 
   // Of many channels each tap is a product of its own, without the outputs that it has beside the
-  // image. Meanwhile the lines that the next band adds are asked for.
+  // image.
   void products_in_place(cpu::TileSweep& sweep, const Band& band, const float* image,
-                         const Band& next, const float* next_image, float* out) const {
+                         float* out) const {
     sweep.w_k = spread_.plane(), sweep.y_k = taps_ * kLanes;
     const float* x = sweep.x;
     const int64_t row = sweep.x_tap[1];
@@ -211,7 +208,6 @@ class ByChannels {
       if (rows.first >= rows.last) continue;
       const int64_t ih = band.row * spread_.stride[0] + r * spread_.dilation[0] - spread_.pad[0];
       for (int64_t t = 0; t < KW_; ++t) {
-        read_ahead(next, next_image, band, r * KW_ + t, sweep.K);
         const Reach cols = reach(spread_, 1, t, band.begin, band.end);
         if (cols.first >= cols.last) continue;
         const int64_t iw =
@@ -224,27 +220,6 @@ class ByChannels {
       }
     }
     sweep.x = x;
-  }
-
-  // A share of the channels, for this tap, of the rows that `next` meets and `band` does not.
-  void read_ahead(const Band& next, const float* image, const Band& band, int64_t tap,
-                  int64_t channels) const {
-    const auto axis = [&](int which, int64_t first, int64_t last, int64_t taps) {
-      const int64_t size = which == 0 ? spread_.height : spread_.width;
-      const int64_t at = first * spread_.stride[which] - spread_.pad[which];
-      const int64_t to = (last - 1) * spread_.stride[which] - spread_.pad[which] +
-                         (taps - 1) * spread_.dilation[which] + 1;
-      return Reach{std::clamp<int64_t>(at, 0, size), std::clamp<int64_t>(to, 0, size)};
-    };
-    Reach rows = axis(0, next.row, next.row + 1, KH_);
-    const Reach cols = axis(1, next.begin, next.end, KW_);
-    if (next.row == band.row + 1)
-      rows.first = std::max(rows.first, axis(0, band.row, band.row + 1, KH_).last);
-    const int64_t c = channels * tap / taps_, end = channels * (tap + 1) / taps_;
-    for (int64_t ih = rows.first; ih < rows.last && c < end; ++ih)
-      cpu::kernels().read_ahead(
-          image + c * spread_.plane() + (ih * spread_.width + cols.first) * kLanes, end - c,
-          spread_.plane(), cols.last - cols.first);
   }
 
   // [pixel][sample][row]: v_count * 16 channels of the pixels of a band.

@@ -10,7 +10,6 @@ namespace fastconv::cpu::FASTCONV_ISA {
 // layout.cpp
 void to_lanes(float* y, const float* x, int64_t features, int64_t stride, int samples);
 void to_plain(float* x, int64_t x_i, const float* y, int64_t y_f, int64_t features, int samples);
-void read_ahead(const float* x, int64_t rows, int64_t x_row, int64_t vectors);
 void bytes_to_lanes(float* y, const uint8_t* const* x, int64_t features, int samples, float scale,
                     float shift);
 void floats_to_lanes(float* y, const float* const* x, int64_t features, int samples, float scale,

@@ -188,9 +188,4 @@ void to_plain(float* x, int64_t x_i, const float* y, int64_t y_f, int64_t featur
   }
 }
 
-void read_ahead(const float* x, int64_t rows, int64_t x_row, int64_t vectors) {
-  for (int64_t row = 0; row < rows; ++row)
-    for (int64_t i = 0; i < vectors; ++i) prefetch(x + row * x_row + i * kBlock);
-}
-
 }  // namespace fastconv::cpu::FASTCONV_ISA

@@ -20,7 +20,6 @@ constexpr Kernels make_table() {
   // layout.cpp
   t.to_lanes = to_lanes;
   t.to_plain = to_plain;
-  t.read_ahead = read_ahead;
   t.bytes_to_lanes = bytes_to_lanes;
   t.floats_to_lanes = floats_to_lanes;
   // tile.cpp, dot.cpp

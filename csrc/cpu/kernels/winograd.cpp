@@ -1,6 +1,6 @@
 // The transforms of Winograd's F(4x4, 3x3) and F(2x2, 5x5) (contract in cpu/kernels.h). The
-// products in between run in the broadcast tile. In lane blocks a transform is
-// nothing but additions of whole vectors.
+// products in between run in the broadcast tile. In lane blocks a transform is nothing but
+// additions of whole vectors.
 //
 //   y = A^T [ (G w G^T) * (B^T x B) ] A       w 3x3, x 6x6, y 4x4, or w 5x5, x 6x6, y 2x2
 //
