@@ -46,6 +46,17 @@ struct Finish {
 // start is y itself (accumulate), else bias[group * K + k], else 0; act is max(., 0) when relu, NaN
 // staying NaN. The sum runs over c, then t, in that order, whatever the register tile. taps may be
 // 0.
+//
+// While a tile reads x, it asks for the vectors of `ahead`, which the next sweep will read:
+//
+//   x + c * x_c + row * x_row + col * x_col + offset + i * ahead.row + j * ahead.col
+//
+// for all i < rows and all j up to the last column of the tile and `more` floats beyond. Sweeps
+// over the same x share that: this one is number `part` of `parts`. offset 0: nothing is asked for.
+struct Ahead {
+  int64_t offset, rows, row, col, more, part, parts;
+};
+
 struct TileSweep {
   int64_t groups, K, C, taps, rows, cols;
   const float* x;
@@ -61,8 +72,7 @@ struct TileSweep {
   const Finish* finish;  // in place of act, for one group; or null
   int tail;  // floats to write in the last vector of a row, 1..16; x must be readable for all
              // sixteen
-  // x + x_ahead is what the next sweep will read: it is asked for meanwhile. 0: nothing is.
-  int64_t x_ahead;
+  Ahead ahead;
 };
 
 // The dot tile: both operands are vectors; the sums over lanes come last, once per output.

@@ -204,7 +204,7 @@ CorrelationAxis phase_of(int64_t first, int64_t IH, int64_t OH, int64_t KH, int6
                          int64_t stride, int64_t dilation, int64_t w_tap) {
   CorrelationAxis axis{(IH - 1 - first) / stride + 1, IH, first, stride, OH,
                        (first + pad) / stride,        1,  {},    {}};
-  for (int64_t r = 0; r < KH; ++r)
+  for (int64_t r = KH - 1; r >= 0; --r)  // so that what they read ascends
     if (r * dilation % stride == (first + pad) % stride) {
       axis.taps.push_back(-(r * dilation / stride));
       axis.w_taps.push_back(r * w_tap);

@@ -48,11 +48,22 @@ struct Cut {
 constexpr int64_t kBandVectors = 384 * 1024 / (kLanes * 4);
 // A chunk shorter than this many steps spends more on reloading accumulators than on the sum.
 constexpr int64_t kMinSteps = 256;
+// Runs of fewer columns, as beside the edges, would leave a tile too few sums for their latency.
+constexpr int64_t kNarrow = 4;
 
 int64_t taps_of(const std::vector<CorrelationAxis>& axes) {
   size_t taps = 0;
   for (const CorrelationAxis& axis : axes) taps += axis.taps.size();
   return static_cast<int64_t>(taps);
+}
+
+// Does one pass over an image larger than the caches do: a tile holds all output channels, and
+// outputs of one phase? Then the next row of the same columns is what to ask for, and a band is a
+// strip.
+bool reads_once(const Correlation& job) {
+  constexpr int64_t kFarVectors = (8 << 20) / (kLanes * 4);
+  return job.K <= 6 && job.rows.size() * job.cols.size() == 1 &&
+         job.C * job.rows.front().x_size * job.cols.front().x_size > kFarVectors;
 }
 
 Cut choose_cut(const Correlation& job, int64_t blocks) {
@@ -68,14 +79,16 @@ Cut choose_cut(const Correlation& job, int64_t blocks) {
     return cut.C * rows * cols > kBandVectors;
   };
   const int64_t min_C = std::min(job.C, std::max<int64_t>(8, ceil_div(kMinSteps, taps)));
-  const int64_t min_rows = std::min<int64_t>(row_axis.count, 4);
+  const bool once = reads_once(job);
+  const int64_t min_rows = std::min<int64_t>(row_axis.count, once ? 16 : 4);
+  const int64_t min_cols = once ? 12 : 24;
   // 1x1: many channels of few pixels. Twelve neighbours are whole tiles of 3, 4 and 6.
   if (row_axis.count == 1 && taps == 1)
     cut.cols = std::min(cut.cols, std::max<int64_t>(kBandVectors / job.C / 12, 1) * 12);
   // Fewer rows first, then fewer channels, then narrower and lower bands.
   while (too_large() && cut.rows > min_rows) cut.rows = std::max(min_rows, cut.rows / 2);
   while (too_large() && cut.C > min_C) cut.C = std::max(min_C, ceil_div(cut.C, 2));
-  while (too_large() && cut.cols > 24) cut.cols = ceil_div(cut.cols, 2);
+  while (too_large() && cut.cols > min_cols) cut.cols = ceil_div(cut.cols, 2);
   while (too_large() && cut.rows > 1) cut.rows = ceil_div(cut.rows, 2);
   cut.rows = ceil_div(row_axis.count, ceil_div(row_axis.count, cut.rows));
   cut.cols = ceil_div(col_axis.count, ceil_div(col_axis.count, cut.cols));
@@ -128,6 +141,14 @@ void correlate(float* y, const float* x, const float* w, const float* bias, bool
   const int64_t x_row = job.cols.front().x_size * kLanes, x_plane = job.rows.front().x_size * x_row;
   const int64_t y_row = job.cols.front().y_size * kLanes, y_plane = job.rows.front().y_size * y_row;
   const int64_t max_taps = taps_of(job.rows) * taps_of(job.cols);
+  std::vector<int64_t> part;  // of each phase, among those that have taps
+  int64_t parts = 0;
+  for (const CorrelationAxis& rows : job.rows)
+    for (const CorrelationAxis& cols : job.cols) {
+      part.push_back(parts);
+      if (!rows.taps.empty() && !cols.taps.empty()) ++parts;
+    }
+  const bool once = reads_once(job);
   const Cut cut = choose_cut(job, blocks);
   const int64_t group_cuts = ceil_div(job.groups, cut.groups), k_cuts = ceil_div(job.K, cut.K);
   const int64_t row_cuts = ceil_div(job.rows.front().count, cut.rows);
@@ -146,6 +167,7 @@ void correlate(float* y, const float* x, const float* w, const float* bias, bool
 
     Scratch<int64_t> taps(2 * max_taps);
     int64_t *x_tap = taps.data(), *w_tap = taps.data() + max_taps;
+    int64_t to_next = 0;  // from what a sweep reads to what the one behind it will read; 0: unknown
     cpu::TileSweep sweep{};
     sweep.groups = std::min(cut.groups, job.groups - group0);
     sweep.K = std::min(cut.K, job.K - k0);
@@ -159,7 +181,7 @@ void correlate(float* y, const float* x, const float* w, const float* bias, bool
     // The outputs [row, row + rows) x [col, col + cols) of two runs.
     const auto sweep_runs = [&](const CorrelationAxis& rows, const Run& row_run, int64_t row,
                                 const CorrelationAxis& cols, const Run& col_run, int64_t col,
-                                const float* image, float* out) {
+                                int64_t phase_part, const float* image, float* out) {
       const int64_t* tap_row = rows.taps.data() + row_run.first_tap;
       const int64_t* tap_col = cols.taps.data() + col_run.first_tap;
       const int64_t* w_row = rows.w_taps.data() + row_run.first_tap;
@@ -178,6 +200,22 @@ void correlate(float* y, const float* x, const float* w, const float* bias, bool
       sweep.y = out + (rows.y_first + row * rows.y_step) * y_row +
                 (cols.y_first + col * cols.y_step) * kLanes;
       sweep.y_row = rows.y_step * y_row, sweep.y_col = cols.y_step * kLanes;
+      // The lowest of the rows that an output meets; those above it were read by others.
+      cpu::Ahead& ahead = sweep.ahead;
+      ahead = {};
+      if (to_next != 0 && sweep.taps > 0) {
+        ahead.offset = to_next + (tap_row[row_run.taps - 1] - tap_row[0]) * x_row;
+        ahead.rows = std::min(rows.x_step, row_run.taps), ahead.row = -x_row;
+        ahead.col = col_run.taps > 1 ? kLanes : sweep.x_col;
+        ahead.more = (tap_col[col_run.taps - 1] - tap_col[0]) * kLanes;
+        ahead.part = phase_part, ahead.parts = parts;
+      }
+      if (sweep.cols < kNarrow && sweep.rows > sweep.cols) {  // tiles lie along the columns instead
+        ahead = {};
+        std::swap(sweep.rows, sweep.cols);
+        std::swap(sweep.x_row, sweep.x_col);
+        std::swap(sweep.y_row, sweep.y_col);
+      }
       kernels.tile_sweep(sweep);
     };
 
@@ -194,9 +232,9 @@ void correlate(float* y, const float* x, const float* w, const float* bias, bool
       sweep.C = std::min(cut.C, job.C - c0);
       sweep.accumulate = c0 > 0;
       sweep.relu = relu && c0 + sweep.C == job.C;
-      sweep.x_ahead = job.rows.size() * job.cols.size() > 1 ? 0
-                      : c0 + sweep.C < job.C                ? sweep.C * x_plane
-                                                            : next_task() - c0 * x_plane;
+      to_next = once                   ? job.rows.front().x_step * x_row
+                : c0 + sweep.C < job.C ? sweep.C * x_plane
+                                       : next_task() - c0 * x_plane;
       sweep.streaming = job.streaming && c0 + sweep.C == job.C;
       sweep.w = w + group0 * job.w_group + k0 * job.w_k + c0 * job.w_c;
       const float* image = x + ((block * job.groups + group0) * job.C + c0) * x_plane;
@@ -204,16 +242,17 @@ void correlate(float* y, const float* x, const float* w, const float* bias, bool
       for (size_t i = 0; i < job.rows.size(); ++i)
         for (const Run& row_run : row_runs[i]) {
           const int64_t row = std::max(row_run.begin, row0);
-          sweep.rows = std::min(row_run.end, row0 + cut.rows) - row;
-          if (sweep.rows <= 0) continue;
+          const int64_t rows = std::min(row_run.end, row0 + cut.rows) - row;
+          if (rows <= 0) continue;
           for (size_t j = 0; j < job.cols.size(); ++j)
             for (const Run& col_run : col_runs[j]) {
               const int64_t col = std::max(col_run.begin, col0);
-              sweep.cols = std::min(col_run.end, col0 + cut.cols) - col;
+              sweep.rows = rows, sweep.cols = std::min(col_run.end, col0 + cut.cols) - col;
               if (sweep.cols <= 0) continue;
               const bool nothing_to_add = row_run.taps * col_run.taps == 0 && c0 > 0 && !sweep.relu;
               if (!nothing_to_add)
-                sweep_runs(job.rows[i], row_run, row, job.cols[j], col_run, col, image, out);
+                sweep_runs(job.rows[i], row_run, row, job.cols[j], col_run, col,
+                           part[i * job.cols.size() + j], image, out);
             }
         }
     }

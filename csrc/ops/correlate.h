@@ -9,8 +9,7 @@
 namespace fastconv {
 
 // One axis of a correlation: output i < count lands in y at y_first + i * y_step and sums over taps
-// t x at x_first + i * x_step + taps[t]. Taps outside 0 .. x_size - 1 are left out. taps are
-// ascending or descending.
+// t x at x_first + i * x_step + taps[t]. Taps outside 0 .. x_size - 1 are left out. taps ascend.
 struct CorrelationAxis {
   int64_t count;
   int64_t y_size, y_first, y_step;

@@ -75,34 +75,69 @@ FASTCONV_INLINE void store_tile(const TileSweep& s, float* y, V (&acc)[KT][WT], 
   for_tile<KT, WT>([&](int k, int j) { store(y + k * y_k + j * y_col, acc[k][j]); });
 }
 
-// What a pass over x asks for: in the steps c with (c & mask) == phase, the vector `offset` floats
-// behind what the step begins with.
-struct Ahead {
-  int64_t offset, mask, phase;
+// A pass over x. In the steps c with (c & mask) == phase it asks for `count` vectors, so many
+// floats behind what the step begins with.
+struct Pass {
+  int64_t count, mask, phase;
+  int64_t offset[32];
+  int in_row;  // see taps_in_row
 };
 
-// Each of `passes` passes takes one of the vectors that a step of the next sweep reads; where there
-// are more passes than vectors, several passes share one.
-FASTCONV_INLINE Ahead ahead_of(const TileSweep& s, int64_t pass, int64_t passes, int64_t width) {
-  const int64_t vectors = s.taps * width;
-  if (s.x_ahead == 0 || vectors == 0) return {0, 0, 0};
-  int64_t every = 1;
-  while (2 * every * vectors <= passes) every *= 2;
-  const int64_t vector = pass / every;
-  if (vector >= vectors) return {0, 0, 0};
-  return {s.x_ahead + s.x_tap[vector % s.taps] + vector / s.taps * s.x_col, every - 1,
-          pass & (every - 1)};
+// How many taps at a time read neighbouring vectors: 2, 3 or 5 where that is so for all of them,
+// else 1.
+int taps_in_row(const TileSweep& s) {
+  if (s.x_col != kBlock) return 1;
+  for (int n = 5; n > 1; n -= n > 3 ? 2 : 1) {
+    bool all = s.taps % n == 0;
+    for (int64_t t = 0; t < s.taps && all; ++t)
+      all = t % n == 0 || s.x_tap[t] == s.x_tap[t - 1] + kBlock;
+    if (all) return n;
+  }
+  return 1;
 }
 
-// The sum itself. With `asks`, which is a loop of its own because one instruction more costs 3 %,
-// for what `ahead` says.
-template <bool asks, int KT, int WT>
+// Number `index` of the `passes` of a sweep asks for its share of s.ahead: for some vectors, or,
+// where there are many passes, now and then for every second or fourth step of one. (Requests in a
+// row are more than memory serves meanwhile; in every pass, they cost more than they bring.)
+FASTCONV_INLINE Pass make_pass(const TileSweep& s, int64_t index, int64_t passes, int64_t width) {
+  Pass pass;
+  pass.count = pass.mask = pass.phase = 0;
+  pass.in_row = passes == s.K ? taps_in_row(s) : 1;
+  const Ahead& ahead = s.ahead;
+  if (ahead.offset == 0) return pass;
+  const int64_t cols = ((width - 1) * s.x_col + ahead.more) / ahead.col + 1;
+  const int64_t vectors = ahead.rows * cols;
+  index += passes * ahead.part, passes *= ahead.parts;
+  const int64_t every = passes >= 4 * vectors ? 4 : passes >= 2 * vectors ? 2 : 1;
+  const int64_t begin = index * vectors * every / passes,
+                end = (index + 1) * vectors * every / passes;
+  pass.mask = every - 1, pass.phase = begin & pass.mask;
+  for (int64_t i = begin; i < end && pass.count < 32; ++i) {
+    const int64_t vector = i / every;
+    pass.offset[pass.count++] =
+        ahead.offset + vector / cols * ahead.row + vector % cols * ahead.col;
+  }
+  return pass;
+}
+
+// How many vectors a step asks for. Each is a loop of its own: one instruction more costs 3 %. Only
+// passes that hold all of a few output channels ask for many.
+enum class Asks { none, one, many };
+constexpr int kMaxMany = 3;
+
+// The sum itself.
+template <Asks asks, int KT, int WT>
 FASTCONV_INLINE void add_products(V (&acc)[KT][WT], const TileSweep& s, const float* x,
-                                  const float* w, const Ahead& ahead) {
+                                  const float* w, const Pass& pass) {
   const int64_t x_c = s.x_c, x_col = s.x_col, w_k = s.w_k, w_c = s.w_c, taps = s.taps, C = s.C;
   const int64_t *x_tap = s.x_tap, *w_tap = s.w_tap;
+  const int64_t mask = pass.mask, phase = pass.phase;
+  const int64_t offset = asks == Asks::one ? pass.offset[0] : 0;
   for (int64_t c = 0; c < C; ++c, x += x_c, w += w_c) {
-    if (asks) prefetch(x + ((c & ahead.mask) == ahead.phase ? ahead.offset : 0));
+    if (asks == Asks::one)
+      prefetch(x + ((c & mask) == phase ? offset : 0));
+    else if (asks == Asks::many)
+      for (int64_t i = 0; i < pass.count; ++i) prefetch(x + pass.offset[i]);
     for (int64_t t = 0; t < taps; ++t) {
       const float *xt = x + x_tap[t], *wt = w + w_tap[t];
       V xv[WT];
@@ -118,12 +153,50 @@ FASTCONV_INLINE void add_products(V (&acc)[KT][WT], const TileSweep& s, const fl
   }
 }
 
+// The same sum for one output channel, where n taps at a time read neighbours: a vector is loaded
+// once for all of them. Else the load ports set the pace, 12 multiply-adds for 13 loads.
+template <int n, int WT>
+FASTCONV_INLINE void add_rows(V (&acc)[1][WT], const TileSweep& s, const float* x, const float* w,
+                              const Pass& pass) {
+  const int64_t x_c = s.x_c, w_c = s.w_c, taps = s.taps, C = s.C;
+  const int64_t *x_tap = s.x_tap, *w_tap = s.w_tap;
+  for (int64_t c = 0; c < C; ++c, x += x_c, w += w_c) {
+    for (int64_t i = 0; i < pass.count; ++i) prefetch(x + pass.offset[i]);
+    for (int64_t t = 0; t < taps; t += n) {
+      const float* row = x + x_tap[t];
+      V xv[WT + n - 1];
+#pragma GCC unroll 16
+      for (int j = 0; j < WT - 1; ++j) xv[j] = load(row + j * kBlock);
+#pragma GCC unroll 5
+      for (int i = 0; i < n; ++i) {
+        xv[WT - 1 + i] = load(row + (WT - 1 + i) * kBlock);
+        const V wv = set1(w[w_tap[t + i]]);
+#pragma GCC unroll 16
+        for (int j = 0; j < WT; ++j) acc[0][j] = fma(wv, xv[i + j], acc[0][j]);
+      }
+    }
+  }
+}
+
+template <int KT, int WT>
+FASTCONV_INLINE void add_up(V (&acc)[KT][WT], const TileSweep& s, const float* x, const float* w,
+                            const Pass& pass) {
+  if constexpr (KT == 1) {
+    if (pass.in_row == 2) return add_rows<2>(acc, s, x, w, pass);
+    if (pass.in_row == 3) return add_rows<3>(acc, s, x, w, pass);
+    if (pass.in_row == 5) return add_rows<5>(acc, s, x, w, pass);
+  }
+  if (!kPrefetches || pass.count == 0) return add_products<Asks::none>(acc, s, x, w, pass);
+  if (KT > kMaxMany || pass.count == 1) return add_products<Asks::one>(acc, s, x, w, pass);
+  if constexpr (KT <= kMaxMany) add_products<Asks::many>(acc, s, x, w, pass);
+}
+
 // `tiles` neighbouring tiles of one row. x, w, y, bias point at the first one, of output channel
 // k0.
 template <int KT, int WT>
 FASTCONV_INLINE void row_of_tiles(const TileSweep& s, const float* x, const float* w, float* y,
                                   const float* bias, int64_t k0, int64_t tiles,
-                                  bool last_is_partial, const Ahead& ahead) {
+                                  bool last_is_partial, const Pass& pass) {
   for (int64_t tile = 0; tile < tiles; ++tile, x += WT * s.x_col, y += WT * s.y_col) {
     const bool partial = last_is_partial && tile == tiles - 1;
     for (int part = 0; part < kParts; ++part) {
@@ -137,10 +210,7 @@ FASTCONV_INLINE void row_of_tiles(const TileSweep& s, const float* x, const floa
         for_tile<KT, WT>([&](int k, int j) { acc[k][j] = set1(bias[k]); });
       else
         for_tile<KT, WT>([&](int k, int j) { acc[k][j] = zero(); });
-      if (kPrefetches && ahead.offset != 0)
-        add_products<true>(acc, s, x + part * kWidth, w, ahead);
-      else
-        add_products<false>(acc, s, x + part * kWidth, w, ahead);
+      add_up(acc, s, x + part * kWidth, w, pass);
       store_tile(s, y + part * kWidth, acc, k0, valid);
     }
   }
@@ -149,10 +219,10 @@ FASTCONV_INLINE void row_of_tiles(const TileSweep& s, const float* x, const floa
 template <int KT, int WT>
 void rows_of_tiles(const TileSweep& s, const float* x, const float* w, float* y, const float* bias,
                    int64_t k0, int64_t rows, int64_t tiles, bool last_is_partial) {
-  const Ahead ahead = ahead_of(s, k0 / KT, ceil_div(s.K, KT), WT);
+  const Pass pass = make_pass(s, k0 / KT, ceil_div(s.K, KT), WT);
   for (int64_t row = 0; row < rows; ++row)
     row_of_tiles<KT, WT>(s, x + row * s.x_row, w, y + row * s.y_row, bias, k0, tiles,
-                         last_is_partial, ahead);
+                         last_is_partial, pass);
 }
 
 using RowsOfTiles = void (*)(const TileSweep&, const float*, const float*, float*, const float*,
