@@ -97,6 +97,7 @@ struct DotSweep {
   int64_t out_k, out_j;
   bool accumulate;
   int tail;  // floats that count in the last vector of a row, 1..16; none beyond them is read
+  int64_t a_ahead;  // a + a_ahead is what the next sweep will read and is asked for; 0: nothing is
 };
 
 // Tiles of one image in lane blocks for Winograd's F(4x4, 3x3) and F(2x2, 5x5): tile i begins at

@@ -12,6 +12,9 @@
 namespace fastconv {
 namespace {
 
+// A dy of more floats is waited for, unless it is asked for in time.
+constexpr int64_t kCachedFloats = 4 << 20;
+
 // How the sum over samples and pixels is cut. `slices` partial sums are made side by side and added
 // in order, so the result has the same bits for any number of threads.
 struct WeightCut {
@@ -76,6 +79,14 @@ void weight_by_lanes(float* dw, const float* dy, const float* x, int64_t blocks,
   Scratch<float> slices(cut.slices > 1 ? cut.slices * weights : 1);
   float* partial = cut.slices > 1 ? slices.data() : dw;
 
+  const bool far = s.OC_per_group > 1 && blocks * s.OC * s.OH * s.OW * kLanes > kCachedFloats;
+  // The first pixel of dy of an item, in floats.
+  const auto dy_of = [&](int64_t item) {
+    const int64_t block = item / (row_cuts * col_cuts) * cut.images;
+    const int64_t row = item / col_cuts % row_cuts * cut.rows, col = item % col_cuts * cut.cols;
+    return ((block * s.OC * s.OH + row) * s.OW + col) * kLanes;
+  };
+
   parallel_for(cut.slices * group_cuts * k_cuts, [&](int64_t task) {
     const int64_t slice = task / (group_cuts * k_cuts);
     const int64_t group0 = task / k_cuts % group_cuts * cut.groups, k0 = task % k_cuts * cut.K;
@@ -112,7 +123,7 @@ void weight_by_lanes(float* dw, const float* dy, const float* x, int64_t blocks,
           cpu::DotSweep sweep{};
           sweep.K = K, sweep.J = C * taps;
           sweep.images = images, sweep.rows = rows, sweep.cols = cols;
-          sweep.a = dy + (((block0 * s.OC + k) * s.OH + row0) * s.OW + col0) * kLanes;
+          sweep.a = dy + dy_of(item) + k * s.OH * s.OW * kLanes;
           sweep.a_k = s.OH * s.OW * kLanes, sweep.a_image = s.OC * s.OH * s.OW * kLanes;
           sweep.a_row = s.OW * kLanes, sweep.a_col = kLanes;
           sweep.b = window.data;
@@ -121,6 +132,7 @@ void weight_by_lanes(float* dw, const float* dy, const float* x, int64_t blocks,
           sweep.b_j = b_j.data();
           sweep.out = partial + slice * weights + k * J + c0 * taps;
           sweep.out_k = J, sweep.out_j = 1;
+          sweep.a_ahead = far && item + 1 < last ? dy_of(item + 1) - dy_of(item) : 0;
           sweep.accumulate = item > first;
           sweep.tail = kLanes;
           kernels.dot_sweep(sweep);

@@ -67,8 +67,14 @@ FASTCONV_INLINE void sum_lanes(float (&sums)[count], const V (&acc)[count][kPart
 #endif
 }
 
-template <int KT, int JT>
-void dot_tile(const DotSweep& s, const float* a, const int64_t* b_j, float* out) {
+// Which rows of a a tile asks for, behind a_ahead: the tiles of one a share them.
+struct Asked {
+  int64_t first, last;
+};
+
+template <bool asks, int KT, int JT>
+void dot_tile(const DotSweep& s, const float* a, const int64_t* b_j, float* out,
+              const Asked& asked) {
   V acc[KT * JT][kParts];
   const int64_t a_k = s.a_k, a_col = s.a_col, b_col = s.b_col;
   const int64_t whole = s.tail < kBlock ? s.cols - 1 : s.cols;
@@ -83,6 +89,7 @@ void dot_tile(const DotSweep& s, const float* a, const int64_t* b_j, float* out)
         const float* ap = a + part * kWidth + image * s.a_image + row * s.a_row;
         int64_t offset = image * s.b_image + row * s.b_row;
         for (int64_t col = 0; col < whole; ++col, ap += a_col, offset += b_col) {
+          for (int64_t k = asked.first; asks && k < asked.last; ++k) prefetch(ap + s.a_ahead + k * a_k);
           V bv[JT];
 #pragma GCC unroll 16
           for (int j = 0; j < JT; ++j) bv[j] = load(b[j] + offset);
@@ -112,14 +119,15 @@ void dot_tile(const DotSweep& s, const float* a, const int64_t* b_j, float* out)
     }
 }
 
-using DotTile = void (*)(const DotSweep&, const float*, const int64_t*, float*);
+using DotTile = void (*)(const DotSweep&, const float*, const int64_t*, float*, const Asked&);
 struct Tiles {
-  DotTile at[kMaxKT + 1][kWidest + 1];
+  DotTile at[kMaxKT + 1][kWidest + 1], asking[kMaxKT + 1][kWidest + 1];
 };
 template <int KT, int JT>
 struct FillWidths {
   static constexpr void fill(Tiles& tiles) {
-    tiles.at[KT][JT] = dot_tile<KT, JT>;
+    tiles.at[KT][JT] = dot_tile<false, KT, JT>;
+    tiles.asking[KT][JT] = dot_tile<kPrefetches, KT, JT>;
     FillWidths<KT, JT - 1>::fill(tiles);
   }
 };
@@ -156,7 +164,9 @@ void dot_sweep(const DotSweep& s) {
     const int64_t j_tiles = ceil_div(s.J, kMaxJT[kt]);
     for (int64_t j_tile = 0, j = 0; j_tile < j_tiles; ++j_tile) {
       const int jt = static_cast<int>(ceil_div(s.J - j, j_tiles - j_tile));
-      kTiles.at[kt][jt](s, s.a + k * s.a_k, s.b_j + j, s.out + k * s.out_k + j * s.out_j);
+      const DotTile tile = s.a_ahead == 0 ? kTiles.at[kt][jt] : kTiles.asking[kt][jt];
+      tile(s, s.a + k * s.a_k, s.b_j + j, s.out + k * s.out_k + j * s.out_j,
+           {kt * j_tile / j_tiles, kt * (j_tile + 1) / j_tiles});
       j += jt;
     }
     k += kt;
