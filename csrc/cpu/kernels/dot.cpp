@@ -89,7 +89,8 @@ void dot_tile(const DotSweep& s, const float* a, const int64_t* b_j, float* out,
         const float* ap = a + part * kWidth + image * s.a_image + row * s.a_row;
         int64_t offset = image * s.b_image + row * s.b_row;
         for (int64_t col = 0; col < whole; ++col, ap += a_col, offset += b_col) {
-          for (int64_t k = asked.first; asks && k < asked.last; ++k) prefetch(ap + s.a_ahead + k * a_k);
+          for (int64_t k = asked.first; asks && k < asked.last; ++k)
+            prefetch(ap + s.a_ahead + k * a_k);
           V bv[JT];
 #pragma GCC unroll 16
           for (int j = 0; j < JT; ++j) bv[j] = load(b[j] + offset);
