@@ -300,10 +300,11 @@ struct Kernels {
   // sum of what the tiles that reach it make of their points m. grid: all tiles of the image.
   void (*winograd_input_adjoint)(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                                  const float* start, const WinogradGrid& grid);
-  // pairs (1 .. 16) kernels of taps x taps (3 or 5), one after the other; point p of pair i is
-  // u[p * u_point + i]. turned: each kernel by 180 degrees.
-  void (*winograd_weight)(float* u, int64_t u_point, const float* w, int pairs, int taps,
-                          bool turned);
+  // pairs (1 .. 16) kernels of taps x taps (3 or 5), w_pair floats apart; point p of pair i is
+  // u[p * u_point + i]. turned: each kernel by 180 degrees. w + w_ahead will be read soon: it is
+  // asked for.
+  void (*winograd_weight)(float* u, int64_t u_point, const float* w, int64_t w_pair, int pairs,
+                          int taps, bool turned, int64_t w_ahead);
   // C kernels for each of sixteen output channels, which are the lanes: w is [C][taps * taps][16],
   // point p of channel c the vector u + p * u_point + c * u_c.
   void (*winograd_weight_channels)(float* u, int64_t u_point, int64_t u_c, const float* w,

@@ -79,33 +79,37 @@ struct TiledCorrelation {
   }
 };
 
-// Transformed weights u[point][oc][ic] of the output channels k0 .. k0 + count - 1 of a
-// correlation.
+// Transformed weights u[point][k][c] of at most K channels of y.
 struct Weights {
-  Weights(const TiledCorrelation& correlation, int64_t count)
-      : p(correlation),
-        row(point_stride(p.by_input ? count : p.C)),
-        point(point_stride((p.by_input ? p.C : count) * row)) {}
+  Weights(const TiledCorrelation& correlation, int64_t K)
+      : p(correlation), row(point_stride(p.C)), point(point_stride(K * row)) {}
 
   const TiledCorrelation& p;
   int64_t row, point;  // strides
 
   int64_t size() const { return kPoints * point; }
-  int64_t stride_k() const { return p.by_input ? 1 : row; }
-  int64_t stride_c() const { return p.by_input ? row : 1; }
 
+  // Of the channels k0 .. k0 + count - 1 of y.
   void transform(float* u, const float* w, int64_t k0, int64_t count) const {
-    const int64_t ic0 = p.by_input ? k0 : 0, ic_end = p.by_input ? k0 + count : p.C;
-    const int64_t oc0 = p.by_input ? 0 : k0, oc_end = p.by_input ? p.C : k0 + count;
-    parallel_ranges(
-        oc_end - oc0, ceil_div(int64_t{2048}, ic_end - ic0), [&](int64_t begin, int64_t end) {
-          for (int64_t k = begin; k < end; ++k)
-            for (int64_t c = ic0; c < ic_end; c += kLanes)
-              cpu::kernels().winograd_weight(u + k * row + c - ic0, point,
-                                             w + ((oc0 + k) * p.s.IC + c) * p.s.KH * p.s.KW,
-                                             static_cast<int>(std::min(kLanes, ic_end - c)),
-                                             static_cast<int>(p.s.KH), p.by_input && !p.adjoint);
-        });
+    const int64_t taps = p.s.KH * p.s.KW, oc = p.s.IC * taps;
+    const int64_t w_k = p.by_input ? taps : oc, w_c = p.by_input ? oc : taps;
+    const auto transform_pairs = [&](int64_t k, int64_t c, int64_t ahead) {
+      cpu::kernels().winograd_weight(u + k * row + c, point, w + (k0 + k) * w_k + c * w_c, w_c,
+                                     static_cast<int>(std::min(kLanes, p.C - c)),
+                                     static_cast<int>(p.s.KH), p.by_input && !p.adjoint, ahead);
+    };
+    // Along the rows of w, one of which is asked for while those before it are read.
+    if (p.by_input)
+      parallel_ranges(ceil_div(p.C, kLanes) * 16, 16, [&](int64_t begin, int64_t end) {
+        for (int64_t c = begin; c < end; c += 16)
+          for (int64_t k = 0; k < count; ++k) transform_pairs(k, c, kLanes * w_c);
+      });
+    else
+      parallel_ranges(count, ceil_div(int64_t{2048}, p.C), [&](int64_t begin, int64_t end) {
+        for (int64_t k = begin; k < end; ++k)
+          for (int64_t c = 0; c < p.C; c += kLanes)
+            transform_pairs(k, c, ceil_div(8 * kLanes, p.C) * w_k);
+      });
   }
 };
 
@@ -119,6 +123,8 @@ void run(float* y, const float* x, const float* w, const float* bias, bool relu,
   int64_t cut = std::clamp<int64_t>(kPointVectors / (kPoints * p.C), 4, 48);
   const int64_t wanted = tasks_wanted();
   cut = std::min(cut, std::max<int64_t>(4, ceil_div(all, wanted)));
+  if (kPoints * p.C * all <= 2 * kPointVectors && p.K >= 4 * kChunk)
+    cut = all;  // a few, transformed once for all tasks
   cut = ceil_div(all, ceil_div(all, cut));
   if (p.adjoint) cut = ceil_div(cut, grid.tiles()) * grid.tiles();  // tiles overlap in an image
   const int64_t tile_cuts = ceil_div(all, cut);
@@ -158,9 +164,9 @@ void run(float* y, const float* x, const float* w, const float* bias, bool relu,
       sweep.taps = sweep.rows = 1, sweep.cols = end - begin;
       sweep.x = v;
       sweep.x_group = v_point, sweep.x_c = v_c, sweep.x_col = kLanes;
-      sweep.w = in_chunks ? u_own.data() : u_all.data() + k * weights.stride_k();
+      sweep.w = in_chunks ? u_own.data() : u_all.data() + k * weights.row;
       sweep.w_group = weights.point;
-      sweep.w_k = weights.stride_k(), sweep.w_c = weights.stride_c();
+      sweep.w_k = weights.row, sweep.w_c = 1;
       sweep.x_tap = sweep.w_tap = &kNoOffset;
       sweep.y = m.data();
       sweep.y_group = m_point, sweep.y_k = v_c, sweep.y_col = kLanes;

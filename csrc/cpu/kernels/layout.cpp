@@ -92,10 +92,13 @@ FASTCONV_INLINE void rows_to_lanes(float* y, const float* const* row, int64_t fe
     }
   const int rest = static_cast<int>(features - f);
   for (int part = 0; rest > 0 && part < kParts; ++part) {
+#pragma GCC unroll 16
     for (int i = 0; i < kWidth; ++i) v[i] = load_partial(row[part * kWidth + i] + f, rest);
     transpose(v);
-    for (int j = 0; j < rest; ++j)
-      store(y + (f + j) * kBlock + part * kWidth, keep_samples(finish(v[j]), part, samples));
+#pragma GCC unroll 16
+    for (int j = 0; j < kWidth; ++j)
+      if (j < rest)
+        store(y + (f + j) * kBlock + part * kWidth, keep_samples(finish(v[j]), part, samples));
   }
 }
 
@@ -179,11 +182,14 @@ void to_plain(float* x, int64_t x_i, const float* y, int64_t y_f, int64_t featur
   for (; f < features; f += kWidth) {
     const int rest = features - f < kWidth ? static_cast<int>(features - f) : kWidth;
     for (int part = 0; part * kWidth < samples; ++part) {
+#pragma GCC unroll 16
       for (int j = 0; j < kWidth; ++j)
         v[j] = j < rest ? load(y + (f + j) * y_f + part * kWidth) : zero();
       transpose(v);
-      for (int i = 0; i < kWidth && part * kWidth + i < samples; ++i)
-        store_partial(x + (part * kWidth + i) * x_i + f, v[i], rest);
+#pragma GCC unroll 16
+      for (int i = 0; i < kWidth; ++i)
+        if (part * kWidth + i < samples)
+          store_partial(x + (part * kWidth + i) * x_i + f, v[i], rest);
     }
   }
 }

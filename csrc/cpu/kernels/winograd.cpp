@@ -169,6 +169,12 @@ void transform_tiles(float* v, int64_t v_point, int64_t v_c, const float* x, int
       float copy[Line::size * Line::size * kBlock];
       const Patch patch =
           patch_of<Line::size>(x + c * g.rows * g.cols * kBlock, g, tile.row, tile.col, copy);
+      if (kPrefetches) {
+        const float* next =
+            x + (((c + 1) * g.rows + tile.row) * g.cols + tile.col + Line::size - g.step) * kBlock;
+        for (int i = 0; i < Line::size; ++i)
+          for (int j = 0; j < g.step; ++j) prefetch(next + (i * g.cols + j) * kBlock);
+      }
       for (int part = 0; part < kBlock; part += kWidth)
         transform_patch<Line>(v + c * v_c + t * kBlock + part, v_point,
                               {patch.at + part, patch.row});

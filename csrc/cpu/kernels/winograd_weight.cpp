@@ -83,10 +83,12 @@ FASTCONV_INLINE void transform_kernels(float* u, int64_t u_point, const float* w
 }
 
 template <int R>
-void transform_weights(float* u, int64_t u_point, const float* w, int pairs, bool turned) {
+void transform_weights(float* u, int64_t u_point, const float* w, int64_t w_pair, int pairs,
+                       bool turned, int64_t w_ahead) {
   constexpr int kTaps = R * R;
+  for (int i = 0; i < pairs; ++i) prefetch(w + w_ahead + i * w_pair);
   float lanes[kTaps * kBlock];  // the taps of sixteen channel pairs, side by side
-  to_lanes(lanes, w, kTaps, kTaps, pairs);
+  to_lanes(lanes, w, kTaps, w_pair, pairs);
   for (int part = 0; part < kParts && pairs_in(pairs, part) > 0; ++part)
     transform_kernels<R>(u + part * kWidth, u_point, lanes + part * kWidth, pairs_in(pairs, part),
                          turned);
@@ -104,6 +106,7 @@ template <int R>
 void transform_weight_gradients(float* dw, const float* u, int64_t u_point, int pairs) {
   constexpr int kTaps = R * R;
   float lanes[kTaps * kBlock];
+  for (int i = 0; i < kPoints * kPoints; ++i) prefetch(u + i * u_point + 8 * kBlock);
   for (int part = 0; part < kParts && pairs_in(pairs, part) > 0; ++part) {
     const int valid = pairs_in(pairs, part);
     V half[R][6];
@@ -125,11 +128,12 @@ void transform_weight_gradients(float* dw, const float* u, int64_t u_point, int 
 
 }  // namespace
 
-void winograd_weight(float* u, int64_t u_point, const float* w, int pairs, int taps, bool turned) {
+void winograd_weight(float* u, int64_t u_point, const float* w, int64_t w_pair, int pairs, int taps,
+                     bool turned, int64_t w_ahead) {
   if (taps == 3)
-    transform_weights<3>(u, u_point, w, pairs, turned);
+    transform_weights<3>(u, u_point, w, w_pair, pairs, turned, w_ahead);
   else
-    transform_weights<5>(u, u_point, w, pairs, turned);
+    transform_weights<5>(u, u_point, w, w_pair, pairs, turned, w_ahead);
 }
 
 void winograd_weight_channels(float* u, int64_t u_point, int64_t u_c, const float* w, int64_t C,
