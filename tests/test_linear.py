@@ -19,7 +19,8 @@ from tests.support import (
     uniform,
 )
 
-# (N, I, O): one of everything, tails on every side, the course's networks, more than one panel.
+# (N, I, O): one of everything, tails on every side, the course's networks, more than one panel;
+# weights, and gradients of them, that no cache holds.
 SHAPES = [
     (1, 1, 1),
     (1, 784, 10),
@@ -35,6 +36,10 @@ SHAPES = [
     (128, 784, 96),
     (1, 520, 300),
     (5, 1030, 47),
+    (9, 21, 1),
+    (16, 100, 130),
+    (34, 2057, 1025),
+    (4, 2064, 3072),
 ]
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "x".join(map(str, s)))
 

@@ -13,6 +13,7 @@
 #include "cpu/dispatch.h"
 #include "ops/check.h"
 #include "ops/layout.h"
+#include "ops/split.h"
 
 namespace fastconv {
 namespace {
@@ -40,6 +41,9 @@ int64_t share(int64_t n, int64_t macs) {
   return std::max<int64_t>(1, ceil_div(ceil_div(n, tasks), 6) * 6);
 }
 
+constexpr int64_t kPanel = 64;              // features
+constexpr int64_t kCachedFloats = 2 << 20;  // of weights, read column by column
+
 const int64_t kNoOffset = 0;  // the tap table of a product: one tap, in place
 
 // y[o] = sum_i w(o, i) * x[i] over lane blocks, with w(o, i) = w[o * w_k + i * w_c].
@@ -64,6 +68,45 @@ void product_in_lanes(Array& y, const Array& x, const float* w, int64_t w_k, int
     sweep.relu = relu;
     sweep.tail = kLanes;
     kernels.tile_sweep(sweep);
+  });
+}
+
+// dx[n] = sum_o dy[n][o] * w[o], all of them plain: the lanes hold sixteen input features. w is
+// read once, some rows at a time that stay in L2 while all samples pass over them, the next ones
+// asked for. In lanes one block of samples leaves a tile too few sums, and of a row of w six floats
+// are read at a time: 4096 <- 25088, 16 samples, 41 ms instead of 17; 4096 <- 4096, 128 samples, 21
+// instead of 13.
+void input_gradient_along_features(float* dx, const float* dy, const float* w, int64_t N, int64_t I,
+                                   int64_t O) {
+  constexpr int64_t kFeatures = 1024, kRows = 64;  // of w, at a time
+  const int64_t features =
+      std::clamp<int64_t>(ceil_div(I, 8 * kPanel) * kPanel, 2 * kPanel, kFeatures);
+  parallel_for(ceil_div(I, features), [&](int64_t task) {
+    const int64_t i = task * features, width = std::min(features, I - i);
+    cpu::TileSweep sweep{};
+    sweep.groups = sweep.taps = sweep.rows = 1;
+    // Behind a row's last, partial vector there is the next row, but for the last one.
+    const int64_t rows = width % kLanes == 0 ? O : O - 1;
+    sweep.K = N, sweep.cols = ceil_div(width, kLanes);
+    sweep.x_c = I, sweep.x_col = kLanes;
+    sweep.x_tap = sweep.w_tap = &kNoOffset;
+    sweep.w_k = O, sweep.w_c = 1;
+    sweep.y = dx + i;
+    sweep.y_k = I, sweep.y_col = kLanes;
+    sweep.tail = static_cast<int>(width - (sweep.cols - 1) * kLanes);
+    sweep.ahead = {kRows * I, 1, 0, kLanes, 0, 0, 1};
+    for (int64_t o = 0; o < rows; o += kRows) {
+      sweep.C = std::min(kRows, rows - o);
+      sweep.x = w + o * I + i, sweep.w = dy + o;
+      sweep.accumulate = o > 0;
+      if (o + kRows >= rows) sweep.ahead.offset = 0;
+      cpu::kernels().tile_sweep(sweep);
+    }
+    for (int64_t n = 0; n < N && rows < O; ++n)
+      for (int64_t j = i; j < i + width; ++j) {
+        const float product = dy[n * O + rows] * w[rows * I + j];
+        dx[n * I + j] = rows > 0 ? dx[n * I + j] + product : product;
+      }
   });
 }
 
@@ -130,7 +173,14 @@ Array linear_backward_input(const Array& dy_any, const Array& w) {
     throw ShapeError(message("[linear] the gradient of the output has ", dy_any.dim(1),
                              " features per sample, weight gives ", O, ": dy ", dy_any.shape(),
                              ", weight ", w.shape()));
-  const Array dy = to_lanes(dy_any), weight = to_plain(w);
+  const Array weight = to_plain(w);
+  if (dy_any.blocks() == 1 || O * I >= kCachedFloats) {
+    const Array plain = to_plain(dy_any);
+    Array along = Array::empty({plain.dim(0), I});
+    input_gradient_along_features(along.data(), plain.data(), weight.data(), plain.dim(0), I, O);
+    return as_layout(along, dy_any.layout());
+  }
+  const Array dy = to_lanes(dy_any);
   Array dx = Array::empty({dy.dim(0), I}, DType::float32, Layout::lanes);
   if (dy.dim(0) > 0) product_in_lanes(dx, dy, weight.data(), 1, I, nullptr, false);
   return as_layout(dx, dy_any.layout());
@@ -139,7 +189,6 @@ Array linear_backward_input(const Array& dy_any, const Array& w) {
 namespace {
 
 // Panels of 64 features: [ceil(features / 64)][N][64], the last one zero-filled.
-constexpr int64_t kPanel = 64;
 
 void to_panels(float* panels, const Array& x) {
   const int64_t N = x.dim(0), I = x.dim(1), count = ceil_div(I, kPanel);
@@ -197,6 +246,7 @@ Array linear_backward_weight(const Array& dy_any, const Array& x) {
     sweep.y = dw.data() + o * I + p * kPanel;
     sweep.y_k = I, sweep.y_col = kLanes;
     sweep.tail = static_cast<int>(width - (sweep.cols - 1) * kLanes);
+    sweep.streaming = I % kLanes == 0 && O * I >= kStreamedFloats;
     kernels.tile_sweep(sweep);
   });
   return dw;
