@@ -49,6 +49,11 @@ CASES = [
     Conv("5x5_deep", (20, 64, 7, 7), 96, (5, 5), pads=same(2)),
     Conv("5x5_many_blocks", (130, 16, 12, 12), 16, (5, 5), pads=(1, 2, 0, 3)),
     Conv("two_cuts", (16, 130, 34, 34), 34, pads=same(1)),
+    # Strided ones as ones with stride 1: whole kernels and cut ones, pixels no window meets.
+    Conv("folded_11x11", (17, 3, 51, 51), 64, (11, 11), (4, 4), same(2)),
+    Conv("folded_uneven", (16, 3, 57, 54), 40, (11, 11), (4, 4), (0, 0, 2, 0)),
+    Conv("folded_9x9", (33, 5, 38, 30), 33, (9, 9), (3, 3), (1, 2, 0, 1)),
+    Conv("folded_8x8_far_padding", (16, 2, 25, 27), 48, (8, 8), (3, 3), (9, 3, 1, 7)),
 ]
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
@@ -103,6 +108,18 @@ def test_against_the_oracle(case: Conv, isa: str) -> None:
         assert not empty_lanes(dx).any(), "empty lanes of a gradient are zero"
 
 
+def test_folded_with_bias(isa: str) -> None:
+    """By input a bias is added to every pixel, also to those that no window meets."""
+    case = next(c for c in CASES if c.name == "folded_uneven")
+    p = problem(case)
+    b = np.arange(1, 4, dtype=np.float32)
+    dx = _core.conv2d_backward_input(
+        array(p.dy, "lanes"), array(p.w), case.x, *case.geometry, array(b)
+    )
+    assert_close(numpy(dx), p.dx + b[:, None, None], case.OC * prod(case.w[2:]) + 1, c=C)
+    assert_same_bits(numpy(dx)[:, :, -1], np.broadcast_to(b[:, None], (16, 3, case.x[3])))
+
+
 @given(
     BATCHES,
     st.tuples(st.integers(16, 40), st.integers(16, 40)),
@@ -130,16 +147,17 @@ def test_random_shapes(
     assert_close(numpy(dw), expected, N * prod(case.y[2:]), c=C)
 
 
-def test_it_is_chosen_and_can_be_forbidden() -> None:
+@pytest.mark.parametrize(("name", "rounding"), [("keras_convnet_2", 2e-6), ("folded_11x11", 4e-6)])
+def test_it_is_chosen_and_can_be_forbidden(name: str, rounding: float) -> None:
     """Not the same bits as the direct sum, hence another algorithm; and back again."""
-    case = CASES[0]
+    case = next(c for c in CASES if c.name == name)
     automatic = [numpy(a) for a in passes(case)]
     fastconv.set_algorithm("direct")
     assert fastconv.get_algorithm() == "direct"
     direct = [numpy(a) for a in passes(case)]
     for one, other in zip(automatic, direct, strict=True):
         assert (one != other).any()
-        np.testing.assert_allclose(one, other, atol=2e-6 * np.abs(other).max(), rtol=0)
+        np.testing.assert_allclose(one, other, atol=rounding * np.abs(other).max(), rtol=0)
     fastconv.set_algorithm("auto")
     for one, other in zip(automatic, passes(case), strict=True):
         assert_same_bits(one, numpy(other))
