@@ -19,10 +19,11 @@ def set_algorithm(name: str) -> None:
     """Chooses how convolutions are computed.
 
     Args:
-        name: "auto": 3x3 and 5x5 convolutions with stride 1 and at least 16 channels on both sides
-            run through Winograd's F(4x4, 3x3) and F(2x2, 5x5) where that is quicker: a quarter to
-            a third of the products, rounding errors up to twice as large. The choice depends on
-            the shape alone.
+        name: "auto": convolutions of 3x3 to 5x5 with stride 1, and those of 5x5 to 11x11 whose
+            stride leaves as much of each phase, run through Winograd's F(4x4, 3x3), F(3x3, 4x4)
+            and F(2x2, 5x5) where that is quicker: a quarter to a third of the products. Rounding
+            errors are twice as large, of gradients by weight about six times (1.5e-6 of their
+            size). The choice depends on the shape alone.
             "direct": always the formula as it stands.
 
     Raises:

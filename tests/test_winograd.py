@@ -1,5 +1,5 @@
-"""3x3 and 5x5 convolutions through Winograd's F(4x4, 3x3) and F(2x2, 5x5): all three passes, one to
-fifteen plain images, every instruction set.
+"""3x3 to 5x5 convolutions through Winograd, and strided ones folded into them: all three passes,
+one to fifteen plain images, every instruction set.
 """
 
 from __future__ import annotations
@@ -48,10 +48,14 @@ CASES = [
     Conv("5x5_valid", (33, 17, 9, 12), 18, (5, 5)),
     Conv("5x5_deep", (20, 64, 7, 7), 96, (5, 5), pads=same(2)),
     Conv("5x5_many_blocks", (130, 16, 12, 12), 16, (5, 5), pads=(1, 2, 0, 3)),
+    Conv("4x4_uneven", (16, 24, 13, 11), 40, (4, 4), pads=(1, 2, 2, 0)),
+    Conv("4x4_valid", (33, 17, 9, 12), 18, (4, 4)),
+    Conv("4x4_deep", (20, 64, 8, 8), 96, (4, 4), pads=same(2)),
     Conv("two_cuts", (16, 130, 34, 34), 34, pads=same(1)),
     # Strided ones as ones with stride 1: whole kernels and cut ones, pixels no window meets.
     Conv("folded_11x11", (17, 3, 51, 51), 64, (11, 11), (4, 4), same(2)),
     Conv("folded_uneven", (16, 3, 57, 54), 40, (11, 11), (4, 4), (0, 0, 2, 0)),
+    Conv("folded_7x7", (17, 3, 45, 47), 64, (7, 7), (2, 2), same(3)),
     Conv("folded_9x9", (33, 5, 38, 30), 33, (9, 9), (3, 3), (1, 2, 0, 1)),
     Conv("folded_8x8_far_padding", (16, 2, 25, 27), 48, (8, 8), (3, 3), (9, 3, 1, 7)),
 ]
@@ -74,6 +78,8 @@ FEW = [
     Conv("only_padding_below", (2, 32, 6, 5), 32, pads=(0, 13, 12, 3)),
     Conv("wide", (1, 16, 4, 600), 16, pads=same(1)),
     Conv("two_batches", (1, 7296, 12, 12), 16, pads=same(1)),
+    Conv("4x4_uneven", (2, 24, 12, 13), 40, (4, 4), pads=(1, 2, 2, 0)),
+    Conv("4x4_deep", (15, 64, 7, 7), 96, (4, 4), pads=same(2)),
     Conv("5x5_same", (1, 24, 13, 11), 40, (5, 5), pads=same(2)),
     Conv("5x5_valid", (5, 31, 9, 12), 47, (5, 5)),
     Conv("5x5_bands", (2, 16, 40, 23), 16, (5, 5), pads=(1, 2, 0, 3)),

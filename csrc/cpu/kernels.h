@@ -100,9 +100,9 @@ struct DotSweep {
   int64_t a_ahead;  // a + a_ahead is what the next sweep will read and is asked for; 0: nothing is
 };
 
-// Tiles of one image in lane blocks for Winograd's F(4x4, 3x3) and F(2x2, 5x5): tile i begins at
-// pixel (row0 + i / tile_cols * step, col0 + i % tile_cols * step), which may lie outside; step is
-// 4 for kernels of 3x3, 2 for 5x5.
+// Tiles of one image in lane blocks for Winograd's F(4x4, 3x3), F(3x3, 4x4), F(2x2, 5x5): tile i
+// begins at pixel (row0 + i / tile_cols * step, col0 + i % tile_cols * step), which may lie
+// outside; step is 4 for kernels of 3x3, 3 for 4x4, 2 for 5x5.
 struct WinogradGrid {
   int64_t rows, cols;  // of the image
   int64_t row0, col0;
@@ -300,7 +300,7 @@ struct Kernels {
   // sum of what the tiles that reach it make of their points m. grid: all tiles of the image.
   void (*winograd_input_adjoint)(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                                  const float* start, const WinogradGrid& grid);
-  // pairs (1 .. 16) kernels of taps x taps (3 or 5), w_pair floats apart; point p of pair i is
+  // pairs (1 .. 16) kernels of taps x taps (3, 4 or 5), w_pair floats apart; point p of pair i is
   // u[p * u_point + i]. turned: each kernel by 180 degrees. w + w_ahead will be read soon: it is
   // asked for.
   void (*winograd_weight)(float* u, int64_t u_point, const float* w, int64_t w_pair, int pairs,

@@ -166,7 +166,7 @@ Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2
   const Conv2dShape s = forward_shape(x, w, b, params);
   const Array weight = to_plain(w);
   const float* bias = b.defined() ? b.data() : nullptr;
-  if (x.in_lanes() && s.N > 0 && fold_pays(s))
+  if (x.in_lanes() && s.N > 0 && fold_pays(s, Pass::forward))
     return conv2d_forward(fold_image(x, s), fold_weight(weight, s), b, {}, relu);
   Array y = Array::empty(s.y(), DType::float32, x.layout());
   if (!x.in_lanes()) {
@@ -240,7 +240,7 @@ void conv2d_backward_input_into(Array& dx, const Array& dy_any, const Array& w,
   if (s.N == 0) return;
   const float* bias = b.defined() ? b.data() : nullptr;
   const Array dy = to_lanes(dy_any), weight = to_plain(w);
-  if (fold_pays(s)) {
+  if (fold_pays(s, Pass::backward_input)) {
     Array folded_dx = Array::empty(folded(s).x(), DType::float32, Layout::lanes);
     conv2d_backward_input_into(folded_dx, dy, fold_weight(weight, s), {});
     unfold_image(dx, folded_dx, bias, s);
@@ -280,7 +280,7 @@ Array conv2d_backward_weight(const Array& dy_any, const Array& x_any, const Shap
     return dw;
   }
   const Array dy = to_lanes(dy_any), x = to_lanes(x_any);
-  if (fold_pays(s))
+  if (fold_pays(s, Pass::backward_weight))
     return unfold_weight(conv2d_backward_weight(dy, fold_image(x, s), folded(s).w(), {}), s);
   if (winograd_part(s, Pass::backward_weight).rows > 0) {
     winograd_backward_weight(dw.data(), dy.data(), x.data(), x.blocks(), s);

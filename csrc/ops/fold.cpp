@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "core/thread_pool.h"
-#include "ops/winograd.h"
 #include "ops/winograd_tiles.h"
 
 namespace fastconv {
@@ -37,22 +36,25 @@ void for_planes(int64_t blocks, const Conv2dShape& s, const Body& body) {
 
 }  // namespace
 
-bool fold_pays(const Conv2dShape& s) {
+bool fold_pays(const Conv2dShape& s, Pass pass) {
   const Conv2dParams& p = s.params;
   const int64_t stride = p.stride[0];
   if (stride < 2 || p.stride[1] != stride || s.KH != s.KW || p.groups != 1 ||
-      p.dilation != std::array<int64_t, 2>{1, 1} || folded_taps(s) != 3)
+      p.dilation != std::array<int64_t, 2>{1, 1} || folded_taps(s) < 3 || folded_taps(s) > 4)
     return false;
   const Conv2dShape f = folded(s);
-  if (!winograd_applies(f)) return false;
+  // By weight the channels of x fill vectors: twelve of them, 7x7 with stride 2, 42 ms instead
+  // of 13.
+  if (!winograd_applies(f) || (pass == Pass::backward_weight && f.IC < 2 * kLanes)) return false;
   // Cycles for each pair of channels, as in winograd_part; a folded pixel costs some ten to copy.
   const double phases = double(stride * stride), IC = double(s.IC), OC = double(s.OC);
   const double tiles = double(grid_of(s.OH, s.OW, tile_size(f)).tiles());
   const double products = 1.1 * double(kPoints) * phases;
   const double folding = phases * double(f.IH * f.IW) * 10.0 / OC;
-  const double once = 32.0 * phases / double(ceil_div(s.N, kLanes));  // of weights
+  const double weights = double(folded_taps(s) * folded_taps(s)) * phases;
+  const double once = 20.0 * weights / double(ceil_div(s.N, kLanes));  // of weights
   const double cost = tiles * (products + 220.0 * phases / OC + 220.0 / IC) + folding + once;
-  return 2.0 * cost < double(s.KH * s.KW * s.OH * s.OW);
+  return 1.5 * cost < double(s.KH * s.KW * s.OH * s.OW);
 }
 
 Conv2dShape folded(const Conv2dShape& s) {

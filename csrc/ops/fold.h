@@ -3,15 +3,17 @@
 //
 //   r = q * stride + phase:   x'[c][phase][h] = x[c][h * stride + phase - pad],  w'[k][c][phase][q]
 //
-// AlexNet's first layer, 3 channels, 11x11, stride 4, is 48 channels, 3x3.
+// AlexNet's first layer, 3 channels, 11x11, stride 4, is 48 channels, 3x3; ResNet's, 7x7, stride 2,
+// is 12 channels, 4x4.
 #pragma once
 
 #include "ops/conv2d.h"
+#include "ops/winograd.h"
 
 namespace fastconv {
 
 // Whether Winograd on the folded shape is quicker than the formula; from the shape alone.
-bool fold_pays(const Conv2dShape& shape);
+bool fold_pays(const Conv2dShape& shape, Pass pass);
 
 Conv2dShape folded(const Conv2dShape& shape);
 

@@ -196,9 +196,9 @@ bool winograd_allowed() { return allowed.load(); }
 
 bool winograd_applies(const Conv2dShape& s) {
   const Conv2dParams& p = s.params;
-  return allowed.load() && s.KH == s.KW && (s.KH == 3 || s.KH == 5) && p.stride[0] == 1 &&
+  return allowed.load() && s.KH == s.KW && s.KH >= 3 && s.KH <= 5 && p.stride[0] == 1 &&
          p.stride[1] == 1 && p.dilation[0] == 1 && p.dilation[1] == 1 && p.groups == 1 &&
-         s.IC >= 16 && s.OC >= 16;  // with fewer, too few products to repay the transforms
+         s.IC >= 12 && s.OC >= 16;  // with fewer, too few products to repay the transforms
 }
 
 WinogradPart winograd_part(const Conv2dShape& s, Pass pass) {
@@ -215,7 +215,7 @@ WinogradPart winograd_part(const Conv2dShape& s, Pass pass) {
       by_input ? Axis{s.IW, s.OW, p.pads[2] - s.KW + 1, s.KW} : Axis{s.OW, s.IW, -p.pads[2], s.KW};
   const double direct = blocks * rows.taps(0, rows.outputs) * cols.taps(0, cols.outputs);
   // Transforms of six by six points, and of fewer pixels at the other end.
-  const double six = 220.0, few = size == 4 ? 220.0 : 110.0;
+  const double six = 220.0, few = size == 4 ? 220.0 : size == 3 ? 160.0 : 110.0;
   const double in = by_input ? OC : IC, out = by_input ? IC : OC;
   double tile = 1.1 * double(kPoints) + (six * in + few * out) / (IC * OC), once = 16.0;
   if (pass == Pass::backward_weight) {

@@ -1,5 +1,6 @@
-// 3x3 and 5x5 convolutions with stride 1 through Winograd's F(4x4, 3x3) and F(2x2, 5x5): 36
-// products for 16 outputs (or 4) where the formula has 144 (or 100), on images in lane blocks.
+// 3x3, 4x4 and 5x5 convolutions with stride 1 through Winograd's F(4x4, 3x3), F(3x3, 4x4) and
+// F(2x2, 5x5): 36 products for 16, 9 or 4 outputs where the formula has 144, 144 or 100, on images
+// in lane blocks.
 #pragma once
 
 #include "ops/conv2d.h"
@@ -11,7 +12,7 @@ enum class Pass { forward, backward_input, backward_weight };
 // The outputs (row < rows, col < cols) of one pass that Winograd computes quicker than the formula,
 // from the shape alone, so that the choice is the same on every run: all of them, all but a last
 // row or column that would need tiles of its own, or none (0, 0). None when forbidden; only for
-// 3x3 and 5x5, stride 1, no dilation, one group. By weight it is all or none. By input there are
+// 3x3 to 5x5, stride 1, no dilation, one group. By weight it is all or none. By input there are
 // two ways: the forward one with turned weights, in tiles of dx, and the adjoint of the forward
 // pass, in tiles of dy, which are fewer where there is no padding.
 struct WinogradPart {

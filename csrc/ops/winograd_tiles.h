@@ -23,7 +23,7 @@ struct TileGrid {
   int64_t tiles() const { return rows * cols; }
 };
 
-// Outputs of a tile along one axis: 4 for kernels of 3x3, 2 for 5x5.
+// Outputs of a tile along one axis: 4 for kernels of 3x3, 3 for 4x4, 2 for 5x5.
 inline int64_t tile_size(const Conv2dShape& s) { return 7 - s.KH; }
 
 inline TileGrid grid_of(int64_t y_rows, int64_t y_cols, int64_t size) {

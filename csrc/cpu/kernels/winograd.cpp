@@ -1,8 +1,8 @@
-// The transforms of Winograd's F(4x4, 3x3) and F(2x2, 5x5) (contract in cpu/kernels.h). The
-// products in between run in the broadcast tile. In lane blocks a transform is nothing but
-// additions of whole vectors.
+// The transforms of Winograd's F(4x4, 3x3), F(3x3, 4x4) and F(2x2, 5x5) (contract in
+// cpu/kernels.h). The products in between run in the broadcast tile. In lane blocks a transform is
+// nothing but additions of whole vectors.
 //
-//   y = A^T [ (G w G^T) * (B^T x B) ] A       w 3x3, x 6x6, y 4x4, or w 5x5, x 6x6, y 2x2
+//   y = A^T [ (G w G^T) * (B^T x B) ] A       w 3x3, x 6x6, y 4x4, or w 4x4, y 3x3, or w 5x5, y 2x2
 //
 // Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015. The gradient by weight
 // is the adjoint: dw = G^T [ (B^T x B) * (A dy A^T) ] G.
@@ -40,13 +40,13 @@ struct InputLine {  // B^T
 };
 
 template <int M>
-struct GradientLine {  // A; M = 4 or 2 outputs
+struct GradientLine {  // A; M = 4, 3 or 2 outputs
   static constexpr int size = M;
   static FASTCONV_INLINE V at_zero(const V (&d)[M]) { return d[0]; }
   static FASTCONV_INLINE Points at(float p, const V (&d)[M]) {
     V even = d[0], odd = set1(p) * d[1];
-    if constexpr (M == 4)
-      even = fma(set1(p * p), d[2], even), odd = fma(set1(p * p * p), d[3], odd);
+    if constexpr (M >= 3) even = fma(set1(p * p), d[2], even);
+    if constexpr (M == 4) odd = fma(set1(p * p * p), d[3], odd);
     return {even + odd, even - odd};
   }
   static FASTCONV_INLINE Points at_a(const V (&d)[M]) { return at(a, d); }
@@ -61,6 +61,13 @@ FASTCONV_INLINE void transform_output(const V (&m)[6], V (&o)[4]) {  // A^T
   o[1] = fma(set1(a), diff_a, set1(b) * diff_b);
   o[2] = fma(set1(a2), sum_a, set1(b2) * sum_b);
   o[3] = fma(set1(a3), diff_a, fma(set1(b3), diff_b, m[5]));
+}
+
+FASTCONV_INLINE void transform_output(const V (&m)[6], V (&o)[3]) {
+  const V sum_a = m[1] + m[2], sum_b = m[3] + m[4];
+  o[0] = m[0] + sum_a + sum_b;
+  o[1] = fma(set1(a), m[1] - m[2], set1(b) * (m[3] - m[4]));
+  o[2] = fma(set1(a2), sum_a, fma(set1(b2), sum_b, m[5]));
 }
 
 FASTCONV_INLINE void transform_output(const V (&m)[6], V (&o)[2]) {
@@ -246,6 +253,8 @@ void winograd_dy(float* v, int64_t v_point, int64_t v_k, const float* dy, int64_
                  const WinogradGrid& g) {
   if (g.step == 4)
     transform_tiles<GradientLine<4>>(v, v_point, v_k, dy, K, g);
+  else if (g.step == 3)
+    transform_tiles<GradientLine<3>>(v, v_point, v_k, dy, K, g);
   else
     transform_tiles<GradientLine<2>>(v, v_point, v_k, dy, K, g);
 }
@@ -259,6 +268,8 @@ void winograd_output(float* y, const float* m, int64_t m_point, int64_t m_k, int
   };
   if (g.step == 4)
     transform_outputs<4>(y, m, m_point, m_k, K, finish_of, g, streaming);
+  else if (g.step == 3)
+    transform_outputs<3>(y, m, m_point, m_k, K, finish_of, g, streaming);
   else
     transform_outputs<2>(y, m, m_point, m_k, K, finish_of, g, streaming);
 }
@@ -273,6 +284,8 @@ void winograd_output_channels(float* y, const float* m, int64_t m_point, int64_t
   };
   if (g.step == 4)
     transform_outputs<4>(y, m, m_point, m_k, K, finish_of, g, false);
+  else if (g.step == 3)
+    transform_outputs<3>(y, m, m_point, m_k, K, finish_of, g, false);
   else
     transform_outputs<2>(y, m, m_point, m_k, K, finish_of, g, false);
 }

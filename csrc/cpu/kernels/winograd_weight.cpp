@@ -26,6 +26,13 @@ FASTCONV_INLINE void transform_weight(const V (&w)[3], V (&o)[6]) {  // G
   o[5] = w[2];
 }
 
+FASTCONV_INLINE void transform_weight(const V (&w)[4], V (&o)[6]) {
+  set_points(o, set1(at_a) * fma(set1(a2), w[2], w[0]), set1(at_a * a) * fma(set1(a2), w[3], w[1]),
+             set1(at_b) * fma(set1(b2), w[2], w[0]), set1(at_b * b) * fma(set1(b2), w[3], w[1]));
+  o[0] = set1(at_zero) * w[0];
+  o[5] = w[3];
+}
+
 FASTCONV_INLINE void transform_weight(const V (&w)[5], V (&o)[6]) {
   set_points(o, set1(at_a) * fma(set1(a2), fma(set1(a2), w[4], w[2]), w[0]),
              set1(at_a * a) * fma(set1(a2), w[3], w[1]),
@@ -42,10 +49,8 @@ FASTCONV_INLINE void transform_dw(const V (&u)[6], V (&o)[R]) {  // G^T
   o[0] = fma(set1(at_zero), u[0], sum_a + sum_b);
   o[1] = fma(set1(a), diff_a, set1(b) * diff_b);
   o[2] = fma(set1(a2), sum_a, set1(b2) * sum_b);
-  if constexpr (R == 5) {
-    o[3] = fma(set1(a3), diff_a, set1(b3) * diff_b);
-    o[4] = fma(set1(a2 * a2), sum_a, set1(b2 * b2) * sum_b);
-  }
+  if constexpr (R >= 4) o[3] = fma(set1(a3), diff_a, set1(b3) * diff_b);
+  if constexpr (R == 5) o[4] = fma(set1(a2 * a2), sum_a, set1(b2 * b2) * sum_b);
   o[R - 1] = o[R - 1] + u[5];
 }
 
@@ -132,6 +137,8 @@ void winograd_weight(float* u, int64_t u_point, const float* w, int64_t w_pair, 
                      bool turned, int64_t w_ahead) {
   if (taps == 3)
     transform_weights<3>(u, u_point, w, w_pair, pairs, turned, w_ahead);
+  else if (taps == 4)
+    transform_weights<4>(u, u_point, w, w_pair, pairs, turned, w_ahead);
   else
     transform_weights<5>(u, u_point, w, w_pair, pairs, turned, w_ahead);
 }
@@ -140,6 +147,8 @@ void winograd_weight_channels(float* u, int64_t u_point, int64_t u_c, const floa
                               int taps) {
   if (taps == 3)
     transform_weight_lanes<3>(u, u_point, u_c, w, C);
+  else if (taps == 4)
+    transform_weight_lanes<4>(u, u_point, u_c, w, C);
   else
     transform_weight_lanes<5>(u, u_point, u_c, w, C);
 }
@@ -147,6 +156,8 @@ void winograd_weight_channels(float* u, int64_t u_point, int64_t u_c, const floa
 void winograd_dw(float* dw, const float* u, int64_t u_point, int pairs, int taps) {
   if (taps == 3)
     transform_weight_gradients<3>(dw, u, u_point, pairs);
+  else if (taps == 4)
+    transform_weight_gradients<4>(dw, u, u_point, pairs);
   else
     transform_weight_gradients<5>(dw, u, u_point, pairs);
 }
