@@ -75,7 +75,7 @@ void product_in_lanes(Array& y, const Array& x, const float* w, int64_t w_k, int
 // read once, some rows at a time that stay in L2 while all samples pass over them, the next ones
 // asked for. In lanes one block of samples leaves a tile too few sums, and of a row of w six floats
 // are read at a time: 4096 <- 25088, 16 samples, 41 ms instead of 17; 4096 <- 4096, 128 samples, 21
-// instead of 13.
+// instead of 13. I >= 16.
 void input_gradient_along_features(float* dx, const float* dy, const float* w, int64_t N, int64_t I,
                                    int64_t O) {
   constexpr int64_t kFeatures = 1024, kRows = 64;  // of w, at a time
@@ -85,7 +85,8 @@ void input_gradient_along_features(float* dx, const float* dy, const float* w, i
     const int64_t i = task * features, width = std::min(features, I - i);
     cpu::TileSweep sweep{};
     sweep.groups = sweep.taps = sweep.rows = 1;
-    // Behind a row's last, partial vector there is the next row, but for the last one.
+    // Behind a row's last, partial vector there is the next row (sixteen floats at least), but for
+    // the last one.
     const int64_t rows = width % kLanes == 0 ? O : O - 1;
     sweep.K = N, sweep.cols = ceil_div(width, kLanes);
     sweep.x_c = I, sweep.x_col = kLanes;
@@ -174,7 +175,7 @@ Array linear_backward_input(const Array& dy_any, const Array& w) {
                              " features per sample, weight gives ", O, ": dy ", dy_any.shape(),
                              ", weight ", w.shape()));
   const Array weight = to_plain(w);
-  if (dy_any.blocks() == 1 || O * I >= kCachedFloats) {
+  if (I >= kLanes && (dy_any.blocks() == 1 || O * I >= kCachedFloats)) {
     const Array plain = to_plain(dy_any);
     Array along = Array::empty({plain.dim(0), I});
     input_gradient_along_features(along.data(), plain.data(), weight.data(), plain.dim(0), I, O);
