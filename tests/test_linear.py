@@ -80,6 +80,14 @@ def test_backward(
     assert_close(numpy(db), reference.f64(dy).sum(0), shape[0])
 
 
+@pytest.mark.parametrize("shape", [(0, 5, 3), (0, 2057, 1025)], ids=["small", "large"])
+def test_empty_batch_by_input(shape: tuple[int, int, int], layout: str) -> None:
+    N, I, O = shape
+    dy, w = np.zeros((N, O), np.float32), np.zeros((O, I), np.float32)
+    dx = _core.linear_backward_input(array(dy, layout), array(w))
+    assert (dx.layout, dx.shape) == (layout, (N, I))
+
+
 def test_mixed_layouts(isa: str, rng: np.random.Generator) -> None:
     x, _, _, dy = operands((17, 19, 5), rng)
     expected = reference.f64(dy).T @ reference.f64(x)

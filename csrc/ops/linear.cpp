@@ -175,7 +175,7 @@ Array linear_backward_input(const Array& dy_any, const Array& w) {
                              " features per sample, weight gives ", O, ": dy ", dy_any.shape(),
                              ", weight ", w.shape()));
   const Array weight = to_plain(w);
-  if (I >= kLanes && (dy_any.blocks() == 1 || O * I >= kCachedFloats)) {
+  if (dy_any.dim(0) > 0 && I >= kLanes && (dy_any.blocks() == 1 || O * I >= kCachedFloats)) {
     const Array plain = to_plain(dy_any);
     Array along = Array::empty({plain.dim(0), I});
     input_gradient_along_features(along.data(), plain.data(), weight.data(), plain.dim(0), I, O);
@@ -189,8 +189,7 @@ Array linear_backward_input(const Array& dy_any, const Array& w) {
 
 namespace {
 
-// Panels of 64 features: [ceil(features / 64)][N][64], the last one zero-filled.
-
+// Panels: [ceil(features / kPanel)][N][kPanel], the last one zero-filled.
 void to_panels(float* panels, const Array& x) {
   const int64_t N = x.dim(0), I = x.dim(1), count = ceil_div(I, kPanel);
   const cpu::Kernels& kernels = cpu::kernels();

@@ -100,9 +100,8 @@ struct Weights {
     };
     // Along the rows of w, one of which is asked for while those before it are read.
     if (p.by_input)
-      parallel_ranges(ceil_div(p.C, kLanes) * 16, 16, [&](int64_t begin, int64_t end) {
-        for (int64_t c = begin; c < end; c += 16)
-          for (int64_t k = 0; k < count; ++k) transform_pairs(k, c, kLanes * w_c);
+      parallel_for(ceil_div(p.C, kLanes), [&](int64_t block) {
+        for (int64_t k = 0; k < count; ++k) transform_pairs(k, block * kLanes, kLanes * w_c);
       });
     else
       parallel_ranges(count, ceil_div(int64_t{2048}, p.C), [&](int64_t begin, int64_t end) {

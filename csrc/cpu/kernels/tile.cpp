@@ -77,9 +77,10 @@ FASTCONV_INLINE void store_tile(const TileSweep& s, float* y, V (&acc)[KT][WT], 
 
 // A pass over x. In the steps c with (c & mask) == phase it asks for `count` vectors, so many
 // floats behind what the step begins with.
+constexpr int64_t kMostAsked = 32;
 struct Pass {
   int64_t count, mask, phase;
-  int64_t offset[32];
+  int64_t offset[kMostAsked];
   int in_row;  // see taps_in_row
 };
 
@@ -102,7 +103,7 @@ int taps_in_row(const TileSweep& s) {
 FASTCONV_INLINE Pass make_pass(const TileSweep& s, int64_t index, int64_t passes, int64_t width) {
   Pass pass;
   pass.count = pass.mask = pass.phase = 0;
-  pass.in_row = passes == s.K ? taps_in_row(s) : 1;
+  pass.in_row = passes == s.K ? taps_in_row(s) : 1;  // of tiles of one channel
   const Ahead& ahead = s.ahead;
   if (ahead.offset == 0) return pass;
   const int64_t cols = ((width - 1) * s.x_col + ahead.more) / ahead.col + 1;
@@ -112,7 +113,7 @@ FASTCONV_INLINE Pass make_pass(const TileSweep& s, int64_t index, int64_t passes
   const int64_t begin = index * vectors * every / passes,
                 end = (index + 1) * vectors * every / passes;
   pass.mask = every - 1, pass.phase = begin & pass.mask;
-  for (int64_t i = begin; i < end && pass.count < 32; ++i) {
+  for (int64_t i = begin; i < end && pass.count < kMostAsked; ++i) {
     const int64_t vector = i / every;
     pass.offset[pass.count++] =
         ahead.offset + vector / cols * ahead.row + vector % cols * ahead.col;
