@@ -1,4 +1,4 @@
-"""3x3 to 5x5 convolutions through Winograd, and strided ones folded into them: all three passes,
+"""2x2 to 5x5 convolutions through Winograd, strided ones by phases of the stride: all three passes,
 one to fifteen plain images, every instruction set.
 """
 
@@ -52,12 +52,23 @@ CASES = [
     Conv("4x4_valid", (33, 17, 9, 12), 18, (4, 4)),
     Conv("4x4_deep", (20, 64, 8, 8), 96, (4, 4), pads=same(2)),
     Conv("two_cuts", (16, 130, 34, 34), 34, pads=same(1)),
-    # Strided ones as ones with stride 1: whole kernels and cut ones, pixels no window meets.
-    Conv("folded_11x11", (17, 3, 51, 51), 64, (11, 11), (4, 4), same(2)),
-    Conv("folded_uneven", (16, 3, 57, 54), 40, (11, 11), (4, 4), (0, 0, 2, 0)),
-    Conv("folded_7x7", (17, 3, 45, 47), 64, (7, 7), (2, 2), same(3)),
-    Conv("folded_9x9", (33, 5, 38, 30), 33, (9, 9), (3, 3), (1, 2, 0, 1)),
-    Conv("folded_8x8_far_padding", (16, 2, 25, 27), 48, (8, 8), (3, 3), (9, 3, 1, 7)),
+    Conv("few_tiles_in_chunks", (16, 180, 14, 14), 48, pads=same(1)),
+    Conv("2x2", (16, 24, 21, 17), 40, (2, 2)),
+    Conv("2x2_uneven", (33, 17, 9, 12), 18, (2, 2), pads=(1, 0, 1, 1)),
+    # Strides: kernels whose phases have all as many taps or not, pixels no window meets.
+    Conv("strided_3x3", (17, 20, 30, 41), 24, (3, 3), (2, 2), same(1)),
+    Conv("strided_3x3_uneven", (16, 33, 27, 40), 37, (3, 3), (2, 2), (0, 1, 2, 0)),
+    Conv("strided_3x3_few_tiles", (16, 64, 24, 24), 240, (3, 3), (2, 2), same(1)),
+    Conv("strided_4x4", (31, 12, 34, 23), 20, (4, 4), (2, 2), same(1)),
+    Conv("strided_5x5", (16, 24, 26, 31), 40, (5, 5), (2, 2), same(2)),
+    Conv("strided_5x5_by_3", (16, 16, 60, 46), 40, (5, 5), (3, 3), (1, 3, 2, 0)),
+    Conv("strided_6x6_by_4", (16, 16, 80, 76), 40, (6, 6), (4, 4), same(1)),
+    Conv("strided_10x10", (16, 9, 28, 26), 33, (10, 10), (2, 2), same(4)),
+    Conv("strided_11x11", (17, 3, 51, 51), 64, (11, 11), (4, 4), same(2)),
+    Conv("strided_uneven", (16, 3, 57, 54), 40, (11, 11), (4, 4), (0, 0, 2, 0)),
+    Conv("strided_7x7", (17, 3, 45, 47), 64, (7, 7), (2, 2), same(3)),
+    Conv("strided_9x9", (33, 5, 38, 30), 33, (9, 9), (3, 3), (1, 2, 0, 1)),
+    Conv("strided_8x8_far_padding", (16, 2, 25, 27), 48, (8, 8), (3, 3), (9, 3, 1, 7)),
 ]
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
@@ -114,9 +125,9 @@ def test_against_the_oracle(case: Conv, isa: str) -> None:
         assert not empty_lanes(dx).any(), "empty lanes of a gradient are zero"
 
 
-def test_folded_with_bias(isa: str) -> None:
+def test_strided_with_bias(isa: str) -> None:
     """By input a bias is added to every pixel, also to those that no window meets."""
-    case = next(c for c in CASES if c.name == "folded_uneven")
+    case = next(c for c in CASES if c.name == "strided_uneven")
     p = problem(case)
     b = np.arange(1, 4, dtype=np.float32)
     dx = _core.conv2d_backward_input(
@@ -130,6 +141,7 @@ def test_folded_with_bias(isa: str) -> None:
     BATCHES,
     st.tuples(st.integers(16, 40), st.integers(16, 40)),
     st.tuples(st.integers(6, 24), st.integers(6, 24)),
+    st.sampled_from([(3, 1), (3, 1), (2, 1), (4, 1), (5, 1), (3, 2), (4, 2), (5, 2), (5, 3)]),
     st.tuples(*[st.integers(0, 3)] * 4),
     SEEDS,
 )
@@ -137,23 +149,34 @@ def test_random_shapes(
     N: int,
     channels: tuple[int, int],
     size: tuple[int, int],
+    kernel: tuple[int, int],
     pads: tuple[int, int, int, int],
     seed: int,
 ) -> None:
-    case = Conv("random", (N, channels[0], *size), channels[1], pads=pads)
+    k, stride = kernel
+    case = Conv("random", (N, channels[0], *size), channels[1], (k, k), (stride, stride), pads)
     rng, g = generator(seed), case.geometry
     x, w, dy = uniform(rng, *case.x), uniform(rng, *case.w), uniform(rng, *case.y)
     a, d = array(x, "lanes"), array(dy, "lanes")
     y = _core.conv2d_forward(a, array(w), None, *g, False)
-    assert_close(numpy(y), reference.conv2d(x, w, None, *g), 9 * case.x[1], c=C)
+    assert_close(numpy(y), reference.conv2d(x, w, None, *g), k * k * case.x[1], c=C)
     dx = _core.conv2d_backward_input(d, array(w), case.x, *g)
-    assert_close(numpy(dx), reference.conv2d_backward_input(dy, w, case.x, *g), 9 * case.OC, c=C)
+    expected = reference.conv2d_backward_input(dy, w, case.x, *g)
+    assert_close(numpy(dx), expected, k * k * case.OC, c=C)
     dw = _core.conv2d_backward_weight(d, a, case.w, *g)
     expected = reference.conv2d_backward_weight(dy, x, case.w, *g)
     assert_close(numpy(dw), expected, N * prod(case.y[2:]), c=C)
 
 
-@pytest.mark.parametrize(("name", "rounding"), [("keras_convnet_2", 2e-6), ("folded_11x11", 4e-6)])
+@pytest.mark.parametrize(
+    ("name", "rounding"),
+    [
+        ("keras_convnet_2", 2e-6),
+        ("strided_3x3_few_tiles", 4e-6),
+        ("strided_11x11", 4e-6),
+        ("2x2", 2e-6),
+    ],
+)
 def test_it_is_chosen_and_can_be_forbidden(name: str, rounding: float) -> None:
     """Not the same bits as the direct sum, hence another algorithm; and back again."""
     case = next(c for c in CASES if c.name == name)

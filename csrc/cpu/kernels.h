@@ -53,6 +53,8 @@ struct Finish {
 //
 // for all i < rows and all j up to the last column of the tile and `more` floats beyond. Sweeps
 // over the same x share that: this one is number `part` of `parts`. offset 0: nothing is asked for.
+// Or, asks_for_w, for the weights of the next tile (behind the last one those of the next group, or
+// whatever lies w_group further), which lie in rows along c: where each is read from L3 or memory.
 struct Ahead {
   int64_t offset, rows, row, col, more, part, parts;
 };
@@ -73,6 +75,7 @@ struct TileSweep {
   int tail;  // floats to write in the last vector of a row, 1..16; x must be readable for all
              // sixteen
   Ahead ahead;
+  bool asks_for_w;
 };
 
 // The dot tile: both operands are vectors; the sums over lanes come last, once per output.
@@ -100,15 +103,22 @@ struct DotSweep {
   int64_t a_ahead;  // a + a_ahead is what the next sweep will read and is asked for; 0: nothing is
 };
 
-// Tiles of one image in lane blocks for Winograd's F(4x4, 3x3), F(3x3, 4x4), F(2x2, 5x5): tile i
-// begins at pixel (row0 + i / tile_cols * step, col0 + i % tile_cols * step), which may lie
-// outside; step is 4 for kernels of 3x3, 3 for 4x4, 2 for 5x5.
+// Tiles of one image in lane blocks for Winograd's F(m x m, r x r) with n = m + r - 1 points along
+// an axis, 5 for r = 2 and 6 for r = 3 .. 5. Pixels of a tile are `stride` apart, tiles m * stride:
+// tile i begins at pixel (row0 + i / tile_cols * m * stride, col0 + i % tile_cols * m * stride),
+// which may lie outside.
 struct WinogradGrid {
   int64_t rows, cols;  // of the image
   int64_t row0, col0;
   int64_t tile_cols;
   int64_t first, count;  // the tiles to transform
-  int64_t step;
+  int64_t taps, stride;  // taps: r
+};
+
+// Of a kernel of size x size the r x r taps (row + i * stride, col + j * stride), r = ceil(size /
+// stride); one beyond the kernel is zero.
+struct WinogradTaps {
+  int64_t size, stride, row, col;
 };
 
 // Elementwise functions; x, a and b are the elements, p and q the parameters.
@@ -280,15 +290,14 @@ struct Kernels {
   void (*depthwise)(float* y, const float* x, const float* w, const float* bias,
                     const Depthwise& shape, const Finish& finish, float* scratch);
 
-  // ---- winograd.cpp: the transforms of 3x3 and 5x5 convolutions with stride 1 ------------------
-  // Point p = 0 .. 35 of channel c and tile t (counted from grid.first) is the vector
+  // ---- winograd.cpp, winograd_weight.cpp -------------------------------------------------------
+  // Point p = 0 .. n * n - 1 of channel c and tile t (counted from grid.first) is the vector
   // v + p * v_point + c * v_c + t * 16. x: C images; pixels outside an image are zero.
   void (*winograd_input)(float* v, int64_t v_point, int64_t v_c, const float* x, int64_t C,
                          const WinogradGrid& grid);
   void (*winograd_dy)(float* v, int64_t v_point, int64_t v_k, const float* dy, int64_t K,
                       const WinogradGrid& grid);
-  // y: K images, of which the tiles write their step x step pixels, those outside the image left
-  // out.
+  // y: K images, of which the tiles write their m x m pixels, those outside the image left out.
   void (*winograd_output)(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                           const float* bias, bool relu, const WinogradGrid& grid, bool streaming);
   // The same where the lanes are sixteen channels of one image: K blocks of channels, y = min(max(.
@@ -300,16 +309,19 @@ struct Kernels {
   // sum of what the tiles that reach it make of their points m. grid: all tiles of the image.
   void (*winograd_input_adjoint)(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                                  const float* start, const WinogradGrid& grid);
-  // pairs (1 .. 16) kernels of taps x taps (3, 4 or 5), w_pair floats apart; point p of pair i is
-  // u[p * u_point + i]. turned: each kernel by 180 degrees. w + w_ahead will be read soon: it is
-  // asked for.
+  // pairs (1 .. 16) kernels, w_pair floats apart, of each of which `taps` are transformed; point p
+  // of pair i is u[p * u_point + i]. turned: the taps by 180 degrees. w + w_ahead will be read
+  // soon: it is asked for.
   void (*winograd_weight)(float* u, int64_t u_point, const float* w, int64_t w_pair, int pairs,
-                          int taps, bool turned, int64_t w_ahead);
+                          const WinogradTaps& taps, bool turned, int64_t w_ahead);
   // C kernels for each of sixteen output channels, which are the lanes: w is [C][taps * taps][16],
   // point p of channel c the vector u + p * u_point + c * u_c.
   void (*winograd_weight_channels)(float* u, int64_t u_point, int64_t u_c, const float* w,
                                    int64_t C, int taps);
-  void (*winograd_dw)(float* dw, const float* u, int64_t u_point, int pairs, int taps);
+  // The adjoint of winograd_weight, not turned: those taps of the kernels dw, dw_pair floats apart,
+  // are overwritten.
+  void (*winograd_dw)(float* dw, int64_t dw_pair, const float* u, int64_t u_point, int pairs,
+                      const WinogradTaps& taps);
 
   // ---- dot.cpp: convolution by weight, linear layers for a few samples --------------------------
   void (*dot_sweep)(const DotSweep& sweep);

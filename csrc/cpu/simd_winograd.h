@@ -1,8 +1,9 @@
-// The points of Winograd's algorithm, which the transforms of tiles and of weights share.
+// The points of Winograd's algorithm, which the transforms of tiles and of weights share: 0, +-a,
+// +-b and infinity for kernels of 3x3 to 5x5, all but 0 for 2x2.
 //
-// The polynomials are evaluated at 0, +-3/4, +-3/2 and infinity instead of the usual 0, +-1, +-2:
-// the largest error over 64 channels falls from 1.6e-4 to 3.5e-5, and all their powers are exact in
-// float32.
+// The polynomials are evaluated at +-3/4 and +-3/2 instead of the usual +-1 and +-2: the largest
+// error over 64 channels falls from 1.6e-4 to 3.5e-5. Without 0, +-3/8 and +-5/4 are best. Powers
+// of all of them are exact in float32.
 #pragma once
 
 #include "cpu/simd.h"
@@ -10,10 +11,15 @@
 namespace fastconv::cpu::FASTCONV_ISA {
 namespace {
 
-constexpr int kPoints = 6;  // along one axis
+template <int n>  // points along one axis: 5 or 6
+struct At {
+  static constexpr int zero = n - 5;  // how many lie before +a, -a, +b, -b, infinity
+  static constexpr float a = n == 6 ? 0.75f : 0.375f, a2 = a * a, a3 = a2 * a;
+  static constexpr float b = n == 6 ? 1.5f : 1.25f, b2 = b * b, b3 = b2 * b;
+};
 
-constexpr float a = 0.75f, a2 = a * a, a3 = a2 * a;  // the points +-a and +-b
-constexpr float b = 1.5f, b2 = b * b, b3 = b2 * b;
+constexpr int points_of(int taps) { return taps == 2 ? 5 : 6; }  // along one axis
+constexpr int outputs_of(int taps) { return points_of(taps) + 1 - taps; }
 
 }  // namespace
 }  // namespace fastconv::cpu::FASTCONV_ISA

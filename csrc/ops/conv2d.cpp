@@ -8,7 +8,6 @@
 #include "ops/conv2d_few_backward.h"
 #include "ops/correlate.h"
 #include "ops/finish.h"
-#include "ops/fold.h"
 #include "ops/layout.h"
 #include "ops/split.h"
 #include "ops/weight_gradient.h"
@@ -110,27 +109,35 @@ void check_dy(const Array& dy, const Conv2dShape& s) {
                              s.y(), ", got ", dy.shape(), ": input ", s.x(), ", weight ", s.w()));
 }
 
-// The axis from output `begin` on.
-CorrelationAxis tail_of(CorrelationAxis axis, int64_t begin, int64_t count) {
-  axis.y_first += begin * axis.y_step, axis.x_first += begin * axis.x_step;
-  axis.count = count;
-  return axis;
+// Of the outputs of an axis, by phases, those from number `begin` on, or those before it.
+std::vector<CorrelationAxis> cut_axis(const std::vector<CorrelationAxis>& axis, int64_t at,
+                                      bool from_there) {
+  std::vector<CorrelationAxis> cut;
+  for (CorrelationAxis phase : axis) {
+    const int64_t before = std::clamp<int64_t>(
+        ceil_div(std::max<int64_t>(at - phase.y_first, 0), phase.y_step), 0, phase.count);
+    if (from_there) {
+      phase.y_first += before * phase.y_step, phase.x_first += before * phase.x_step;
+      phase.count -= before;
+    } else {
+      phase.count = before;
+    }
+    if (phase.count > 0) cut.push_back(phase);
+  }
+  return cut;
 }
 
-// What Winograd leaves over of a correlation: all of it, the rows below, the columns at the right.
+// What Winograd leaves over of a correlation: all of it, or the rows below and the columns at the
+// right.
 std::vector<Correlation> outside(const WinogradPart& part, const Correlation& job) {
   if (part.rows == 0) return {job};
-  const CorrelationAxis &rows = job.rows.front(), &cols = job.cols.front();
+  Correlation below = job, right = job;
+  below.rows = cut_axis(job.rows, part.rows, true);
+  right.rows = cut_axis(job.rows, part.rows, false);
+  right.cols = cut_axis(job.cols, part.cols, true);
   std::vector<Correlation> rest;
-  if (part.rows < rows.count) {
-    rest.push_back(job);
-    rest.back().rows = {tail_of(rows, part.rows, rows.count - part.rows)};
-  }
-  if (part.cols < cols.count) {
-    rest.push_back(job);
-    rest.back().rows = {tail_of(rows, 0, part.rows)};
-    rest.back().cols = {tail_of(cols, part.cols, cols.count - part.cols)};
-  }
+  for (const Correlation& piece : {below, right})
+    if (!piece.rows.empty() && !piece.cols.empty()) rest.push_back(piece);
   return rest;
 }
 
@@ -166,8 +173,6 @@ Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2
   const Conv2dShape s = forward_shape(x, w, b, params);
   const Array weight = to_plain(w);
   const float* bias = b.defined() ? b.data() : nullptr;
-  if (x.in_lanes() && s.N > 0 && fold_pays(s, Pass::forward))
-    return conv2d_forward(fold_image(x, s), fold_weight(weight, s), b, {}, relu);
   Array y = Array::empty(s.y(), DType::float32, x.layout());
   if (!x.in_lanes()) {
     conv2d_forward_few(y.data(), x.data(), weight.data(), bias, s, finish_relu(relu));
@@ -240,12 +245,6 @@ void conv2d_backward_input_into(Array& dx, const Array& dy_any, const Array& w,
   if (s.N == 0) return;
   const float* bias = b.defined() ? b.data() : nullptr;
   const Array dy = to_lanes(dy_any), weight = to_plain(w);
-  if (fold_pays(s, Pass::backward_input)) {
-    Array folded_dx = Array::empty(folded(s).x(), DType::float32, Layout::lanes);
-    conv2d_backward_input_into(folded_dx, dy, fold_weight(weight, s), {});
-    unfold_image(dx, folded_dx, bias, s);
-    return;
-  }
   const WinogradPart part = winograd_part(s, Pass::backward_input);
   if (part.rows > 0)
     winograd_backward_input(dx.data(), dy.data(), weight.data(), bias, dy.blocks(), s, part,
@@ -280,8 +279,6 @@ Array conv2d_backward_weight(const Array& dy_any, const Array& x_any, const Shap
     return dw;
   }
   const Array dy = to_lanes(dy_any), x = to_lanes(x_any);
-  if (fold_pays(s, Pass::backward_weight))
-    return unfold_weight(conv2d_backward_weight(dy, fold_image(x, s), folded(s).w(), {}), s);
   if (winograd_part(s, Pass::backward_weight).rows > 0) {
     winograd_backward_weight(dw.data(), dy.data(), x.data(), x.blocks(), s);
     return dw;

@@ -19,9 +19,9 @@
 namespace fastconv {
 namespace {
 
-constexpr int64_t kBandPixels = 16;
-constexpr int64_t kShareVectors = 16;        // channels of a task's band, in sixteens
-constexpr int64_t kShareFloats = 96 * 1024;  // of its sums, which stay in L2
+constexpr int64_t kBandPixels = 100;
+constexpr int64_t kShareVectors = 4;         // channels of a task's band, in sixteens
+constexpr int64_t kShareFloats = 48 * 1024;  // of its sums, which stay in L2 with the band
 constexpr int64_t kPartialFloats = 1 << 20;  // of all slices
 constexpr int64_t kTasks = 16;
 
@@ -161,6 +161,7 @@ class ByChannels {
     sweep.w_c = spread_.stride[1] * kLanes, sweep.w_tap = w_tap;
     sweep.y_col = v_floats_;
     sweep.accumulate = true, sweep.tail = kLanes;
+    sweep.asks_for_w = true, sweep.w_group = cols_ * spread_.stride[1] * kLanes;
 
     const int64_t first = bands_ * slice / slices_, last = bands_ * (slice + 1) / slices_;
     for (int64_t i = first; i < last; ++i) {

@@ -1,6 +1,7 @@
-// 3x3, 4x4 and 5x5 convolutions with stride 1 through Winograd's F(4x4, 3x3), F(3x3, 4x4) and
-// F(2x2, 5x5): 36 products for 16, 9 or 4 outputs where the formula has 144, 144 or 100, on images
-// in lane blocks.
+// Convolutions through Winograd's F(m x m, r x r): 36 products for m * m outputs, m + r = 7, where
+// the formula has m * m * r * r, 144 for 3x3 kernels; 25 for 4 x 4 outputs of 2x2 kernels. On
+// images in lane blocks. r is the size of the kernels with stride 1, or of the phases of larger
+// strides (winograd_tiles.h).
 #pragma once
 
 #include "ops/conv2d.h"
@@ -12,9 +13,10 @@ enum class Pass { forward, backward_input, backward_weight };
 // The outputs (row < rows, col < cols) of one pass that Winograd computes quicker than the formula,
 // from the shape alone, so that the choice is the same on every run: all of them, all but a last
 // row or column that would need tiles of its own, or none (0, 0). None when forbidden; only for
-// 3x3 to 5x5, stride 1, no dilation, one group. By weight it is all or none. By input there are
-// two ways: the forward one with turned weights, in tiles of dx, and the adjoint of the forward
-// pass, in tiles of dy, which are fewer where there is no padding.
+// square kernels and strides, no dilation, one group. By weight and with strides it is all or none.
+// By input there are two ways: the forward one with turned weights, in tiles of dx, and, with
+// stride 1, the adjoint of the forward pass, in tiles of dy, which are fewer where there is no
+// padding.
 struct WinogradPart {
   int64_t rows, cols;
   bool adjoint = false;

@@ -26,6 +26,8 @@
 namespace fastconv {
 namespace {
 
+constexpr int64_t kPoints = 36;  // of kernels of 3x3 to 5x5
+
 // Two vectors by eight tiles (AVX2: six) are sums enough to hide the latency of a multiply-add;
 // wider chunks were no quicker, and are fewer tasks.
 constexpr int64_t kChunk = 2;
@@ -39,7 +41,7 @@ class FewImages {
         x_(x),
         w_(w),
         finish_(finish),
-        size_(tile_size(s)),
+        size_(Phases(s).tile),
         grid_(grid_of(s.OH, s.OW, size_)),
         rows_(s.N * grid_.rows),
         C_(ceil_div(s.IC, kLanes)),
@@ -138,7 +140,7 @@ class FewImages {
       cpu::kernels().winograd_input(v + (block * tiles + done) * kLanes, v_point(tiles),
                                     tiles * kLanes, pixels.data(), 1,
                                     {last - first, s.IW, top - first, -s.params.pads[2], grid_.cols,
-                                     0, rows * grid_.cols, size_});
+                                     0, rows * grid_.cols, s.KH, 1});
     });
   }
 
@@ -197,7 +199,7 @@ class FewImages {
         cpu::kernels().winograd_output_channels(
             pixels.data(), m.data() + k * block + done * kLanes, m_point, block, 1,
             scale_.data() + oc, shift_.data() + oc, low, high,
-            {height, s.OW, 0, 0, grid_.cols, 0, rows * grid_.cols, size_});
+            {height, s.OW, 0, 0, grid_.cols, 0, rows * grid_.cols, s.KH, 1});
         const int64_t channels = std::min(kLanes, s.OC - oc);
         const int64_t at = (image * s.OC + oc) * plane + first * s.OW;
         cpu::kernels().to_plain(y_ + at, plane, pixels.data(), kLanes, height * s.OW,
@@ -228,13 +230,13 @@ class FewImages {
 }  // namespace
 
 bool winograd_few_pays(const Conv2dShape& s) {
-  if (!winograd_applies(s)) return false;
+  if (!winograd_applies(s) || s.params.stride[0] > 1 || s.KH < 3) return false;
   // Cycles of a core with one product of vectors a cycle, as measured: of a tile, a vector of
   // weights and an image for each block of channels.
   const double input = 430.0, output = 350.0, weight = s.KH == 3 ? 165.0 : 330.0, image = 800.0;
   const double N = double(s.N);
   const double C = double(ceil_div(s.IC, kLanes)), K = double(ceil_div(s.OC, kLanes));
-  const double tiles = N * double(grid_of(s.OH, s.OW, tile_size(s)).tiles());
+  const double tiles = N * double(grid_of(s.OH, s.OW, Phases(s).tile).tiles());
   // With a single tile the sums wait for their own additions.
   const double products = 1.05 * double(kPoints) * std::max(tiles, 2.0);
   const double winograd = (products + weight) * C * double(kLanes) * K +

@@ -1,7 +1,8 @@
 // Winograd by weight: du[point] = dy transformed [K][samples] * x transformed [samples][C], a
 // sample being one lane of one tile; then the adjoint of the transform of weights. Both are sums
-// over many samples for few outputs, so x is transposed on its way out of the transform and the
-// broadcast tile has vectors of channels: there are no lanes to add up.
+// over many samples for few outputs, so one operand, that with fewer channels, is transposed on its
+// way out of the transform and the broadcast tile has vectors of channels: there are no lanes to
+// add up.
 #include "ops/winograd.h"
 
 #include <algorithm>
@@ -18,14 +19,17 @@ class WeightGradient {
  public:
   WeightGradient(const Conv2dShape& shape, int64_t blocks)
       : s_(shape),
-        K_(shape.OC),
-        C_(shape.IC),
-        grid_(grid_of(shape.OH, shape.OW, tile_size(shape))),
+        phases_(shape),
+        x_channels_(shape.IC * phases_.count),
+        x_in_vectors_(x_channels_ <= shape.OC),
+        K_(x_in_vectors_ ? shape.OC : x_channels_),
+        C_(x_in_vectors_ ? x_channels_ : shape.OC),
+        grid_(grid_of(shape.OH, shape.OW, phases_.tile)),
         all_(blocks * grid_.tiles()) {
     // What is transformed at a time should stay in L3, and repay reading and writing du.
-    constexpr int64_t kCutFloats = 2 << 20, kPairsOfTile = 6144;
-    const int64_t cut = std::max(kCutFloats / (kPoints * kLanes * (K_ + C_)),
-                                 std::max<int64_t>(8, K_ * C_ / kPairsOfTile));
+    constexpr int64_t kCutFloats = 2 << 20, kPairsOfTile = 2048;
+    const int64_t cut = std::max(kCutFloats / (phases_.points * kLanes * (K_ + C_)),
+                                 std::clamp<int64_t>(K_ * C_ / kPairsOfTile, 8, 48));
     cut_ = ceil_div(all_, ceil_div(all_, cut));
     few_ = all_ <= 4 && K_ * C_ >= 128 * 128;
     share_k_ = few_ ? 32 : 128, share_c_ = few_ ? 128 : 64;
@@ -37,13 +41,13 @@ class WeightGradient {
   }
 
   void run(float* dw, const float* dy, const float* x) const {
-    const int64_t shares = k_shares_ * c_shares_, du_share = kPoints * du_point_;
-    Scratch<float> v(kPoints * v_point_), m(kPoints * m_point_);
+    const int64_t shares = k_shares_ * c_shares_, du_share = phases_.points * du_point_;
+    Scratch<float> v(phases_.points * v_point_), m(phases_.points * m_point_);
     if (few_) {  // du is the largest array: a share of it stays in L2
       transform(v.data(), m.data(), dy, x, 0, all_);
       parallel_for(shares, [&](int64_t share) {
         Scratch<float> du(du_share);
-        for (int64_t point = 0; point < kPoints; ++point)
+        for (int64_t point = 0; point < phases_.points; ++point)
           product(du.data() + point * du_point_, v.data(), m.data(), point, share, all_, false);
         gradient(dw, du.data(), share, 0, 1);
       });
@@ -53,7 +57,7 @@ class WeightGradient {
     for (int64_t begin = 0; begin < all_; begin += cut_) {
       const int64_t tiles = std::min(cut_, all_ - begin);
       transform(v.data(), m.data(), dy, x, begin, begin + tiles);
-      parallel_for(kPoints * shares, [&](int64_t task) {  // all that reads a point together
+      parallel_for(phases_.points * shares, [&](int64_t task) {  // all that reads a point together
         const int64_t point = task / shares, share = task % shares;
         product(du.data() + share * du_share + point * du_point_, v.data(), m.data(), point, share,
                 tiles, begin > 0);
@@ -71,6 +75,7 @@ class WeightGradient {
   // strip of neighbours at a time: longer runs of pixels are read.
   void transform(float* v, float* m, const float* dy, const float* x, int64_t begin,
                  int64_t end) const {
+    const float *c_images = x_in_vectors_ ? x : dy, *k_images = x_in_vectors_ ? dy : x;
     const int64_t strip = std::clamp<int64_t>((end - begin) / 8, 1, 4);
     parallel_for(ceil_div(end - begin, strip), [&](int64_t task) {
       const int64_t first = begin + task * strip, last = std::min(first + strip, end);
@@ -78,47 +83,70 @@ class WeightGradient {
       for_each_block(
           first, last, grid_.tiles(), [&](int64_t block, int64_t tile, int64_t n, int64_t done) {
             const int64_t at = sample + done * kLanes;
-            transform_x(v + at * v_row_, x + block * C_ * s_.IH * s_.IW * kLanes, tile, n);
-            cpu::kernels().winograd_dy(m + at, m_point_, m_k_,
-                                       dy + block * K_ * s_.OH * s_.OW * kLanes, K_,
-                                       {s_.OH, s_.OW, 0, 0, grid_.cols, tile, n, tile_size(s_)});
+            transpose_points(v + at * v_row_, c_images, block, tile, n);
+            points(m + at, m_point_, m_k_, k_images, !x_in_vectors_, block, tile, n, 0, K_);
           });
     });
   }
 
-  // n tiles of one block of images; sixteen channels of sixteen samples are transposed at a time.
-  void transform_x(float* v, const float* image, int64_t tile, int64_t n) const {
+  // The points of n tiles of one block, of the channels from `first` on: of x, or of dy.
+  void points(float* to, int64_t point, int64_t channel, const float* images, bool of_x,
+              int64_t block, int64_t tile, int64_t n, int64_t first, int64_t channels) const {
     const cpu::Kernels& kernels = cpu::kernels();
+    if (!of_x) {
+      const float* image = images + (block * s_.OC + first) * s_.OH * s_.OW * kLanes;
+      kernels.winograd_dy(to, point, channel, image, channels,
+                          {s_.OH, s_.OW, 0, 0, grid_.cols, tile, n, phases_.taps, 1});
+      return;
+    }
+    for_each_block(first, first + channels, s_.IC,
+                   [&](int64_t phase, int64_t c, int64_t count, int64_t done) {
+                     const cpu::WinogradTaps at = phases_[phase];
+                     kernels.winograd_input(
+                         to + done * channel, point, channel,
+                         images + (block * s_.IC + c) * s_.IH * s_.IW * kLanes, count,
+                         {s_.IH, s_.IW, at.row - s_.params.pads[0], at.col - s_.params.pads[2],
+                          grid_.cols, tile, n, phases_.taps, at.stride});
+                   });
+  }
+
+  // The same with sixteen channels of sixteen samples at a time transposed.
+  void transpose_points(float* v, const float* images, int64_t block, int64_t tile,
+                        int64_t n) const {
     const int64_t channel = n * kLanes, part = point_stride(channel * kLanes);
-    Scratch<float> lanes(kPoints * part);
+    Scratch<float> lanes(phases_.points * part);
     for (int64_t c = 0; c < C_; c += kLanes) {
       const int64_t channels = std::min(kLanes, C_ - c);
-      kernels.winograd_input(lanes.data(), part, channel, image + c * s_.IH * s_.IW * kLanes,
-                             channels,
-                             {s_.IH, s_.IW, -s_.params.pads[0], -s_.params.pads[2], grid_.cols,
-                              tile, n, tile_size(s_)});
+      points(lanes.data(), part, channel, images, x_in_vectors_, block, tile, n, c, channels);
       float* to = v + c / share_c_ * v_panel_ + c % share_c_;
-      for (int64_t point = 0; point < kPoints; ++point)
+      for (int64_t point = 0; point < phases_.points; ++point)
         for (int64_t i = 0; i < n; ++i)
-          kernels.to_plain(to + point * v_point_ + i * kLanes * v_row_, v_row_,
-                           lanes.data() + point * part + i * kLanes, channel, channels, kLanes);
+          cpu::kernels().to_plain(to + point * v_point_ + i * kLanes * v_row_, v_row_,
+                                  lanes.data() + point * part + i * kLanes, channel, channels,
+                                  kLanes);
     }
   }
 
   // du[k][c] (+)= the product over the samples of `tiles` tiles at one point, for a share of the
-  // pairs of channels. Cut so that what a tile of the product passes over again stays in L2.
+  // pairs of channels, unless nobody reads it. Cut so that what a tile of the product passes over
+  // again stays in L2.
   void product(float* du, const float* v, const float* m, int64_t point, int64_t share,
                int64_t tiles, bool accumulate) const {
-    constexpr int64_t kSamples = 256;
+    constexpr int64_t kSamples = 256, kFarPairs = 160 * 160;  // fewer are read from L2 in time
     const int64_t k = share / c_shares_ * share_k_, c_share = share % c_shares_;
-    const int64_t c_count = std::min(share_c_, C_ - c_share * share_c_);
+    const int64_t k_count = std::min(share_k_, K_ - k);
+    const int64_t c = c_share * share_c_, c_count = std::min(share_c_, C_ - c);
+    const Phases::Range phases = phases_.at_point(point, false);
+    const int64_t x_begin = x_in_vectors_ ? c : k, x_count = x_in_vectors_ ? c_count : k_count;
+    if (x_begin >= phases.last * s_.IC || x_begin + x_count <= phases.first * s_.IC) return;
     cpu::TileSweep sweep{};
     sweep.groups = sweep.taps = sweep.rows = 1;
-    sweep.K = std::min(share_k_, K_ - k), sweep.cols = ceil_div(c_count, kLanes);
+    sweep.K = k_count, sweep.cols = ceil_div(c_count, kLanes);
     sweep.x_c = v_row_, sweep.x_col = kLanes, sweep.w_k = m_k_, sweep.w_c = 1;
     sweep.x_tap = sweep.w_tap = &kNoOffset;
     sweep.y = du, sweep.y_k = share_c_, sweep.y_col = kLanes;
     sweep.tail = static_cast<int>(c_count - (sweep.cols - 1) * kLanes);
+    sweep.asks_for_w = K_ * C_ >= kFarPairs;
     for (int64_t sample = 0; sample < tiles * kLanes; sample += kSamples) {
       sweep.C = std::min(kSamples, tiles * kLanes - sample);
       sweep.x = v + point * v_point_ + c_share * v_panel_ + sample * v_row_;
@@ -132,16 +160,25 @@ class WeightGradient {
   void gradient(float* dw, const float* du, int64_t share, int64_t part, int64_t parts) const {
     const int64_t k0 = share / c_shares_ * share_k_, c0 = share % c_shares_ * share_c_;
     const int64_t k_count = std::min(share_k_, K_ - k0), c_count = std::min(share_c_, C_ - c0);
-    const int64_t taps = s_.KH * s_.KW;
+    const int64_t w_ic = s_.KH * s_.KW, w_oc = s_.IC * w_ic;
     for (int64_t k = k_count * part / parts; k < k_count * (part + 1) / parts; ++k)
-      for (int64_t c = 0; c < c_count; c += kLanes)
-        cpu::kernels().winograd_dw(dw + ((k0 + k) * C_ + c0 + c) * taps, du + k * share_c_ + c,
-                                   du_point_, static_cast<int>(std::min(kLanes, c_count - c)),
-                                   static_cast<int>(s_.KH));
+      for (int64_t c = 0; c < c_count;) {
+        const int64_t oc = x_in_vectors_ ? k0 + k : c0 + c, x = x_in_vectors_ ? c0 + c : k0 + k;
+        const int64_t phase = x / s_.IC, ic = x % s_.IC;
+        int64_t pairs = std::min(kLanes, c_count - c);
+        if (x_in_vectors_) pairs = std::min(pairs, s_.IC - ic);
+        cpu::kernels().winograd_dw(dw + oc * w_oc + ic * w_ic, x_in_vectors_ ? w_ic : w_oc,
+                                   du + k * share_c_ + c, du_point_, static_cast<int>(pairs),
+                                   phases_[phase]);
+        c += pairs;
+      }
   }
 
   const Conv2dShape& s_;
-  int64_t K_, C_;
+  Phases phases_;
+  int64_t x_channels_;  // by phases of the stride
+  bool x_in_vectors_;   // transposed is x, not dy
+  int64_t K_, C_;       // channels of what is spread, of what is transposed
   TileGrid grid_;
   int64_t all_, cut_;  // tiles; those transformed at a time
   bool few_;

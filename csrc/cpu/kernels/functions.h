@@ -35,11 +35,12 @@ void winograd_output_channels(float* y, const float* m, int64_t m_point, int64_t
                               const WinogradGrid& grid);
 void winograd_input_adjoint(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                             const float* start, const WinogradGrid& grid);
-void winograd_weight(float* u, int64_t u_point, const float* w, int64_t w_pair, int pairs, int taps,
-                     bool turned, int64_t w_ahead);
+void winograd_weight(float* u, int64_t u_point, const float* w, int64_t w_pair, int pairs,
+                     const WinogradTaps& taps, bool turned, int64_t w_ahead);
 void winograd_weight_channels(float* u, int64_t u_point, int64_t u_c, const float* w, int64_t C,
                               int taps);
-void winograd_dw(float* dw, const float* u, int64_t u_point, int pairs, int taps);
+void winograd_dw(float* dw, int64_t dw_pair, const float* u, int64_t u_point, int pairs,
+                 const WinogradTaps& taps);
 
 // peak.cpp
 double fma_loop(int64_t rounds);

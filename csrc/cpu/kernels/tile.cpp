@@ -76,11 +76,13 @@ FASTCONV_INLINE void store_tile(const TileSweep& s, float* y, V (&acc)[KT][WT], 
 }
 
 // A pass over x. In the steps c with (c & mask) == phase it asks for `count` vectors, so many
-// floats behind what the step begins with.
+// floats behind what the step begins with; or, in step c, for the weights w + w_offset + c *
+// w_step.
 constexpr int64_t kMostAsked = 32;
 struct Pass {
   int64_t count, mask, phase;
   int64_t offset[kMostAsked];
+  int64_t w_offset, w_step;
   int in_row;  // see taps_in_row
 };
 
@@ -97,13 +99,17 @@ int taps_in_row(const TileSweep& s) {
   return 1;
 }
 
-// Number `index` of the `passes` of a sweep asks for its share of s.ahead: for some vectors, or,
-// where there are many passes, now and then for every second or fourth step of one. (Requests in a
-// row are more than memory serves meanwhile; in every pass, they cost more than they bring.)
-FASTCONV_INLINE Pass make_pass(const TileSweep& s, int64_t index, int64_t passes, int64_t width) {
+// The pass of the output channels k0 .. k0 + KT - 1 asks for its share of s.ahead: for some
+// vectors, or, where there are many passes, now and then for every second or fourth step of one.
+// (Requests in a row are more than memory serves meanwhile; in every pass, they cost more than they
+// bring.)
+FASTCONV_INLINE Pass make_pass(const TileSweep& s, int64_t k0, int64_t KT, int64_t width) {
   Pass pass;
   pass.count = pass.mask = pass.phase = 0;
-  pass.in_row = passes == s.K ? taps_in_row(s) : 1;  // of tiles of one channel
+  pass.in_row = KT == 1 ? taps_in_row(s) : 1;
+  pass.w_offset = k0 + KT < s.K ? KT * s.w_k : s.w_group - k0 * s.w_k;
+  pass.w_step = s.asks_for_w ? ceil_div(KT * s.w_k, s.C) : 0;
+  int64_t index = k0 / KT, passes = ceil_div(s.K, KT);
   const Ahead& ahead = s.ahead;
   if (ahead.offset == 0) return pass;
   const int64_t cols = ((width - 1) * s.x_col + ahead.more) / ahead.col + 1;
@@ -121,9 +127,10 @@ FASTCONV_INLINE Pass make_pass(const TileSweep& s, int64_t index, int64_t passes
   return pass;
 }
 
-// How many vectors a step asks for. Each is a loop of its own: one instruction more costs 3 %. Only
-// passes that hold all of a few output channels ask for many.
-enum class Asks { none, one, many };
+// What a step asks for: so many vectors of x, or weights, linearly or for each row. Each is a loop
+// of its own: one instruction more costs 3 %. Only passes that hold all of a few output channels
+// ask for many.
+enum class Asks { none, one, many, weights, rows };
 constexpr int kMaxMany = 3;
 
 // The sum itself.
@@ -134,8 +141,14 @@ FASTCONV_INLINE void add_products(V (&acc)[KT][WT], const TileSweep& s, const fl
   const int64_t *x_tap = s.x_tap, *w_tap = s.w_tap;
   const int64_t mask = pass.mask, phase = pass.phase;
   const int64_t offset = asks == Asks::one ? pass.offset[0] : 0;
+  const int64_t w_step = pass.w_step;
+  const float* w_asked = w + pass.w_offset;
   for (int64_t c = 0; c < C; ++c, x += x_c, w += w_c) {
-    if (asks == Asks::one)
+    if (asks == Asks::weights)
+      prefetch(w_asked), w_asked += w_step;
+    else if (asks == Asks::rows)
+      for (int k = 0; k < KT; ++k) prefetch(w + pass.w_offset + k * w_k);
+    else if (asks == Asks::one)
       prefetch(x + ((c & mask) == phase ? offset : 0));
     else if (asks == Asks::many)
       for (int64_t i = 0; i < pass.count; ++i) prefetch(x + pass.offset[i]);
@@ -187,6 +200,9 @@ FASTCONV_INLINE void add_up(V (&acc)[KT][WT], const TileSweep& s, const float* x
     if (pass.in_row == 3) return add_rows<3>(acc, s, x, w, pass);
     if (pass.in_row == 5) return add_rows<5>(acc, s, x, w, pass);
   }
+  if (kPrefetches && pass.w_step > 0)
+    return s.taps > 1 ? add_products<Asks::rows>(acc, s, x, w, pass)
+                      : add_products<Asks::weights>(acc, s, x, w, pass);
   if (!kPrefetches || pass.count == 0) return add_products<Asks::none>(acc, s, x, w, pass);
   if (KT > kMaxMany || pass.count == 1) return add_products<Asks::one>(acc, s, x, w, pass);
   if constexpr (KT <= kMaxMany) add_products<Asks::many>(acc, s, x, w, pass);
@@ -220,7 +236,7 @@ FASTCONV_INLINE void row_of_tiles(const TileSweep& s, const float* x, const floa
 template <int KT, int WT>
 void rows_of_tiles(const TileSweep& s, const float* x, const float* w, float* y, const float* bias,
                    int64_t k0, int64_t rows, int64_t tiles, bool last_is_partial) {
-  const Pass pass = make_pass(s, k0 / KT, ceil_div(s.K, KT), WT);
+  const Pass pass = make_pass(s, k0, KT, WT);
   for (int64_t row = 0; row < rows; ++row)
     row_of_tiles<KT, WT>(s, x + row * s.x_row, w, y + row * s.y_row, bias, k0, tiles,
                          last_is_partial, pass);

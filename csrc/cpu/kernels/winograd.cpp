@@ -1,8 +1,8 @@
-// The transforms of Winograd's F(4x4, 3x3), F(3x3, 4x4) and F(2x2, 5x5) (contract in
-// cpu/kernels.h). The products in between run in the broadcast tile. In lane blocks a transform is
-// nothing but additions of whole vectors.
+// The transforms of Winograd's F(m x m, r x r) (contract in cpu/kernels.h). The products
+// in between run in the broadcast tile. In lane blocks a transform is nothing but additions of
+// whole vectors.
 //
-//   y = A^T [ (G w G^T) * (B^T x B) ] A       w 3x3, x 6x6, y 4x4, or w 4x4, y 3x3, or w 5x5, y 2x2
+//   y = A^T [ (G w G^T) * (B^T x B) ] A       x 6x6, w 3x3 and y 4x4, for example
 //
 // Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015. The gradient by weight
 // is the adjoint: dw = G^T [ (B^T x B) * (A dy A^T) ] G.
@@ -15,75 +15,101 @@
 namespace fastconv::cpu::FASTCONV_ISA {
 namespace {
 
-// Six points of a line of pixels d, in four steps: at zero, at +-a, at +-b and at infinity. Each
-// step needs but some of the pixels, so a tile that is transformed step by step along its columns
-// stays in registers along its rows: 36 points at once would spill twice.
-struct Points {
+// The n points of a line of pixels d, step by step: at zero (of six), at +-a, at +-b, at infinity.
+// Each step needs but some of the pixels, so a tile that is transformed step by step along its
+// columns stays in registers along its rows: 36 points at once would spill twice.
+struct Both {
   V plus, minus;
 };
 
+template <int n>
 struct InputLine {  // B^T
-  static constexpr int size = 6;
-  static FASTCONV_INLINE V at_zero(const V (&d)[6]) {
-    return fma(set1(a2 * b2), d[0], fnma(set1(a2 + b2), d[2], d[4]));
+  using P = At<n>;
+  static constexpr int points = n, size = n, z = P::zero;
+  static constexpr float a2b2 = P::a2 * P::b2, sum2 = P::a2 + P::b2;
+
+  static FASTCONV_INLINE V at_zero(const V (&d)[n]) {
+    return fma(set1(a2b2), d[0], fnma(set1(sum2), d[2], d[4]));
   }
-  static FASTCONV_INLINE Points at(float p, float other2, const V (&d)[6]) {
-    const V even = fnma(set1(other2), d[2], d[4]);
-    const V odd = set1(p) * fnma(set1(other2), d[1], d[3]);
+  static FASTCONV_INLINE Both at(float p, float other2, const V (&d)[n]) {
+    const V even = fnma(set1(other2), d[1 + z], d[3 + z]);
+    const V odd = set1(p) * fnma(set1(other2), d[z], d[2 + z]);
     return {even + odd, even - odd};
   }
-  static FASTCONV_INLINE Points at_a(const V (&d)[6]) { return at(a, b2, d); }
-  static FASTCONV_INLINE Points at_b(const V (&d)[6]) { return at(b, a2, d); }
-  static FASTCONV_INLINE V at_infinity(const V (&d)[6]) {
-    return fma(set1(a2 * b2), d[1], fnma(set1(a2 + b2), d[3], d[5]));
+  static FASTCONV_INLINE Both at_a(const V (&d)[n]) { return at(P::a, P::b2, d); }
+  static FASTCONV_INLINE Both at_b(const V (&d)[n]) { return at(P::b, P::a2, d); }
+  static FASTCONV_INLINE V at_infinity(const V (&d)[n]) {
+    return fma(set1(a2b2), d[z], fnma(set1(sum2), d[2 + z], d[4 + z]));
   }
 };
 
-template <int M>
+template <int n, int M>
 struct GradientLine {  // A; M = 4, 3 or 2 outputs
-  static constexpr int size = M;
+  using P = At<n>;
+  static constexpr int points = n, size = M;
+
   static FASTCONV_INLINE V at_zero(const V (&d)[M]) { return d[0]; }
-  static FASTCONV_INLINE Points at(float p, const V (&d)[M]) {
+  static FASTCONV_INLINE Both at(float p, const V (&d)[M]) {
     V even = d[0], odd = set1(p) * d[1];
     if constexpr (M >= 3) even = fma(set1(p * p), d[2], even);
     if constexpr (M == 4) odd = fma(set1(p * p * p), d[3], odd);
     return {even + odd, even - odd};
   }
-  static FASTCONV_INLINE Points at_a(const V (&d)[M]) { return at(a, d); }
-  static FASTCONV_INLINE Points at_b(const V (&d)[M]) { return at(b, d); }
+  static FASTCONV_INLINE Both at_a(const V (&d)[M]) { return at(P::a, d); }
+  static FASTCONV_INLINE Both at_b(const V (&d)[M]) { return at(P::b, d); }
   static FASTCONV_INLINE V at_infinity(const V (&d)[M]) { return d[M - 1]; }
 };
 
-// The transforms of tiles of M outputs and kernels of R taps, M + R - 1 = 6, by their number.
-FASTCONV_INLINE void transform_output(const V (&m)[6], V (&o)[4]) {  // A^T
-  const V sum_a = m[1] + m[2], diff_a = m[1] - m[2], sum_b = m[3] + m[4], diff_b = m[3] - m[4];
-  o[0] = m[0] + sum_a + sum_b;
-  o[1] = fma(set1(a), diff_a, set1(b) * diff_b);
-  o[2] = fma(set1(a2), sum_a, set1(b2) * sum_b);
-  o[3] = fma(set1(a3), diff_a, fma(set1(b3), diff_b, m[5]));
+// From the points of a line to M outputs.
+template <int n, int M>
+FASTCONV_INLINE void transform_output(const V (&m)[n], V (&o)[M]) {  // A^T
+  using P = At<n>;
+  constexpr int z = P::zero;
+  const V sum_a = m[z] + m[z + 1], diff_a = m[z] - m[z + 1];
+  const V sum_b = m[z + 2] + m[z + 3], diff_b = m[z + 2] - m[z + 3];
+  // Output i is p_a * of_a + p_b * of_b; the last one has the point at infinity, too.
+  const auto output = [&](int i, float p_a, const V& of_a, float p_b, const V& of_b) {
+    o[i] = fma(set1(p_a), of_a, i == M - 1 ? fma(set1(p_b), of_b, m[n - 1]) : set1(p_b) * of_b);
+  };
+  o[0] = z == 1 ? m[0] + sum_a + sum_b : sum_a + sum_b;
+  output(1, P::a, diff_a, P::b, diff_b);
+  if constexpr (M >= 3) output(2, P::a2, sum_a, P::b2, sum_b);
+  if constexpr (M == 4) output(3, P::a3, diff_a, P::b3, diff_b);
 }
 
-FASTCONV_INLINE void transform_output(const V (&m)[6], V (&o)[3]) {
-  const V sum_a = m[1] + m[2], sum_b = m[3] + m[4];
-  o[0] = m[0] + sum_a + sum_b;
-  o[1] = fma(set1(a), m[1] - m[2], set1(b) * (m[3] - m[4]));
-  o[2] = fma(set1(a2), sum_a, fma(set1(b2), sum_b, m[5]));
+// From the points of a line to what each of its pixels had in them: the transpose of B^T.
+template <int n>
+FASTCONV_INLINE void transform_input_adjoint(const V (&p)[n], V (&d)[n]) {
+  using P = At<n>;
+  using Line = InputLine<n>;
+  constexpr int z = P::zero;
+  const V sum_a = p[z] + p[z + 1], diff_a = set1(P::a) * (p[z] - p[z + 1]);
+  const V sum_b = p[z + 2] + p[z + 3], diff_b = set1(P::b) * (p[z + 2] - p[z + 3]);
+  const V infinity = p[n - 1];
+  d[z] = fnma(set1(P::b2), diff_a, fnma(set1(P::a2), diff_b, set1(Line::a2b2) * infinity));
+  d[1 + z] = fnma(set1(P::b2), sum_a, zero() - set1(P::a2) * sum_b);
+  d[2 + z] = fnma(set1(Line::sum2), infinity, diff_a + diff_b);
+  d[3 + z] = sum_a + sum_b;
+  d[4 + z] = infinity;
+  if constexpr (z == 1) {
+    d[0] = set1(Line::a2b2) * p[0];
+    d[2] = fnma(set1(Line::sum2), p[0], d[2]);
+    d[4] = p[0] + d[4];
+  }
 }
 
-FASTCONV_INLINE void transform_output(const V (&m)[6], V (&o)[2]) {
-  o[0] = m[0] + (m[1] + m[2]) + (m[3] + m[4]);
-  o[1] = fma(set1(a), m[1] - m[2], fma(set1(b), m[3] - m[4], m[5]));
+FASTCONV_INLINE int64_t step_of(const WinogradGrid& g) {
+  return outputs_of(static_cast<int>(g.taps));
 }
 
 // The first pixel of one tile after the other.
 class TileWalk {
  public:
   FASTCONV_INLINE explicit TileWalk(const WinogradGrid& g)
-      : row(g.row0 + g.first / g.tile_cols * g.step),
-        col(g.col0 + g.first % g.tile_cols * g.step),
-        begin_(g.col0),
-        end_(g.col0 + g.tile_cols * g.step),
-        step_(g.step) {}
+      : begin_(g.col0), step_(step_of(g) * g.stride), end_(g.col0 + g.tile_cols * step_) {
+    row = g.row0 + g.first / g.tile_cols * step_;
+    col = g.col0 + g.first % g.tile_cols * step_;
+  }
 
   FASTCONV_INLINE void next() {
     col += step_;
@@ -93,104 +119,112 @@ class TileWalk {
   int64_t row, col;
 
  private:
-  int64_t begin_, end_, step_;
+  int64_t begin_, step_, end_;
 };
 
-// size x size pixels of a tile: a vector each, `row` floats from one row to the next.
+// size x size pixels of a tile: a vector each, `row` floats from one row to the next, `col` from
+// one column to the next.
 struct Patch {
   const float* at;
-  int64_t row;
+  int64_t row, col;
 };
 
 // The tile whose first pixel is (row, col). One that reaches over the edge is copied to `copy`,
 // zeros outside.
-template <int size>
+template <int size, bool dense>
 FASTCONV_INLINE Patch patch_of(const float* plane, const WinogradGrid& g, int64_t row, int64_t col,
                                float* copy) {
   const float* p = plane + (row * g.cols + col) * kBlock;
-  if (row >= 0 && col >= 0 && row + size <= g.rows && col + size <= g.cols)
-    return {p, g.cols * kBlock};
+  const int64_t s = dense ? 1 : g.stride, reach = (size - 1) * s;
+  const bool inside = row >= 0 && col >= 0 && row + reach < g.rows && col + reach < g.cols;
+  if (inside) return {p, s * g.cols * kBlock, s * kBlock};
   for (int i = 0; i < size; ++i) {
-    const bool row_inside = row + i >= 0 && row + i < g.rows;
-    for (int j = 0; j < size; ++j)
+    const bool row_inside = row + i * s >= 0 && row + i * s < g.rows;
+    const float* from = p + i * s * g.cols * kBlock;
+    for (int j = 0; j < size; ++j, from += s * kBlock)
       for (int part = 0; part < kBlock; part += kWidth) {
-        const bool inside = row_inside && col + j >= 0 && col + j < g.cols;
-        store(copy + (i * size + j) * kBlock + part,
-              inside ? load(p + (i * g.cols + j) * kBlock + part) : zero());
+        const bool there = row_inside && col + j * s >= 0 && col + j * s < g.cols;
+        store(copy + (i * size + j) * kBlock + part, there ? load(from + part) : zero());
       }
   }
-  return {copy, size * kBlock};
+  return {copy, size * kBlock, kBlock};
 }
 
 // A line of pixels to the points of row i of a tile.
 template <class Line>
 FASTCONV_INLINE void store_points(float* v, int64_t v_point, int i, const V (&d)[Line::size]) {
-  float* out = v + i * kPoints * v_point;
-  const Points at_a = Line::at_a(d), at_b = Line::at_b(d);
-  store(out, Line::at_zero(d));
-  store(out + v_point, at_a.plus);
-  store(out + 2 * v_point, at_a.minus);
-  store(out + 3 * v_point, at_b.plus);
-  store(out + 4 * v_point, at_b.minus);
-  store(out + 5 * v_point, Line::at_infinity(d));
+  float* out = v + i * Line::points * v_point;
+  const Both at_a = Line::at_a(d), at_b = Line::at_b(d);
+  if constexpr (Line::points == 6) store(out, Line::at_zero(d)), out += v_point;
+  store(out, at_a.plus);
+  store(out + v_point, at_a.minus);
+  store(out + 2 * v_point, at_b.plus);
+  store(out + 3 * v_point, at_b.minus);
+  store(out + 4 * v_point, Line::at_infinity(d));
 }
 
-template <class Line>
+template <class Line, bool dense>
 FASTCONV_INLINE void transform_patch(float* v, int64_t v_point, const Patch& patch) {
-  constexpr int size = Line::size;
+  constexpr int size = Line::size, z = Line::points - 5;
   const auto column = [&](int j, V(&d)[size]) {
-    for (int i = 0; i < size; ++i) d[i] = load(patch.at + i * patch.row + j * kBlock);
+    const int64_t col = dense ? kBlock : patch.col;
+    for (int i = 0; i < size; ++i) d[i] = load(patch.at + i * patch.row + j * col);
   };
   V d[size], one[size], other[size];
+  if constexpr (z == 1) {
 #pragma GCC unroll 8
-  for (int j = 0; j < size; ++j) column(j, d), one[j] = Line::at_zero(d);
-  store_points<Line>(v, v_point, 0, one);
+    for (int j = 0; j < size; ++j) column(j, d), one[j] = Line::at_zero(d);
+    store_points<Line>(v, v_point, 0, one);
+  }
 #pragma GCC unroll 8
   for (int j = 0; j < size; ++j) {
     column(j, d);
-    const Points p = Line::at_a(d);
+    const Both p = Line::at_a(d);
     one[j] = p.plus, other[j] = p.minus;
   }
-  store_points<Line>(v, v_point, 1, one);
-  store_points<Line>(v, v_point, 2, other);
+  store_points<Line>(v, v_point, z, one);
+  store_points<Line>(v, v_point, z + 1, other);
 #pragma GCC unroll 8
   for (int j = 0; j < size; ++j) {
     column(j, d);
-    const Points p = Line::at_b(d);
+    const Both p = Line::at_b(d);
     one[j] = p.plus, other[j] = p.minus;
   }
-  store_points<Line>(v, v_point, 3, one);
-  store_points<Line>(v, v_point, 4, other);
+  store_points<Line>(v, v_point, z + 2, one);
+  store_points<Line>(v, v_point, z + 3, other);
 #pragma GCC unroll 8
   for (int j = 0; j < size; ++j) column(j, d), one[j] = Line::at_infinity(d);
-  store_points<Line>(v, v_point, 5, one);
+  store_points<Line>(v, v_point, z + 4, one);
 }
 
-// Each tile of each channel: size x size pixels, transformed along both axes into 6 x 6 points.
-template <class Line>
+// Each tile of each channel: size x size pixels, transformed along both axes. dense: they are
+// neighbours.
+template <class Line, bool dense = true>
 void transform_tiles(float* v, int64_t v_point, int64_t v_c, const float* x, int64_t C,
                      const WinogradGrid& g) {
+  const int64_t step = step_of(g), stride = dense ? 1 : g.stride;
   for (int64_t c = 0; c < C; ++c) {
     TileWalk tile(g);
     for (int64_t t = 0; t < g.count; ++t, tile.next()) {
       float copy[Line::size * Line::size * kBlock];
-      const Patch patch =
-          patch_of<Line::size>(x + c * g.rows * g.cols * kBlock, g, tile.row, tile.col, copy);
+      const Patch patch = patch_of<Line::size, dense>(x + c * g.rows * g.cols * kBlock, g, tile.row,
+                                                      tile.col, copy);
       if (kPrefetches) {
         const float* next =
-            x + (((c + 1) * g.rows + tile.row) * g.cols + tile.col + Line::size - g.step) * kBlock;
+            x + (((c + 1) * g.rows + tile.row) * g.cols + tile.col + (Line::size - step) * stride) *
+                    kBlock;
         for (int i = 0; i < Line::size; ++i)
-          for (int j = 0; j < g.step; ++j) prefetch(next + (i * g.cols + j) * kBlock);
+          for (int j = 0; j < step; ++j) prefetch(next + (i * g.cols + j) * stride * kBlock);
       }
       for (int part = 0; part < kBlock; part += kWidth)
-        transform_patch<Line>(v + c * v_c + t * kBlock + part, v_point,
-                              {patch.at + part, patch.row});
+        transform_patch<Line, dense>(v + c * v_c + t * kBlock + part, v_point,
+                                     {patch.at + part, patch.row, patch.col});
     }
   }
 }
 
 // finish_of(k, part) is the function that makes an output of its sum, for a vector of channel k.
-template <int M, class FinishOf>
+template <int n, int M, class FinishOf>
 void transform_outputs(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                        const FinishOf& finish_of, const WinogradGrid& g, bool streaming) {
   const bool past_caches = kParts == 1 && streaming;  // half a line at a time would be slow
@@ -200,13 +234,24 @@ void transform_outputs(float* y, const float* m, int64_t m_point, int64_t m_k, i
       for (int part = 0; part < kParts; ++part) {
         const float* in = m + k * m_k + t * kBlock + part * kWidth;
         float* out = y + ((k * g.rows + tile.row) * g.cols + tile.col) * kBlock + part * kWidth;
-        const int64_t rows = g.rows - tile.row, cols = g.cols - tile.col;
+        const int64_t down = g.stride * g.cols * kBlock, right = g.stride * kBlock;
+        const auto inside = [&](int i, int j) {
+          const int64_t row = tile.row + i * g.stride, col = tile.col + j * g.stride;
+          return row >= 0 && row < g.rows && col >= 0 && col < g.cols;
+        };
+        const bool whole = g.stride == 1 && inside(0, 0) && inside(M - 1, M - 1);
         const auto finish = finish_of(k, part);
-        V half[M][6];
+        const auto put = [&](float* to, V sum) {
+          if (past_caches)
+            stream(to, finish(sum));
+          else
+            store(to, finish(sum));
+        };
+        V half[M][n];
 #pragma GCC unroll 8
-        for (int j = 0; j < 6; ++j) {
-          V d[6], o[M];
-          for (int i = 0; i < 6; ++i) d[i] = load(in + (i * kPoints + j) * m_point);
+        for (int j = 0; j < n; ++j) {
+          V d[n], o[M];
+          for (int i = 0; i < n; ++i) d[i] = load(in + (i * n + j) * m_point);
           transform_output(d, o);
           for (int i = 0; i < M; ++i) half[i][j] = o[i];
         }
@@ -214,15 +259,14 @@ void transform_outputs(float* y, const float* m, int64_t m_point, int64_t m_k, i
         for (int i = 0; i < M; ++i) {
           V o[M];
           transform_output(half[i], o);
+          float* row = out + i * down;
+          if (whole) {
 #pragma GCC unroll 8
-          for (int j = 0; j < M; ++j) {
-            if (i >= rows || j >= cols) continue;
-            float* to = out + (i * g.cols + j) * kBlock;
-            const V result = finish(o[j]);
-            if (past_caches)
-              stream(to, result);
-            else
-              store(to, result);
+            for (int j = 0; j < M; ++j) put(row + j * kBlock, o[j]);
+          } else {
+#pragma GCC unroll 8
+            for (int j = 0; j < M; ++j)
+              if (inside(i, j)) put(row + j * right, o[j]);
           }
         }
       }
@@ -230,33 +274,68 @@ void transform_outputs(float* y, const float* m, int64_t m_point, int64_t m_k, i
   if (streaming) stream_fence();
 }
 
-// From the points of a line to what each of its six pixels had in them: the transpose of B^T.
-FASTCONV_INLINE void transform_input_adjoint(const V (&p)[6], V (&d)[6]) {
-  const V sum_a = p[1] + p[2], diff_a = set1(a) * (p[1] - p[2]);
-  const V sum_b = p[3] + p[4], diff_b = set1(b) * (p[3] - p[4]);
-  d[0] = set1(a2 * b2) * p[0];
-  d[1] = fnma(set1(b2), diff_a, fnma(set1(a2), diff_b, set1(a2 * b2) * p[5]));
-  d[2] = zero() - fma(set1(a2 + b2), p[0], fma(set1(b2), sum_a, set1(a2) * sum_b));
-  d[3] = fnma(set1(a2 + b2), p[5], diff_a + diff_b);
-  d[4] = p[0] + sum_a + sum_b;
-  d[5] = p[5];
+template <class FinishOf>
+void outputs_by_taps(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
+                     const FinishOf& finish_of, const WinogradGrid& g, bool streaming) {
+  const auto transform = g.taps == 2   ? transform_outputs<5, 4, FinishOf>
+                         : g.taps == 3 ? transform_outputs<6, 4, FinishOf>
+                         : g.taps == 4 ? transform_outputs<6, 3, FinishOf>
+                                       : transform_outputs<6, 2, FinishOf>;
+  transform(y, m, m_point, m_k, K, finish_of, g, streaming);
+}
+
+// K images, see winograd_input_adjoint.
+template <int n>
+void add_tiles(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
+               const float* start, const WinogradGrid& g) {
+  const int64_t plane = g.rows * g.cols * kBlock;
+  for (int64_t k = 0; k < K; ++k, y += plane) {
+    for (int64_t i = 0; i < plane; i += kWidth) store(y + i, start ? set1(start[k]) : zero());
+    TileWalk tile(g);
+    for (int64_t t = 0; t < g.count; ++t, tile.next())
+      for (int part = 0; part < kParts; ++part) {
+        const float* in = m + k * m_k + t * kBlock + part * kWidth;
+        V half[n][n];
+#pragma GCC unroll 8
+        for (int j = 0; j < n; ++j) {
+          V p[n], d[n];
+          for (int i = 0; i < n; ++i) p[i] = load(in + (i * n + j) * m_point);
+          transform_input_adjoint(p, d);
+          for (int i = 0; i < n; ++i) half[i][j] = d[i];
+        }
+        for (int i = 0; i < n; ++i) {
+          const int64_t row = tile.row + i;
+          if (row < 0 || row >= g.rows) continue;
+          V d[n];
+          transform_input_adjoint(half[i], d);
+          float* out = y + (row * g.cols + tile.col) * kBlock + part * kWidth;
+#pragma GCC unroll 8
+          for (int j = 0; j < n; ++j)
+            if (tile.col + j >= 0 && tile.col + j < g.cols)
+              store(out + j * kBlock, load(out + j * kBlock) + d[j]);
+        }
+      }
+  }
 }
 
 }  // namespace
 
 void winograd_input(float* v, int64_t v_point, int64_t v_c, const float* x, int64_t C,
                     const WinogradGrid& g) {
-  transform_tiles<InputLine>(v, v_point, v_c, x, C, g);
+  const auto transform =
+      g.stride == 1 ? (g.taps == 2 ? transform_tiles<InputLine<5>> : transform_tiles<InputLine<6>>)
+      : g.taps == 2 ? transform_tiles<InputLine<5>, false>
+                    : transform_tiles<InputLine<6>, false>;
+  transform(v, v_point, v_c, x, C, g);
 }
 
 void winograd_dy(float* v, int64_t v_point, int64_t v_k, const float* dy, int64_t K,
                  const WinogradGrid& g) {
-  if (g.step == 4)
-    transform_tiles<GradientLine<4>>(v, v_point, v_k, dy, K, g);
-  else if (g.step == 3)
-    transform_tiles<GradientLine<3>>(v, v_point, v_k, dy, K, g);
-  else
-    transform_tiles<GradientLine<2>>(v, v_point, v_k, dy, K, g);
+  const auto transform = g.taps == 2   ? transform_tiles<GradientLine<5, 4>>
+                         : g.taps == 3 ? transform_tiles<GradientLine<6, 4>>
+                         : g.taps == 4 ? transform_tiles<GradientLine<6, 3>>
+                                       : transform_tiles<GradientLine<6, 2>>;
+  transform(v, v_point, v_k, dy, K, g);
 }
 
 void winograd_output(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
@@ -266,12 +345,7 @@ void winograd_output(float* y, const float* m, int64_t m_point, int64_t m_k, int
     const V shift = bias ? set1(bias[k]) : zero();
     return [=](V sum) { return max(floor, sum + shift); };  // NaN passes as second operand
   };
-  if (g.step == 4)
-    transform_outputs<4>(y, m, m_point, m_k, K, finish_of, g, streaming);
-  else if (g.step == 3)
-    transform_outputs<3>(y, m, m_point, m_k, K, finish_of, g, streaming);
-  else
-    transform_outputs<2>(y, m, m_point, m_k, K, finish_of, g, streaming);
+  outputs_by_taps(y, m, m_point, m_k, K, finish_of, g, streaming);
 }
 
 void winograd_output_channels(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
@@ -282,44 +356,12 @@ void winograd_output_channels(float* y, const float* m, int64_t m_point, int64_t
     const V a = load(scale + at), b = load(shift + at);
     return [=](V sum) { return min(set1(high), max(set1(low), fma(sum, a, b))); };
   };
-  if (g.step == 4)
-    transform_outputs<4>(y, m, m_point, m_k, K, finish_of, g, false);
-  else if (g.step == 3)
-    transform_outputs<3>(y, m, m_point, m_k, K, finish_of, g, false);
-  else
-    transform_outputs<2>(y, m, m_point, m_k, K, finish_of, g, false);
+  outputs_by_taps(y, m, m_point, m_k, K, finish_of, g, false);
 }
 
 void winograd_input_adjoint(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                             const float* start, const WinogradGrid& g) {
-  const int64_t plane = g.rows * g.cols * kBlock;
-  for (int64_t k = 0; k < K; ++k, y += plane) {
-    for (int64_t i = 0; i < plane; i += kWidth) store(y + i, start ? set1(start[k]) : zero());
-    TileWalk tile(g);
-    for (int64_t t = 0; t < g.count; ++t, tile.next())
-      for (int part = 0; part < kParts; ++part) {
-        const float* in = m + k * m_k + t * kBlock + part * kWidth;
-        V half[6][6];
-#pragma GCC unroll 8
-        for (int j = 0; j < 6; ++j) {
-          V p[6], d[6];
-          for (int i = 0; i < 6; ++i) p[i] = load(in + (i * kPoints + j) * m_point);
-          transform_input_adjoint(p, d);
-          for (int i = 0; i < 6; ++i) half[i][j] = d[i];
-        }
-        for (int i = 0; i < 6; ++i) {
-          const int64_t row = tile.row + i;
-          if (row < 0 || row >= g.rows) continue;
-          V d[6];
-          transform_input_adjoint(half[i], d);
-          float* out = y + (row * g.cols + tile.col) * kBlock + part * kWidth;
-#pragma GCC unroll 8
-          for (int j = 0; j < 6; ++j)
-            if (tile.col + j >= 0 && tile.col + j < g.cols)
-              store(out + j * kBlock, load(out + j * kBlock) + d[j]);
-        }
-      }
-  }
+  (g.taps == 2 ? add_tiles<5> : add_tiles<6>)(y, m, m_point, m_k, K, start, g);
 }
 
 }  // namespace fastconv::cpu::FASTCONV_ISA

@@ -7,51 +7,58 @@
 namespace fastconv::cpu::FASTCONV_ISA {
 namespace {
 
-// The factors of G: one over the product of the distances from a point to the others.
-constexpr float at_zero = 1 / (a2 * b2), at_a = 1 / (2 * a2 * (a2 - b2)),
-                at_b = 1 / (2 * b2 * (b2 - a2));
+// The factors of G: one over the product of the distances from a point to the others. Without the
+// point 0 those of +a and -a have opposite signs.
+template <int n>
+struct Factors {
+  using P = At<n>;
+  static constexpr float zero = 1 / (P::a2 * P::b2);
+  static constexpr float a = 1 / (2 * (n == 6 ? P::a2 : P::a) * (P::a2 - P::b2));
+  static constexpr float b = 1 / (2 * (n == 6 ? P::b2 : P::b) * (P::b2 - P::a2));
+};
 
-// Points +-a and +-b from the even and the odd part of a polynomial there.
-FASTCONV_INLINE void set_points(V (&o)[6], V even_a, V odd_a, V even_b, V odd_b) {
-  o[1] = even_a + odd_a;
-  o[2] = even_a - odd_a;
-  o[3] = even_b + odd_b;
-  o[4] = even_b - odd_b;
-}
-
-FASTCONV_INLINE void transform_weight(const V (&w)[3], V (&o)[6]) {  // G
-  set_points(o, set1(at_a) * fma(set1(a2), w[2], w[0]), set1(at_a * a) * w[1],
-             set1(at_b) * fma(set1(b2), w[2], w[0]), set1(at_b * b) * w[1]);
-  o[0] = set1(at_zero) * w[0];
-  o[5] = w[2];
-}
-
-FASTCONV_INLINE void transform_weight(const V (&w)[4], V (&o)[6]) {
-  set_points(o, set1(at_a) * fma(set1(a2), w[2], w[0]), set1(at_a * a) * fma(set1(a2), w[3], w[1]),
-             set1(at_b) * fma(set1(b2), w[2], w[0]), set1(at_b * b) * fma(set1(b2), w[3], w[1]));
-  o[0] = set1(at_zero) * w[0];
-  o[5] = w[3];
-}
-
-FASTCONV_INLINE void transform_weight(const V (&w)[5], V (&o)[6]) {
-  set_points(o, set1(at_a) * fma(set1(a2), fma(set1(a2), w[4], w[2]), w[0]),
-             set1(at_a * a) * fma(set1(a2), w[3], w[1]),
-             set1(at_b) * fma(set1(b2), fma(set1(b2), w[4], w[2]), w[0]),
-             set1(at_b * b) * fma(set1(b2), w[3], w[1]));
-  o[0] = set1(at_zero) * w[0];
-  o[5] = w[4];
+template <int R>
+FASTCONV_INLINE void transform_weight(const V (&w)[R], V (&o)[points_of(R)]) {  // G
+  constexpr int n = points_of(R), z = At<n>::zero;
+  using P = At<n>;
+  using F = Factors<n>;
+  // The even and the odd part of the polynomial at a point.
+  const auto even_at = [&](float p2) {
+    if constexpr (R == 5) return fma(set1(p2), fma(set1(p2), w[4], w[2]), w[0]);
+    if constexpr (R >= 3) return fma(set1(p2), w[2], w[0]);
+    return w[0];
+  };
+  const auto odd_at = [&](float p2) {
+    if constexpr (R >= 4) return fma(set1(p2), w[3], w[1]);
+    return w[1];
+  };
+  const V even_a = set1(F::a) * even_at(P::a2), odd_a = set1(F::a * P::a) * odd_at(P::a2);
+  const V even_b = set1(F::b) * even_at(P::b2), odd_b = set1(F::b * P::b) * odd_at(P::b2);
+  if constexpr (n == 6) o[0] = set1(F::zero) * w[0];
+  o[z] = even_a + odd_a;
+  o[z + 1] = n == 6 ? even_a - odd_a : odd_a - even_a;
+  o[z + 2] = even_b + odd_b;
+  o[z + 3] = n == 6 ? even_b - odd_b : odd_b - even_b;
+  o[n - 1] = w[R - 1];
 }
 
 template <int R>
-FASTCONV_INLINE void transform_dw(const V (&u)[6], V (&o)[R]) {  // G^T
-  const V sum_a = set1(at_a) * (u[1] + u[2]), diff_a = set1(at_a) * (u[1] - u[2]);
-  const V sum_b = set1(at_b) * (u[3] + u[4]), diff_b = set1(at_b) * (u[3] - u[4]);
-  o[0] = fma(set1(at_zero), u[0], sum_a + sum_b);
-  o[1] = fma(set1(a), diff_a, set1(b) * diff_b);
-  o[2] = fma(set1(a2), sum_a, set1(b2) * sum_b);
-  if constexpr (R >= 4) o[3] = fma(set1(a3), diff_a, set1(b3) * diff_b);
-  if constexpr (R == 5) o[4] = fma(set1(a2 * a2), sum_a, set1(b2 * b2) * sum_b);
-  o[R - 1] = o[R - 1] + u[5];
+FASTCONV_INLINE void transform_dw(const V (&u)[points_of(R)], V (&o)[R]) {  // G^T
+  constexpr int n = points_of(R), z = At<n>::zero;
+  using P = At<n>;
+  using F = Factors<n>;
+  const V plus_a = u[z] + u[z + 1], minus_a = u[z] - u[z + 1];
+  const V plus_b = u[z + 2] + u[z + 3], minus_b = u[z + 2] - u[z + 3];
+  const V even_a = set1(F::a) * (n == 6 ? plus_a : minus_a);
+  const V odd_a = set1(F::a) * (n == 6 ? minus_a : plus_a);
+  const V even_b = set1(F::b) * (n == 6 ? plus_b : minus_b);
+  const V odd_b = set1(F::b) * (n == 6 ? minus_b : plus_b);
+  o[0] = n == 6 ? fma(set1(F::zero), u[0], even_a + even_b) : even_a + even_b;
+  o[1] = fma(set1(P::a), odd_a, set1(P::b) * odd_b);
+  if constexpr (R >= 3) o[2] = fma(set1(P::a2), even_a, set1(P::b2) * even_b);
+  if constexpr (R >= 4) o[3] = fma(set1(P::a3), odd_a, set1(P::b3) * odd_b);
+  if constexpr (R == 5) o[4] = fma(set1(P::a2 * P::a2), even_a, set1(P::b2 * P::b2) * even_b);
+  o[R - 1] = o[R - 1] + u[n - 1];
 }
 
 // What is left of sixteen pairs for the vector `part`; none or all of it as a rule.
@@ -64,21 +71,22 @@ FASTCONV_INLINE int pairs_in(int pairs, int part) {
 template <int R>
 FASTCONV_INLINE void transform_kernels(float* u, int64_t u_point, const float* w, int valid,
                                        bool turned) {
-  V half[6][R];
+  constexpr int n = points_of(R);
+  V half[n][R];
   for (int j = 0; j < R; ++j) {
-    V taps[R], o[6];
+    V taps[R], o[n];
     for (int i = 0; i < R; ++i) {
       const int tap = turned ? R * R - 1 - (i * R + j) : i * R + j;
       taps[i] = load(w + tap * kBlock);
     }
-    transform_weight(taps, o);
-    for (int i = 0; i < 6; ++i) half[i][j] = o[i];
+    transform_weight<R>(taps, o);
+    for (int i = 0; i < n; ++i) half[i][j] = o[i];
   }
-  for (int i = 0; i < 6; ++i) {
-    V o[6];
-    transform_weight(half[i], o);
-    for (int j = 0; j < 6; ++j) {
-      float* p = u + (i * kPoints + j) * u_point;
+  for (int i = 0; i < n; ++i) {
+    V o[n];
+    transform_weight<R>(half[i], o);
+    for (int j = 0; j < n; ++j) {
+      float* p = u + (i * n + j) * u_point;
       if (valid == kWidth)
         store(p, o[j]);
       else
@@ -87,16 +95,36 @@ FASTCONV_INLINE void transform_kernels(float* u, int64_t u_point, const float* w
   }
 }
 
+// body(tap of r x r, its place in the kernel), without those beyond the kernel. turned: by 180
+// degrees; in kernels of 2x2 a single tap stays the first.
+template <class Body>
+FASTCONV_INLINE void for_taps(const WinogradTaps& taps, bool turned, const Body& body) {
+  const int64_t r = ceil_div(taps.size, taps.stride);
+  const int64_t rows = ceil_div(taps.size - taps.row, taps.stride);
+  const int64_t cols = ceil_div(taps.size - taps.col, taps.stride);
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < cols; ++j)
+      body(turned ? ((r == 2 ? rows : r) - 1 - i) * r + (r == 2 ? cols : r) - 1 - j : i * r + j,
+           (i * taps.stride + taps.row) * taps.size + j * taps.stride + taps.col);
+}
+
 template <int R>
 void transform_weights(float* u, int64_t u_point, const float* w, int64_t w_pair, int pairs,
-                       bool turned, int64_t w_ahead) {
+                       const WinogradTaps& taps, bool turned, int64_t w_ahead) {
   constexpr int kTaps = R * R;
   for (int i = 0; i < pairs; ++i) prefetch(w + w_ahead + i * w_pair);
   float lanes[kTaps * kBlock];  // the taps of sixteen channel pairs, side by side
-  to_lanes(lanes, w, kTaps, w_pair, pairs);
+  if (taps.stride == 1) {
+    to_lanes(lanes, w, kTaps, w_pair, pairs);
+  } else {
+    for (int i = 0; i < kTaps * kBlock; i += kWidth) store(lanes + i, zero());
+    for_taps(taps, turned, [&](int64_t tap, int64_t place) {
+      for (int i = 0; i < pairs; ++i) lanes[tap * kBlock + i] = w[i * w_pair + place];
+    });
+  }
   for (int part = 0; part < kParts && pairs_in(pairs, part) > 0; ++part)
     transform_kernels<R>(u + part * kWidth, u_point, lanes + part * kWidth, pairs_in(pairs, part),
-                         turned);
+                         turned && taps.stride == 1);
 }
 
 template <int R>
@@ -108,17 +136,18 @@ void transform_weight_lanes(float* u, int64_t u_point, int64_t u_c, const float*
 }
 
 template <int R>
-void transform_weight_gradients(float* dw, const float* u, int64_t u_point, int pairs) {
-  constexpr int kTaps = R * R;
+void transform_weight_gradients(float* dw, int64_t dw_pair, const float* u, int64_t u_point,
+                                int pairs, const WinogradTaps& taps) {
+  constexpr int kTaps = R * R, n = points_of(R);
   float lanes[kTaps * kBlock];
-  for (int i = 0; i < kPoints * kPoints; ++i) prefetch(u + i * u_point + 8 * kBlock);
+  for (int i = 0; i < n * n; ++i) prefetch(u + i * u_point + 8 * kBlock);
   for (int part = 0; part < kParts && pairs_in(pairs, part) > 0; ++part) {
     const int valid = pairs_in(pairs, part);
-    V half[R][6];
-    for (int j = 0; j < 6; ++j) {
-      V d[6], o[R];
-      for (int i = 0; i < 6; ++i)
-        d[i] = load_partial(u + (i * kPoints + j) * u_point + part * kWidth, valid);
+    V half[R][n];
+    for (int j = 0; j < n; ++j) {
+      V d[n], o[R];
+      for (int i = 0; i < n; ++i)
+        d[i] = load_partial(u + (i * n + j) * u_point + part * kWidth, valid);
       transform_dw<R>(d, o);
       for (int i = 0; i < R; ++i) half[i][j] = o[i];
     }
@@ -128,38 +157,40 @@ void transform_weight_gradients(float* dw, const float* u, int64_t u_point, int 
       for (int j = 0; j < R; ++j) store(lanes + (i * R + j) * kBlock + part * kWidth, o[j]);
     }
   }
-  to_plain(dw, kTaps, lanes, kBlock, kTaps, pairs);
+  if (taps.stride == 1) return to_plain(dw, dw_pair, lanes, kBlock, kTaps, pairs);
+  for_taps(taps, false, [&](int64_t tap, int64_t place) {
+    for (int i = 0; i < pairs; ++i) dw[i * dw_pair + place] = lanes[tap * kBlock + i];
+  });
 }
 
 }  // namespace
 
-void winograd_weight(float* u, int64_t u_point, const float* w, int64_t w_pair, int pairs, int taps,
-                     bool turned, int64_t w_ahead) {
-  if (taps == 3)
-    transform_weights<3>(u, u_point, w, w_pair, pairs, turned, w_ahead);
-  else if (taps == 4)
-    transform_weights<4>(u, u_point, w, w_pair, pairs, turned, w_ahead);
-  else
-    transform_weights<5>(u, u_point, w, w_pair, pairs, turned, w_ahead);
+void winograd_weight(float* u, int64_t u_point, const float* w, int64_t w_pair, int pairs,
+                     const WinogradTaps& taps, bool turned, int64_t w_ahead) {
+  const int64_t r = ceil_div(taps.size, taps.stride);
+  const auto transform = r == 2   ? transform_weights<2>
+                         : r == 3 ? transform_weights<3>
+                         : r == 4 ? transform_weights<4>
+                                  : transform_weights<5>;
+  transform(u, u_point, w, w_pair, pairs, taps, turned, w_ahead);
 }
 
 void winograd_weight_channels(float* u, int64_t u_point, int64_t u_c, const float* w, int64_t C,
                               int taps) {
-  if (taps == 3)
-    transform_weight_lanes<3>(u, u_point, u_c, w, C);
-  else if (taps == 4)
-    transform_weight_lanes<4>(u, u_point, u_c, w, C);
-  else
-    transform_weight_lanes<5>(u, u_point, u_c, w, C);
+  const auto transform = taps == 3   ? transform_weight_lanes<3>
+                         : taps == 4 ? transform_weight_lanes<4>
+                                     : transform_weight_lanes<5>;
+  transform(u, u_point, u_c, w, C);
 }
 
-void winograd_dw(float* dw, const float* u, int64_t u_point, int pairs, int taps) {
-  if (taps == 3)
-    transform_weight_gradients<3>(dw, u, u_point, pairs);
-  else if (taps == 4)
-    transform_weight_gradients<4>(dw, u, u_point, pairs);
-  else
-    transform_weight_gradients<5>(dw, u, u_point, pairs);
+void winograd_dw(float* dw, int64_t dw_pair, const float* u, int64_t u_point, int pairs,
+                 const WinogradTaps& taps) {
+  const int64_t r = ceil_div(taps.size, taps.stride);
+  const auto transform = r == 2   ? transform_weight_gradients<2>
+                         : r == 3 ? transform_weight_gradients<3>
+                         : r == 4 ? transform_weight_gradients<4>
+                                  : transform_weight_gradients<5>;
+  transform(dw, dw_pair, u, u_point, pairs, taps);
 }
 
 }  // namespace fastconv::cpu::FASTCONV_ISA
