@@ -19,11 +19,12 @@ def set_algorithm(name: str) -> None:
     """Chooses how convolutions are computed.
 
     Args:
-        name: "auto": convolutions of 3x3 to 5x5 with stride 1, and those of 5x5 to 11x11 whose
-            stride leaves as much of each phase, run through Winograd's F(4x4, 3x3), F(3x3, 4x4)
-            and F(2x2, 5x5) where that is quicker: a quarter to a third of the products. Rounding
-            errors are twice as large, of gradients by weight about six times (1.5e-6 of their
-            size). The choice depends on the shape alone.
+        name: "auto": convolutions with square kernels that have 2x2 to 5x5 taps in each phase of
+            the stride (3x3 with stride 1 or 2, 5x5, 7x7 with stride 2, 11x11 with stride 4) run
+            through Winograd's F(4x4, 3x3) and its relatives where that is quicker: a quarter to
+            little more than half of the products. Rounding errors are twice as large, of
+            gradients by weight about six times (1.5e-6 of their size). The choice depends on the
+            shape alone.
             "direct": always the formula as it stands.
 
     Raises:
