@@ -6,9 +6,8 @@
 
 #include <algorithm>
 
-#include "cpu/kernels.h"
-
 #include "core/array.h"
+#include "cpu/kernels.h"
 #include "ops/conv2d.h"
 
 namespace fastconv {
@@ -21,15 +20,14 @@ inline int64_t point_stride(int64_t floats) { return ceil_div(floats, kLanes) * 
 
 // A convolution with stride S is one with stride 1 over S * S times the channels of x: the pixels
 // and taps of each phase of the stride, a row and a column of 0 .. S - 1, are channels of their
-// own,
+// own. Along one axis, with r = q * S + phase,
 //
-//   r = q * S + phase:   x'[phase][c][h] = x[c][h * S + phase - pad],  w'[k][phase][c][q] =
-//   w[k][c][r]
+//   x'[phase][c][h] = x[c][h * S + phase - pad],  w'[k][phase][c][q] = w[k][c][r]
 //
 // with kernels of R x R taps, R = ceil(size / S): 3x3 with stride 2 becomes 2x2 of four times the
 // channels. A phase whose rows (or columns) have a tap less is short; its kernels vanish at
-// infinity along that axis, and there are no products to add. Phases are so numbered that those
-// with products at a point are neighbours.
+// infinity along that axis, turned ones of 3x3 to 5x5 at zero, and there are no products to add.
+// Phases are so numbered that those with products at a point are neighbours.
 class Phases {
  public:
   explicit Phases(const Conv2dShape& s)
