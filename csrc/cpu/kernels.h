@@ -310,8 +310,9 @@ struct Kernels {
   void (*winograd_input_adjoint)(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                                  const float* start, const WinogradGrid& grid);
   // pairs (1 .. 16) kernels, w_pair floats apart, of each of which `taps` are transformed; point p
-  // of pair i is u[p * u_point + i]. turned: the taps by 180 degrees. w + w_ahead will be read
-  // soon: it is asked for.
+  // of pair i is u[p * u_point + i]. turned: the taps by 180 degrees, but where r = 2 and the
+  // kernel has a single one along an axis, it stays the first. w + w_ahead will be read soon: it is
+  // asked for.
   void (*winograd_weight)(float* u, int64_t u_point, const float* w, int64_t w_pair, int pairs,
                           const WinogradTaps& taps, bool turned, int64_t w_ahead);
   // C kernels for each of sixteen output channels, which are the lanes: w is [C][taps * taps][16],

@@ -76,8 +76,9 @@ FASTCONV_INLINE void store_tile(const TileSweep& s, float* y, V (&acc)[KT][WT], 
 }
 
 // A pass over x. In the steps c with (c & mask) == phase it asks for `count` vectors, so many
-// floats behind what the step begins with; or, in step c, for the weights w + w_offset + c *
-// w_step.
+// floats behind what the step begins with. Or, where w_step is given, for the rows of weights that
+// lie w_offset further: without taps for their float c * w_step, with taps for what step c uses of
+// each.
 constexpr int64_t kMostAsked = 32;
 struct Pass {
   int64_t count, mask, phase;
