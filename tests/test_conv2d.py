@@ -236,3 +236,15 @@ def test_empty_batch(layout: str) -> None:
     assert _core.conv2d_backward_input(y, w, x.shape, *g).shape == (0, 3, 5, 6)
     dw = _core.conv2d_backward_weight(y, x, w.shape, *g)
     assert dw.shape == w.shape and not numpy(dw).any()
+
+
+def test_stride_far_beyond_the_image(layout: str) -> None:
+    """One output; the square of the stride is no 64-bit number."""
+    case = Conv("far_stride", (17, 16, 6, 7), 18, stride=(2**40, 2**40), pads=(1,) * 4)
+    p = problem(case)
+    x, w, dy = array(p.x, layout), array(p.w), array(p.dy, layout)
+    assert_close(numpy(_core.conv2d_forward(x, w, None, *case.geometry, False)), p.y, 9 * 16)
+    dx = _core.conv2d_backward_input(dy, w, case.x, *case.geometry)
+    assert_close(numpy(dx), p.dx, 9 * 18)
+    dw = _core.conv2d_backward_weight(dy, x, case.w, *case.geometry)
+    assert_close(numpy(dw), p.dw, 17)

@@ -35,11 +35,12 @@ bool winograd_allowed() { return allowed.load(); }
 
 bool winograd_applies(const Conv2dShape& s) {
   const Conv2dParams& p = s.params;
+  if (!allowed.load() || s.KH != s.KW || p.stride[0] != p.stride[1] || p.stride[0] >= s.KH ||
+      p.dilation != std::array<int64_t, 2>{1, 1} || p.groups != 1)
+    return false;
   const Phases phases(s);
-  return allowed.load() && s.KH == s.KW && p.stride[0] == p.stride[1] && phases.taps >= 2 &&
-         phases.taps <= 5 && p.dilation[0] == 1 && p.dilation[1] == 1 && p.groups == 1 &&
-         s.IC * phases.count >= 12 &&
-         s.OC >= 16;  // with fewer, too few products for the transforms
+  constexpr int64_t kMostTaps = 5, kFewestX = 12, kFewestY = 16;  // channels that repay transforms
+  return phases.taps <= kMostTaps && s.IC * phases.count >= kFewestX && s.OC >= kFewestY;
 }
 
 WinogradPart winograd_part(const Conv2dShape& s, Pass pass) {
