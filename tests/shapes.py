@@ -140,6 +140,20 @@ EDGES = [
     Conv("by_channels_1x1_hundreds", (16, 290, 2, 2), 520, (1, 1)),
     Conv("by_channels_copied", (17, 3, 26, 40), 50, (7, 7), (2, 2), same(3)),
     Conv("by_channels_copied_groups", (16, 10, 13, 9), 70, (5, 6), (1, 2), (2, 1, 0, 3), (1, 2), 2),
+    # Plane by plane: tiles of 1 to 8 columns, an odd last row, padding up to the kernel and beyond.
+    Conv("planes_one_pixel", (17, 5, 1, 1), 5, pads=same(1), groups=5),
+    Conv("planes_one_column", (16, 3, 9, 1), 3, pads=same(1), groups=3),
+    Conv("planes_3x5", (33, 4, 5, 23), 4, (3, 5), pads=(2, 0, 4, 1), groups=4),
+    Conv("planes_5x3", (16, 6, 9, 17), 6, (5, 3), pads=(0, 4, 2, 0), groups=6),
+    Conv("planes_5x5_stride_2", (17, 3, 14, 27), 3, (5, 5), (2, 2), (2, 1, 1, 2), groups=3),
+    Conv("planes_stride_2_even", (16, 7, 14, 14), 7, (3, 3), (2, 2), (0, 1, 0, 1), groups=7),
+    Conv("planes_stride_2_odd", (16, 7, 15, 9), 7, (3, 3), (2, 2), (1, 1, 1, 0), groups=7),
+    Conv("planes_stride_3", (16, 4, 16, 13), 4, (3, 3), (3, 3), same(1), groups=4),
+    Conv("planes_2x2", (16, 4, 7, 12), 4, (2, 2), pads=(1, 0, 0, 1), groups=4),
+    Conv("planes_1x3_stride_2", (16, 4, 7, 12), 4, (1, 3), (2, 2), (0, 0, 1, 1), groups=4),
+    Conv("planes_padding_beyond", (16, 2, 3, 4), 2, (3, 3), (1, 1), (3, 1, 1, 4), groups=2),
+    Conv("planes_wide", (16, 2, 5, 1100), 2, (3, 3), (1, 1), same(1), groups=2),
+    Conv("planes_alone", (16, 1, 70, 21), 1, (3, 3), (1, 1), same(1)),
     Conv("depthwise_dilation", (3, 6, 9, 9), 6, pads=same(2), dilation=(2, 2), groups=6),
 ]
 

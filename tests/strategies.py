@@ -20,11 +20,17 @@ def convs(
     max_groups: int = 4,
     max_pad: int = 4,
 ) -> Conv:
-    """A case whose kernel fits its padded image."""
+    """A case whose kernel fits its padded image; one of three depthwise, most of these without
+    dilation and with one stride for both axes."""
+    depthwise = draw(st.sampled_from([False, False, True]))
+    plain = depthwise and draw(st.sampled_from([False, True, True]))
     groups = draw(st.integers(1, max_groups))
-    per_group = st.integers(1, 7)
+    per_group = st.just(1) if depthwise else st.integers(1, 7)
     kernel = (draw(st.integers(1, 5)), draw(st.integers(1, 5)))
-    dilation = (draw(st.integers(1, max_dilation)), draw(st.integers(1, max_dilation)))
+    dilations = st.just(1) if plain else st.integers(1, max_dilation)
+    dilation = (draw(dilations), draw(dilations))
+    strides = st.integers(1, max_stride)
+    stride = draw(strides)
     pads = tuple(draw(st.integers(0, max_pad)) for _ in range(4))
     spans = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     height = draw(st.integers(max(1, spans[0] - pads[0] - pads[1]), spans[0] + 9))
@@ -34,7 +40,7 @@ def convs(
         (draw(BATCHES), groups * draw(per_group), height, width),
         groups * draw(per_group),
         kernel,
-        (draw(st.integers(1, max_stride)), draw(st.integers(1, max_stride))),
+        (stride, stride if plain else draw(strides)),
         pads,  # type: ignore[arg-type]
         dilation,
         groups,

@@ -196,21 +196,19 @@ def test_avx2_and_avx512_agree_to_the_bit(case: Conv) -> None:
         assert_same_bits(one, other)
 
 
-def test_not_finite_values_reach_exactly_their_windows(layout: str, isa: str) -> None:
+@pytest.mark.parametrize("groups", [1, 2])
+def test_not_finite_values_reach_exactly_their_windows(layout: str, isa: str, groups: int) -> None:
     """NaN and infinity spread to the outputs that see them, also by zero weights, no further."""
     x = np.zeros((17, 2, 7, 8), np.float32)
     x[3, 1, 2, 5] = np.nan
     x[16, 0, 6, 0] = np.inf
-    w = np.zeros((3, 2, 3, 3), np.float32)
-    y = numpy(
-        _core.conv2d_forward(
-            array(x, layout), array(w), None, (1, 1), (1, 1, 1, 1), (1, 1), 1, False
-        )
-    )
+    geometry = ((1, 1), (1, 1, 1, 1), (1, 1), groups)
+    w = np.zeros((2, 2 // groups, 3, 3), np.float32)
+    y = numpy(_core.conv2d_forward(array(x, layout), array(w), None, *geometry, False))
     with np.errstate(invalid="ignore"):
-        expected = reference.conv2d(x, w, None, (1, 1), (1, 1, 1, 1))
+        expected = reference.conv2d(x, w, None, *geometry)
     np.testing.assert_array_equal(np.isnan(y), np.isnan(expected))
-    assert np.isnan(y).sum() == 3 * (9 + 4)
+    assert np.isnan(y).sum() == (2 if groups == 1 else 1) * (9 + 4)
 
 
 def test_relu_keeps_nan(layout: str, isa: str) -> None:

@@ -20,6 +20,7 @@ SIZE = (
     math.isqrt(_core.streamed_floats() // (3 * LANES * C)) + 1
 )  # H and W: together large, each not
 SHAPE = (N, C, SIZE, SIZE)
+DEPTHWISE = {s: ((s, s), (1, 1, 1, 1), (1, 1), C) for s in (1, 2)}
 GEOMETRY = {1: ((1, 1), (0, 0, 0, 0), (1, 1), 1), 3: ((1, 1), (1, 1, 1, 1), (1, 1), 1)}
 
 
@@ -30,6 +31,7 @@ def test_sizes() -> None:
 def operations(rng: np.random.Generator) -> dict[str, Callable[[np.ndarray], _core.Array]]:
     """Operations each sample of whose result depends on that sample alone."""
     w1, w3 = array(uniform(rng, C, C, 1, 1)), array(uniform(rng, C, C, 3, 3))
+    w_dw = array(uniform(rng, C, 1, 3, 3))
     weight, bias, mean = (array(uniform(rng, C)) for _ in range(3))
     var = array(1 + np.abs(uniform(rng, C)))
 
@@ -45,6 +47,10 @@ def operations(rng: np.random.Generator) -> dict[str, Callable[[np.ndarray], _co
         ),
         "1x1": lambda x: _core.conv2d_forward(lanes(x), w1, bias, *GEOMETRY[1], True),
         "1x1_by_input": lambda x: _core.conv2d_backward_input(lanes(x), w1, x.shape, *GEOMETRY[1]),
+        "depthwise": lambda x: _core.conv2d_forward(lanes(x), w_dw, bias, *DEPTHWISE[1], True),
+        "depthwise_by_input": lambda x: _core.conv2d_backward_input(
+            lanes(x[:, :, ::2, ::2]), w_dw, x.shape, *DEPTHWISE[2]
+        ),
         "winograd": lambda x: _core.conv2d_forward(lanes(x), w3, bias, *GEOMETRY[3], True),
         "winograd_by_input": lambda x: _core.conv2d_backward_input(
             lanes(x), w3, x.shape, *GEOMETRY[3]

@@ -78,6 +78,53 @@ struct TileSweep {
   bool asks_for_w;
 };
 
+// Convolutions of one input and one output channel, plane by plane, sixteen samples a vector:
+//
+//   y[plane][row][col] = act(start + sum_{t, u} w[plane][t][u] * x[plane][row + t][col + u])
+//
+// start and act as above. Outputs are given by phases of rows and phases of columns; along an axis
+// output i < count of a phase lies in y at y_first + i * y_step and meets, with tap t < taps, x at
+// x_first + i * x_step + t, which may lie outside and is left out then, and the weight at w +
+// w_first + t * w_step. There is an output, and each meets at least one pixel of x. x_step is 1 and
+// taps along columns 1, 2, 3 or 5, or x_step is 2 and they are 3 or 5; taps along rows are x_step
+// or more, phases kPlanePhases or fewer. `asks` for the rows of x that come next: where it is in no
+// cache.
+struct PlaneAxis {
+  int64_t count, y_first, x_first, taps, w_first, w_step;
+};
+
+constexpr int kPlanePhases = 4;
+struct PlaneSweep {
+  int64_t planes;
+  const float* x;
+  int64_t x_rows, x_cols, x_step;
+  const float* w;
+  int64_t w_plane;
+  float* y;
+  int64_t y_plane, y_row, y_step;  // y_row: floats from one row to the next
+  const PlaneAxis *rows, *cols;
+  int64_t row_phases, col_phases;
+  const float* bias;  // `planes` floats or null
+  bool relu, streaming, asks;
+};
+
+// The gradient of the weights of one such plane:
+//
+//   dw[t][u] = start + sum_{image, row, col} sum_lanes dy[image][row][col] *
+//              x[image][x_row + row * step + t][x_col + col * step + u]
+//
+// for t < KH, u < KW, where dw is plain and x outside its plane is left out. start is dw itself
+// (accumulate) or 0. step is 1 or 2, KW 3 or 5, and each column of dy meets a column of x.
+struct PlaneDot {
+  int64_t images, rows, cols, KH, KW;
+  const float* dy;
+  int64_t dy_image, dy_row;  // floats from one to the next
+  const float* x;            // the whole plane
+  int64_t x_image, x_rows, x_cols, x_row, x_col, step;
+  float* dw;
+  bool accumulate, asks;
+};
+
 // The dot tile: both operands are vectors; the sums over lanes come last, once per output.
 //
 //   out[k][j] = start + sum_{image, row, col} sum_lanes a[k][image][row][col] *
@@ -284,6 +331,10 @@ struct Kernels {
 
   // ---- tile.cpp: convolution forward and by input, linear layers --------------------------------
   void (*tile_sweep)(const TileSweep& sweep);
+
+  // ---- planes.cpp -------------------------------------------------------------------------------
+  void (*plane_sweep)(const PlaneSweep& sweep);
+  void (*plane_dot)(const PlaneDot& sum);
 
   // ---- depthwise.cpp ----------------------------------------------------------------------------
   // finish: of these K channels; never null.

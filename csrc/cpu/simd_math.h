@@ -83,6 +83,51 @@ FASTCONV_INLINE V tanh(V a) {
   return select(size < set1(0.625f), near, from_bits(bits_of(far) ^ bits_of(sign)));
 }
 
+// The lane sums of `count` accumulators (at most 24), each in the order of reduce() in simd.h:
+// lanes eight apart first, then four, two, one. Sixteen (or eight) accumulators are folded into one
+// vector together: four shuffles and adds an accumulator would be thirty-odd instructions each on
+// its own.
+template <int count>
+FASTCONV_INLINE void sum_lanes(float (&sums)[count], const V (&acc)[count][kParts]) {
+#if defined(FASTCONV_ISA_AVX512)
+  for (int first = 0; first < count; first += 16) {
+    V a[16], b[8], c[4], d[2];
+    for (int i = 0; i < 16; ++i) a[i] = first + i < count ? acc[first + i][0] : zero();
+    for (int i = 0; i < 8; ++i)  // -> halves of two accumulators
+      b[i] = V{_mm512_shuffle_f32x4(a[2 * i].v, a[2 * i + 1].v, 0x44)} +
+             V{_mm512_shuffle_f32x4(a[2 * i].v, a[2 * i + 1].v, 0xee)};
+    for (int i = 0; i < 4; ++i)  // -> quarters of four
+      c[i] = V{_mm512_shuffle_f32x4(b[2 * i].v, b[2 * i + 1].v, 0x88)} +
+             V{_mm512_shuffle_f32x4(b[2 * i].v, b[2 * i + 1].v, 0xdd)};
+    for (int i = 0; i < 2; ++i)
+      d[i] = V{_mm512_shuffle_ps(c[2 * i].v, c[2 * i + 1].v, 0x44)} +
+             V{_mm512_shuffle_ps(c[2 * i].v, c[2 * i + 1].v, 0xee)};
+    float lanes[16];  // lane 4 * g + m holds accumulator 4 * m + g
+    store(lanes,
+          V{_mm512_shuffle_ps(d[0].v, d[1].v, 0x88)} + V{_mm512_shuffle_ps(d[0].v, d[1].v, 0xdd)});
+    for (int i = 0; i < 16 && first + i < count; ++i) sums[first + i] = lanes[4 * (i % 4) + i / 4];
+  }
+#elif defined(FASTCONV_ISA_AVX2)
+  for (int first = 0; first < count; first += 8) {
+    V a[8], b[4], c[2];
+    for (int i = 0; i < 8; ++i)
+      a[i] = first + i < count ? acc[first + i][0] + acc[first + i][1] : zero();
+    for (int i = 0; i < 4; ++i)
+      b[i] = V{_mm256_permute2f128_ps(a[2 * i].v, a[2 * i + 1].v, 0x20)} +
+             V{_mm256_permute2f128_ps(a[2 * i].v, a[2 * i + 1].v, 0x31)};
+    for (int i = 0; i < 2; ++i)
+      c[i] = V{_mm256_shuffle_ps(b[2 * i].v, b[2 * i + 1].v, 0x44)} +
+             V{_mm256_shuffle_ps(b[2 * i].v, b[2 * i + 1].v, 0xee)};
+    float lanes[8];  // lane 4 * g + m holds accumulator 2 * m + g
+    store(lanes,
+          V{_mm256_shuffle_ps(c[0].v, c[1].v, 0x88)} + V{_mm256_shuffle_ps(c[0].v, c[1].v, 0xdd)});
+    for (int i = 0; i < 8 && first + i < count; ++i) sums[first + i] = lanes[4 * (i % 2) + i / 2];
+  }
+#else
+  for (int i = 0; i < count; ++i) sums[i] = reduce(acc[i]);
+#endif
+}
+
 // K sums over n elements at once, in double across runs of at most 4096 elements and in float lanes
 // within one (64 additions each): as accurate as a pairwise sum, at the speed of memory. term(i,
 // valid, v) fills v[0 .. K-1] for elements i .. i + kWidth - 1, of which only the first `valid`

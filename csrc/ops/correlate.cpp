@@ -129,10 +129,86 @@ Correlation flattened(Correlation job) {
   return job;
 }
 
+// The axes of a depthwise convolution as the kernel for planes takes them; none where it does not.
+std::vector<cpu::PlaneAxis> plane_axes(const std::vector<CorrelationAxis>& axes) {
+  std::vector<cpu::PlaneAxis> planes;
+  for (const CorrelationAxis& axis : axes) {
+    const auto taps = static_cast<int64_t>(axis.taps.size());
+    if (taps < axis.x_step || axis.count == 0) return {};
+    const int64_t w_step = taps > 1 ? axis.w_taps[1] - axis.w_taps[0] : 0;
+    for (int64_t t = 1; t < taps; ++t)
+      if (axis.taps[t] != axis.taps[t - 1] + 1) return {};
+    const int64_t first = axis.x_first + axis.taps[0];
+    const bool meet = first + taps > 0 && first + (axis.count - 1) * axis.x_step < axis.x_size;
+    const bool known = axis.x_step == 1   ? taps <= 3 || taps == 5
+                       : axis.x_step == 2 ? taps == 3 || taps == 5
+                                          : false;
+    if (!meet || !known) return {};
+    planes.push_back({axis.count, axis.y_first, first, taps, axis.w_taps[0], w_step});
+  }
+  return planes;
+}
+
+// The outputs from number `begin` on, at most `count` of each phase.
+std::vector<cpu::PlaneAxis> band_of(const std::vector<cpu::PlaneAxis>& axes, int64_t begin,
+                                    int64_t count, int64_t x_step, int64_t y_step) {
+  std::vector<cpu::PlaneAxis> band;
+  for (cpu::PlaneAxis axis : axes) {
+    axis.count = std::min(axis.count - begin, count);
+    axis.y_first += begin * y_step, axis.x_first += begin * x_step;
+    if (axis.count > 0) band.push_back(axis);
+  }
+  return band;
+}
+
+// Arrays of more floats come from memory, and are asked for in time.
+constexpr int64_t kFarFloats = 2 << 20;
+
+// One input and one output channel a group. False where the broadcast tile must do it.
+bool correlate_planes(float* y, const float* x, const float* w, const float* bias, bool relu,
+                      int64_t blocks, const Correlation& job) {
+  const CorrelationAxis &row_axis = job.rows.front(), &col_axis = job.cols.front();
+  if (job.K != 1 || job.C != 1 || row_axis.x_step != col_axis.x_step ||
+      row_axis.y_step != col_axis.y_step)
+    return false;
+  const std::vector<cpu::PlaneAxis> rows = plane_axes(job.rows), cols = plane_axes(job.cols);
+  if (rows.empty() || cols.empty() || cols.size() > cpu::kPlanePhases) return false;
+  cpu::PlaneSweep whole{};
+  whole.x_rows = row_axis.x_size, whole.x_cols = col_axis.x_size, whole.x_step = col_axis.x_step;
+  whole.y_row = col_axis.y_size * kLanes, whole.y_step = col_axis.y_step;
+  whole.y_plane = row_axis.y_size * whole.y_row;
+  whole.w_plane = job.w_group;
+  whole.relu = relu, whole.streaming = job.streaming;
+  const int64_t x_plane = whole.x_rows * whole.x_cols * kLanes;
+  whole.asks = blocks * job.groups * x_plane > kFarFloats;
+
+  const Cut cut = choose_cut(job, blocks);
+  const int64_t group_cuts = ceil_div(job.groups, cut.groups);
+  const int64_t row_cuts = ceil_div(row_axis.count, cut.rows);
+  const int64_t col_cuts = ceil_div(col_axis.count, cut.cols);
+  parallel_for(blocks * group_cuts * row_cuts * col_cuts, [&](int64_t task) {
+    const int64_t col = task % col_cuts * cut.cols;
+    const int64_t row = task / col_cuts % row_cuts * cut.rows;
+    const int64_t group = task / (col_cuts * row_cuts) % group_cuts * cut.groups;
+    const int64_t plane = task / (col_cuts * row_cuts * group_cuts) * job.groups + group;
+    const auto row_band = band_of(rows, row, cut.rows, whole.x_step, whole.y_step);
+    const auto col_band = band_of(cols, col, cut.cols, whole.x_step, whole.y_step);
+    cpu::PlaneSweep sweep = whole;
+    sweep.planes = std::min(cut.groups, job.groups - group);
+    sweep.x = x + plane * x_plane, sweep.y = y + plane * sweep.y_plane;
+    sweep.w = w + group * job.w_group, sweep.bias = bias ? bias + group : nullptr;
+    sweep.rows = row_band.data(), sweep.row_phases = static_cast<int64_t>(row_band.size());
+    sweep.cols = col_band.data(), sweep.col_phases = static_cast<int64_t>(col_band.size());
+    cpu::kernels().plane_sweep(sweep);
+  });
+  return true;
+}
+
 }  // namespace
 
 void correlate(float* y, const float* x, const float* w, const float* bias, bool relu,
                int64_t blocks, const Correlation& given) {
+  if (correlate_planes(y, x, w, bias, relu, blocks, given)) return;
   const Correlation job = flattened(given);
   const cpu::Kernels& kernels = cpu::kernels();
   std::vector<std::vector<Run>> row_runs, col_runs;

@@ -56,6 +56,18 @@ WeightCut choose_weight_cut(const Conv2dShape& s, int64_t blocks) {
   return cut;
 }
 
+// The kernel for planes takes one input and one output channel a group, and windows that reach into
+// the image from every side.
+bool sums_planes(const Conv2dShape& s) {
+  const Conv2dParams& p = s.params;
+  const auto reaches = [](int64_t before, int64_t after, int64_t kernel) {
+    return before < kernel && after < kernel;
+  };
+  return s.OC_per_group == 1 && s.IC_per_group == 1 && (s.KW == 3 || s.KW == 5) &&
+         p.dilation[0] == 1 && p.dilation[1] == 1 && p.stride[0] == p.stride[1] &&
+         p.stride[0] <= 2 && reaches(p.pads[2], p.pads[3], s.KW);
+}
+
 }  // namespace
 
 void weight_by_lanes(float* dw, const float* dy, const float* x, int64_t blocks,
@@ -80,6 +92,8 @@ void weight_by_lanes(float* dw, const float* dy, const float* x, int64_t blocks,
   float* partial = cut.slices > 1 ? slices.data() : dw;
 
   const bool far = s.OC_per_group > 1 && blocks * s.OC * s.OH * s.OW * kLanes > kCachedFloats;
+  const bool planes = sums_planes(s);
+  const bool far_planes = blocks * s.IC * s.IH * s.IW * kLanes > kCachedFloats / 2;
   // The first pixel of dy of an item, in floats.
   const auto dy_of = [&](int64_t item) {
     const int64_t block = item / (row_cuts * col_cuts) * cut.images;
@@ -103,6 +117,20 @@ void weight_by_lanes(float* dw, const float* dy, const float* x, int64_t blocks,
       const int64_t in_rows = window_rows(rows), in_cols = window_cols(cols);
       for (int64_t group = group0; group < std::min(group0 + cut.groups, p.groups); ++group) {
         const int64_t k = group * s.OC_per_group + k0;
+        if (planes) {
+          cpu::PlaneDot sum{};
+          sum.images = images, sum.rows = rows, sum.cols = cols, sum.KH = s.KH, sum.KW = s.KW;
+          sum.dy = dy + dy_of(item) + k * s.OH * s.OW * kLanes;
+          sum.dy_image = s.OC * s.OH * s.OW * kLanes, sum.dy_row = s.OW * kLanes;
+          sum.x = x + (block0 * s.IC + group) * s.IH * s.IW * kLanes;
+          sum.x_image = s.IC * s.IH * s.IW * kLanes, sum.x_rows = s.IH, sum.x_cols = s.IW;
+          sum.x_row = row0 * p.stride[0] - p.pads[0], sum.x_col = col0 * p.stride[1] - p.pads[2];
+          sum.step = p.stride[0];
+          sum.dw = partial + slice * weights + k * taps;
+          sum.accumulate = item > first, sum.asks = far_planes;
+          kernels.plane_dot(sum);
+          continue;
+        }
         for (int64_t c0 = 0; c0 < s.IC_per_group; c0 += cut.C) {
           const int64_t C = std::min(cut.C, s.IC_per_group - c0);
           const int64_t x_image = s.IC * s.IH * s.IW * kLanes,

@@ -19,6 +19,10 @@ void floats_to_lanes(float* y, const float* const* x, int64_t features, int samp
 void tile_sweep(const TileSweep& sweep);
 void dot_sweep(const DotSweep& sweep);
 
+// planes.cpp
+void plane_sweep(const PlaneSweep& sweep);
+void plane_dot(const PlaneDot& sum);
+
 // depthwise.cpp
 void depthwise(float* y, const float* x, const float* w, const float* bias, const Depthwise& shape,
                const Finish& finish, float* scratch);

@@ -25,6 +25,9 @@ constexpr Kernels make_table() {
   // tile.cpp, dot.cpp
   t.tile_sweep = tile_sweep;
   t.dot_sweep = dot_sweep;
+  // planes.cpp
+  t.plane_sweep = plane_sweep;
+  t.plane_dot = plane_dot;
   // depthwise.cpp
   t.depthwise = depthwise;
   // winograd.cpp

@@ -106,16 +106,17 @@ int taps_in_row(const TileSweep& s) {
 // bring.)
 FASTCONV_INLINE Pass make_pass(const TileSweep& s, int64_t k0, int64_t KT, int64_t width) {
   Pass pass;
-  pass.count = pass.mask = pass.phase = 0;
+  pass.count = pass.mask = pass.phase = pass.w_step = 0;
   pass.in_row = KT == 1 ? taps_in_row(s) : 1;
-  pass.w_offset = k0 + KT < s.K ? KT * s.w_k : s.w_group - k0 * s.w_k;
-  pass.w_step = s.asks_for_w ? ceil_div(KT * s.w_k, s.C) : 0;
-  int64_t index = k0 / KT, passes = ceil_div(s.K, KT);
+  if (s.asks_for_w) {
+    pass.w_offset = k0 + KT < s.K ? KT * s.w_k : s.w_group - k0 * s.w_k;
+    pass.w_step = ceil_div(KT * s.w_k, s.C);
+  }
   const Ahead& ahead = s.ahead;
   if (ahead.offset == 0) return pass;
   const int64_t cols = ((width - 1) * s.x_col + ahead.more) / ahead.col + 1;
-  const int64_t vectors = ahead.rows * cols;
-  index += passes * ahead.part, passes *= ahead.parts;
+  const int64_t vectors = ahead.rows * cols, passes = ceil_div(s.K, KT) * ahead.parts;
+  const int64_t index = k0 / KT + ceil_div(s.K, KT) * ahead.part;
   const int64_t every = passes >= 4 * vectors ? 4 : passes >= 2 * vectors ? 2 : 1;
   const int64_t begin = index * vectors * every / passes,
                 end = (index + 1) * vectors * every / passes;
@@ -236,15 +237,15 @@ FASTCONV_INLINE void row_of_tiles(const TileSweep& s, const float* x, const floa
 
 template <int KT, int WT>
 void rows_of_tiles(const TileSweep& s, const float* x, const float* w, float* y, const float* bias,
-                   int64_t k0, int64_t rows, int64_t tiles, bool last_is_partial) {
-  const Pass pass = make_pass(s, k0, KT, WT);
+                   int64_t k0, int64_t rows, int64_t tiles, bool last_is_partial,
+                   const Pass& pass) {
   for (int64_t row = 0; row < rows; ++row)
     row_of_tiles<KT, WT>(s, x + row * s.x_row, w, y + row * s.y_row, bias, k0, tiles,
                          last_is_partial, pass);
 }
 
 using RowsOfTiles = void (*)(const TileSweep&, const float*, const float*, float*, const float*,
-                             int64_t, int64_t, int64_t, bool);
+                             int64_t, int64_t, int64_t, bool, const Pass&);
 
 // rows_of_tiles<KT, WT> as a table: [KT][WT].
 struct Tiles {
@@ -312,16 +313,19 @@ Columns cut_columns(int64_t cols, int kt) {
 void sweep_rows(const TileSweep& s, const Columns& columns, int kt, const float* x, const float* w,
                 float* y, const float* bias, int64_t k0) {
   const RowsOfTiles wide = kTiles.at[kt][columns.wide];
+  const Pass wide_pass = make_pass(s, k0, kt, columns.wide);
   const bool partial = s.tail < kBlock;
   if (columns.narrow_tiles == 0) {
-    wide(s, x, w, y, bias, k0, s.rows, columns.wide_tiles, partial);
+    wide(s, x, w, y, bias, k0, s.rows, columns.wide_tiles, partial, wide_pass);
     return;
   }
+  const Pass narrow_pass = make_pass(s, k0, kt, columns.wide - 1);
   const RowsOfTiles narrow = kTiles.at[kt][columns.wide - 1];
   const int64_t done = columns.narrow_tiles * (columns.wide - 1);
   for (int64_t row = 0; row < s.rows; ++row, x += s.x_row, y += s.y_row) {
-    narrow(s, x, w, y, bias, k0, 1, columns.narrow_tiles, false);
-    wide(s, x + done * s.x_col, w, y + done * s.y_col, bias, k0, 1, columns.wide_tiles, partial);
+    narrow(s, x, w, y, bias, k0, 1, columns.narrow_tiles, false, narrow_pass);
+    wide(s, x + done * s.x_col, w, y + done * s.y_col, bias, k0, 1, columns.wide_tiles, partial,
+         wide_pass);
   }
 }
 
