@@ -4,24 +4,12 @@
 #include <limits>
 
 #include "cpu/dispatch.h"
-#include "ops/check.h"
-#include "ops/elementwise.h"
+#include "ops/channels.h"
 #include "ops/layout.h"
 #include "ops/split.h"
 
 namespace fastconv {
 namespace {
-
-void check_channels(const char* op, const char* what, const Array& x) {
-  check_float32(op, what, x);
-  if (x.ndim() < 2)
-    throw ShapeError(message("[", op, "] ", what,
-                             " must have at least 2 dimensions (N, C, ...), got ", x.shape()));
-  for (int axis = 1; axis < x.ndim(); ++axis)
-    if (x.dim(axis) == 0)
-      throw ShapeError(
-          message("[", op, "] ", what, " has size 0 in dimension ", axis, ": ", x.shape()));
-}
 
 // A vector over the channels; fill when it is undefined.
 class PerChannel {
@@ -45,72 +33,86 @@ class PerChannel {
   Array values_;
 };
 
-// Kernels run along the pixels of a channel. Plain arrays with few or none of them, (N, F) above
-// all, are better off in lanes.
-Layout layout_for(const Array& x) {
-  return x.shape().numel_from(2) < kLanes ? Layout::lanes : x.layout();
-}
-
-// sums[c * K + k], k < K: sums of channel c, made by kernel(to, first outer group, groups, first
-// channel, channels), which writes K numbers a channel; pieces are added in order.
+// sums[c * K + k], k < K: sums of channel c, made by kernel(to, first outer group, groups,
+// channels), which writes K numbers a channel; pieces are added in order.
 template <int K, class Kernel>
-void sum_channels(double* sums, const ChannelWise& v, const Kernel& kernel) {
-  const ChannelPieces pieces = channel_pieces(v);
-  Scratch<double> parts(pieces.pieces * v.C * K);
+void sum_channels(double* sums, const ChannelWise& v, Channels of, const Kernel& kernel) {
+  const int64_t pieces = outer_pieces(v);
+  Scratch<double> parts(pieces * of.count * K);
   double* to = parts.data();
-  for_channel_pieces(v, pieces,
-                     [&](int64_t piece, int64_t o, int64_t groups, int64_t c, int64_t channels) {
-                       kernel(to + (piece * v.C + c) * K, o, groups, c, channels);
-                     });
-  for (int64_t c = 0; c < v.C; ++c)
+  for_channel_pieces(v, of, [&](int64_t piece, int64_t o, int64_t groups, Channels some) {
+    kernel(to + (piece * of.count + some.first - of.first) * K, o, groups, some);
+  });
+  for (int64_t c = 0; c < of.count; ++c)
     for (int k = 0; k < K; ++k) {
       double total = 0.0;
-      for (int64_t piece = 0; piece < pieces.pieces; ++piece)
-        total += to[(piece * v.C + c) * K + k];
-      sums[c * K + k] = total;
+      for (int64_t piece = 0; piece < pieces; ++piece) total += to[(piece * of.count + c) * K + k];
+      sums[(of.first + c) * K + k] = total;
     }
 }
 
 // Moments of every channel, pieces joined in order (Chan, Golub, LeVeque 1979).
-void moments_of(cpu::Moments* moments, const Array& x) {
+void moments_of(cpu::Moments* moments, const Array& x, Channels of) {
   const ChannelWise v = channel_wise(x);
-  const ChannelPieces pieces = channel_pieces(v);
-  Scratch<cpu::Moments> parts(pieces.pieces * v.C);
+  const int64_t pieces = outer_pieces(v);
+  Scratch<cpu::Moments> parts(pieces * of.count);
   cpu::Moments* to = parts.data();
   const cpu::Kernels& kernels = cpu::kernels();
-  for_channel_pieces(
-      v, pieces, [&](int64_t piece, int64_t o, int64_t groups, int64_t c, int64_t channels) {
-        const int lanes = o + groups == v.outer ? v.lanes : static_cast<int>(kLanes);
-        kernels.channel_moments(to + piece * v.C + c, x.data() + (o * v.C + c) * v.inner, groups,
-                                channels, v.inner, v.C * v.inner, lanes);
-      });
-  for (int64_t c = 0; c < v.C; ++c) {
+  for_channel_pieces(v, of, [&](int64_t piece, int64_t o, int64_t groups, Channels some) {
+    const int lanes = o + groups == v.outer ? v.lanes : static_cast<int>(kLanes);
+    kernels.channel_moments(to + piece * of.count + some.first - of.first,
+                            x.data() + (o * v.C + some.first) * v.inner, groups, some.count,
+                            v.inner, v.C * v.inner, lanes);
+  });
+  for (int64_t c = 0; c < of.count; ++c) {
     cpu::Moments all = to[c];
-    for (int64_t piece = 1; piece < pieces.pieces; ++piece) {
-      const cpu::Moments& next = to[piece * v.C + c];
+    for (int64_t piece = 1; piece < pieces; ++piece) {
+      const cpu::Moments& next = to[piece * of.count + c];
       const double count = all.count + next.count, delta = next.mean - all.mean;
       all.mean += delta * next.count / count;
       all.sum_squares += next.sum_squares + delta * delta * all.count * next.count / count;
       all.count = count;
     }
-    moments[c] = all;
+    moments[of.first + c] = all;
   }
 }
 
-void affine(Array& y, const Array& x, const float* mean, const float* scale, const float* shift,
-            const Epilogue& epilogue) {
-  const ChannelWise v = channel_wise(x);
-  const cpu::Kernels& kernels = cpu::kernels();
-  constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  const float low = epilogue.relu ? 0.0f : -kInfinity;
-  const float high = epilogue.relu ? static_cast<float>(epilogue.cap) : kInfinity;
-  const Array plus = epilogue.plus.defined() ? as_layout(epilogue.plus, x.layout()) : epilogue.plus;
-  const bool streaming = streams(y);
-  for_shares(v.outer * v.C, v.inner, [&](int64_t begin, int64_t end) {
-    kernels.channel_affine(y.data(), x.data(), plus.data(), begin, end - begin, v.C, v.inner, mean,
-                           scale, shift, low, high, streaming);
+// body(first plane, planes) for planes of these channels that lie one behind the other, in the
+// outer groups from `begin` to end - 1.
+template <class Body>
+void for_planes(const ChannelWise& v, Channels of, int64_t begin, int64_t end, const Body& body) {
+  for_shares((end - begin) * of.count, v.inner, [&](int64_t at, int64_t last) {
+    while (at < last) {
+      const int64_t o = begin + at / of.count, c = at % of.count;
+      const int64_t planes = std::min(last - at, of.count - c);
+      body(o * v.C + of.first + c, planes);
+      at += planes;
+    }
   });
 }
+
+// y = act((x - mean) * scale + shift + plus); y and plus in the layout of x.
+struct Affine {
+  const float *mean, *scale, *shift;
+  float low, high;
+  Array plus;
+
+  Affine(const float* m, const float* a, const float* b, const Epilogue& epilogue, Layout layout)
+      : mean(m), scale(a), shift(b) {
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    low = epilogue.relu ? 0.0f : -kInfinity;
+    high = epilogue.relu ? static_cast<float>(epilogue.cap) : kInfinity;
+    if (epilogue.plus.defined()) plus = as_layout(epilogue.plus, layout);
+  }
+  void run(Array& y, const Array& x, Channels of) const {
+    const ChannelWise v = channel_wise(x);
+    const bool streaming = streams(y);
+    for_planes(v, of, 0, v.outer, [&](int64_t first, int64_t planes) {
+      cpu::kernels().channel_affine(y.data(), x.data(), plus.data(), first, planes, v.C, v.inner,
+                                    mean, scale, shift, low, high, streaming);
+    });
+  }
+};
 
 void check_plus(const Array& x, const Array& plus) {
   if (!plus.defined()) return;
@@ -118,26 +120,24 @@ void check_plus(const Array& x, const Array& plus) {
   check_same_shape("batch_norm", "plus", plus, "input", x);
 }
 
-// dbias = sum of dy, dweight = sum of dy * (x - mean) * inv_std; sums keeps both in double.
+// Of these channels dbias = sum of dy, dweight = sum of dy * (x - mean) * inv_std; sums keeps both
+// in double.
 void parameter_gradients(BatchNormGradients& g, double* sums, const Array& dy, const Array& x,
-                         const cpu::Gate& gate, const float* mean, const double* inv_std) {
+                         const cpu::Gate& gate, const float* mean, const double* inv_std,
+                         Channels of) {
   const ChannelWise v = channel_wise(x);
   const cpu::Kernels& kernels = cpu::kernels();
   if (v.outer > 0)
-    sum_channels<2>(sums, v,
-                    [&](double* to, int64_t o, int64_t groups, int64_t c, int64_t channels) {
-                      const int64_t at = (o * v.C + c) * v.inner;
-                      const cpu::Gate from{gate.y ? gate.y + at : nullptr,
-                                           gate.scale ? gate.scale + c : nullptr,
-                                           gate.shift ? gate.shift + c : nullptr, gate.high};
-                      kernels.channel_dots(to, dy.data() + at, x.data() + at, from, mean + c,
-                                           groups, channels, v.inner, v.C * v.inner);
-                    });
+    sum_channels<2>(sums, v, of, [&](double* to, int64_t o, int64_t groups, Channels some) {
+      const int64_t c = some.first, at = (o * v.C + c) * v.inner;
+      const cpu::Gate from{gate.y ? gate.y + at : nullptr, gate.scale ? gate.scale + c : nullptr,
+                           gate.shift ? gate.shift + c : nullptr, gate.high};
+      kernels.channel_dots(to, dy.data() + at, x.data() + at, from, mean + c, groups, some.count,
+                           v.inner, v.C * v.inner);
+    });
   else
-    std::fill_n(sums, 2 * v.C, 0.0);
-  g.dbias = Array::empty({v.C});
-  g.dweight = Array::empty({v.C});
-  for (int64_t c = 0; c < v.C; ++c) {
+    std::fill_n(sums + 2 * of.first, 2 * of.count, 0.0);
+  for (int64_t c = of.first; c < of.first + of.count; ++c) {
     g.dbias.data()[c] = static_cast<float>(sums[2 * c]);
     g.dweight.data()[c] = static_cast<float>(sums[2 * c + 1] * inv_std[c]);
   }
@@ -155,35 +155,6 @@ void update_running(Array& running, const char* what, int64_t C, double momentum
     running.data()[c] = static_cast<float>((1.0 - momentum) * checked[c] + momentum * batch[c]);
 }
 
-cpu::LocalResponseNorm lrn_params(const char* op, const Array& x, int64_t size, double alpha,
-                                  double beta, double k) {
-  check_channels(op, "input", x);
-  if (size < 1)
-    throw std::invalid_argument(message("[", op, "] size must be at least 1, got ", size));
-  cpu::LocalResponseNorm norm{};
-  norm.C = x.dim(1);
-  norm.size = size;
-  norm.alpha = static_cast<float>(alpha);
-  norm.beta = static_cast<float>(beta);
-  norm.k = static_cast<float>(k);
-  return norm;
-}
-
-// Strips of columns narrow enough that all channels of one stay in L2: body(offset of the strip,
-// columns).
-constexpr int64_t kStrip = 256;
-template <class Body>
-void for_strips(const ChannelWise& v, const Body& body) {
-  const int64_t strips = ceil_div(v.inner, kStrip);
-  for_shares(v.outer * strips, v.C * std::min(kStrip, v.inner) * 4,
-             [&](int64_t begin, int64_t end) {
-               for (int64_t strip = begin; strip < end; ++strip) {
-                 const int64_t column = strip % strips * kStrip;
-                 body(strip / strips * v.C * v.inner + column, std::min(kStrip, v.inner - column));
-               }
-             });
-}
-
 }  // namespace
 
 Array channel_sum(const Array& x_any) {
@@ -194,10 +165,10 @@ Array channel_sum(const Array& x_any) {
   if (v.outer == 0) return y;
   const cpu::Kernels& kernels = cpu::kernels();
   Scratch<double> sums(v.C);
-  sum_channels<1>(sums.data(), v,
-                  [&](double* to, int64_t o, int64_t groups, int64_t c, int64_t channels) {
-                    kernels.channel_sums(to, x.data() + (o * v.C + c) * v.inner, groups, channels,
-                                         v.inner, v.C * v.inner);
+  sum_channels<1>(sums.data(), v, Channels{0, v.C},
+                  [&](double* to, int64_t o, int64_t groups, Channels some) {
+                    kernels.channel_sums(to, x.data() + (o * v.C + some.first) * v.inner, groups,
+                                         some.count, v.inner, v.C * v.inner);
                   });
   for (int64_t c = 0; c < v.C; ++c) y.data()[c] = static_cast<float>(sums.data()[c]);
   return y;
@@ -224,23 +195,26 @@ BatchNorm batch_norm_train(const Array& x_any, const Array& weight_any, const Ar
   const Array x = as_layout(x_any, layout_for(x_any));
 
   Scratch<cpu::Moments> moments(C);
-  moments_of(moments.data(), x);
   BatchNorm out{Array::empty(x.shape(), DType::float32, x.layout()), Array::empty({C}),
                 Array::empty({C})};
   Scratch<float> scale(C);
-  Scratch<double> mean(C), unbiased(C);
-  for (int64_t c = 0; c < C; ++c) {
-    const cpu::Moments& m = moments.data()[c];
-    const double inv_std = 1.0 / std::sqrt(m.sum_squares / m.count + eps);
-    mean.data()[c] = m.mean;
-    unbiased.data()[c] = m.sum_squares / (m.count - 1.0);
-    out.mean.data()[c] = static_cast<float>(m.mean);
-    out.inv_std.data()[c] = static_cast<float>(inv_std);
-    scale.data()[c] = weight[c] * out.inv_std.data()[c];
-  }
-  update_running(running_mean, "running_mean", C, momentum, mean.data());
+  Scratch<double> means(C), unbiased(C);
+  const Affine affine(out.mean.data(), scale.data(), bias.data(), epilogue, x.layout());
+  for_channels(channel_wise(x), [&](Channels of) {
+    moments_of(moments.data(), x, of);
+    for (int64_t c = of.first; c < of.first + of.count; ++c) {
+      const cpu::Moments& m = moments.data()[c];
+      const double inv_std = 1.0 / std::sqrt(m.sum_squares / m.count + eps);
+      means.data()[c] = m.mean;
+      unbiased.data()[c] = m.sum_squares / (m.count - 1.0);
+      out.mean.data()[c] = static_cast<float>(m.mean);
+      out.inv_std.data()[c] = static_cast<float>(inv_std);
+      scale.data()[c] = weight[c] * out.inv_std.data()[c];
+    }
+    affine.run(out.y, x, of);
+  });
+  update_running(running_mean, "running_mean", C, momentum, means.data());
   update_running(running_var, "running_var", C, momentum, unbiased.data());
-  affine(out.y, x, out.mean.data(), scale.data(), bias.data(), epilogue);
   out.y = as_layout(out.y, x_any.layout());
   return out;
 }
@@ -260,7 +234,7 @@ Array batch_norm_eval(const Array& x_any, const Array& weight_any, const Array& 
   for (int64_t c = 0; c < C; ++c)
     scale.data()[c] = static_cast<float>(weight[c] / std::sqrt(static_cast<double>(var[c]) + eps));
   Array y = Array::empty(x.shape(), DType::float32, x.layout());
-  affine(y, x, mean.data(), scale.data(), bias.data(), epilogue);
+  Affine(mean.data(), scale.data(), bias.data(), epilogue, x.layout()).run(y, x, Channels{0, C});
   return as_layout(y, x_any.layout());
 }
 
@@ -294,7 +268,8 @@ BatchNormGradients batch_norm_train_backward(const Array& dy_any, const Array& x
   if (behind.y.defined()) check_same_shape(op, "y", behind.y, "input", x_any);
   const Array y = behind.y.defined() ? as_layout(behind.y, layout) : behind.y;
 
-  BatchNormGradients g{Array::empty(x.shape(), DType::float32, layout), {}, {}, {}};
+  BatchNormGradients g{
+      Array::empty(x.shape(), DType::float32, layout), Array::empty({C}), Array::empty({C}), {}};
   if (behind.wants_dplus) g.dplus = Array::empty(x.shape(), DType::float32, layout);
   Scratch<double> sums(2 * C), inv(C);
   Scratch<float> scale(C), dy_mean(C), slope(C);
@@ -304,28 +279,29 @@ BatchNormGradients batch_norm_train_backward(const Array& dy_any, const Array& x
   }
   const cpu::Gate gate{y.data(), scale.data(), behind.cap > 0.0 ? bias.data() : nullptr,
                        static_cast<float>(behind.cap)};
-  parameter_gradients(g, sums.data(), dy, x, gate, mean.data(), inv.data());
   // dx = weight * inv_std * (dy - mean of dy - xhat * mean of (dy * xhat)), xhat = (x - mean) *
   // inv_std
   const double count = static_cast<double>(x.shape().numel() / C);
-  for (int64_t c = 0; c < C; ++c) {
-    dy_mean.data()[c] = static_cast<float>(sums.data()[2 * c] / count);
-    slope.data()[c] =
-        static_cast<float>(sums.data()[2 * c + 1] * inv.data()[c] * inv.data()[c] / count);
-  }
   const ChannelWise v = channel_wise(x);
-  const cpu::Kernels& kernels = cpu::kernels();
   const bool streaming = streams(g.dx);
-  const auto run = [&](int64_t first, int64_t planes, int lanes) {
-    for_shares(planes, v.inner, [&](int64_t begin, int64_t end) {
-      kernels.batch_norm_backward_input(
-          g.dx.data(), g.dplus.data(), dy.data(), x.data(), gate, first + begin, end - begin, v.C,
-          v.inner, mean.data(), scale.data(), dy_mean.data(), slope.data(), lanes, streaming);
-    });
-  };
-  const int64_t masked = v.lanes == kLanes ? 0 : v.C;  // planes of the last block
-  run(0, v.outer * v.C - masked, static_cast<int>(kLanes));
-  run(v.outer * v.C - masked, masked, v.lanes);
+  const int64_t whole = v.lanes == kLanes ? v.outer : v.outer - 1;  // blocks without empty lanes
+  for_channels(v, [&](Channels of) {
+    parameter_gradients(g, sums.data(), dy, x, gate, mean.data(), inv.data(), of);
+    for (int64_t c = of.first; c < of.first + of.count; ++c) {
+      dy_mean.data()[c] = static_cast<float>(sums.data()[2 * c] / count);
+      slope.data()[c] =
+          static_cast<float>(sums.data()[2 * c + 1] * inv.data()[c] * inv.data()[c] / count);
+    }
+    const auto run = [&](int64_t begin, int64_t end, int lanes) {
+      for_planes(v, of, begin, end, [&](int64_t first, int64_t planes) {
+        cpu::kernels().batch_norm_backward_input(
+            g.dx.data(), g.dplus.data(), dy.data(), x.data(), gate, first, planes, v.C, v.inner,
+            mean.data(), scale.data(), dy_mean.data(), slope.data(), lanes, streaming);
+      });
+    };
+    run(0, whole, static_cast<int>(kLanes));
+    run(whole, v.outer, v.lanes);
+  });
   g.dx = as_layout(g.dx, dy_any.layout());
   if (behind.wants_dplus) g.dplus = as_layout(g.dplus, dy_any.layout());
   return g;
@@ -344,52 +320,21 @@ BatchNormGradients batch_norm_eval_backward(const Array& dy_any, const Array& x_
   const Layout layout = layout_for(x_any);
   const Array x = as_layout(x_any, layout), dy = as_layout(dy_any, layout);
 
-  BatchNormGradients g{Array::empty(x.shape(), DType::float32, layout), {}, {}, {}};
+  BatchNormGradients g{
+      Array::empty(x.shape(), DType::float32, layout), Array::empty({C}), Array::empty({C}), {}};
   Scratch<double> sums(2 * C), inv(C);
   Scratch<float> scale(C);
   for (int64_t c = 0; c < C; ++c) {
     inv.data()[c] = 1.0 / std::sqrt(static_cast<double>(var[c]) + eps);
     scale.data()[c] = static_cast<float>(weight[c] * inv.data()[c]);
   }
-  parameter_gradients(g, sums.data(), dy, x, {}, mean.data(), inv.data());
-  affine(g.dx, dy, zero.data(), scale.data(), zero.data(), {});
+  const Affine affine(zero.data(), scale.data(), zero.data(), {}, layout);
+  for_channels(channel_wise(x), [&](Channels of) {
+    parameter_gradients(g, sums.data(), dy, x, {}, mean.data(), inv.data(), of);
+    affine.run(g.dx, dy, of);
+  });
   g.dx = as_layout(g.dx, dy_any.layout());
   return g;
-}
-
-Array local_response_norm(const Array& x_any, int64_t size, double alpha, double beta, double k) {
-  cpu::LocalResponseNorm norm = lrn_params("local_response_norm", x_any, size, alpha, beta, k);
-  const Array x = as_layout(x_any, layout_for(x_any));
-  const ChannelWise v = channel_wise(x);
-  norm.stride = v.inner;
-  Array y = Array::empty(x.shape(), DType::float32, x.layout());
-  const cpu::Kernels& kernels = cpu::kernels();
-  for_strips(v, [&](int64_t at, int64_t columns) {
-    kernels.local_response_norm(y.data() + at, x.data() + at, columns, norm);
-  });
-  clear_empty_lanes(y);  // with k = 0 they are 0 / 0
-  return as_layout(y, x_any.layout());
-}
-
-Array local_response_norm_backward(const Array& dy_any, const Array& x_any, int64_t size,
-                                   double alpha, double beta, double k) {
-  const char* const op = "local_response_norm_backward";
-  cpu::LocalResponseNorm norm = lrn_params(op, x_any, size, alpha, beta, k);
-  check_float32(op, "dy", dy_any);
-  check_same_shape(op, "dy", dy_any, "input", x_any);
-  const Layout layout = layout_for(x_any);
-  const Array x = as_layout(x_any, layout), dy = as_layout(dy_any, layout);
-  const ChannelWise v = channel_wise(x);
-  norm.stride = v.inner;
-  Array dx = Array::empty(x.shape(), DType::float32, layout);
-  const cpu::Kernels& kernels = cpu::kernels();
-  for_strips(v, [&](int64_t at, int64_t columns) {
-    Scratch<float> scratch(v.C * columns);
-    kernels.local_response_norm_backward(dx.data() + at, dy.data() + at, x.data() + at, columns,
-                                         norm, scratch.data());
-  });
-  clear_empty_lanes(dx);
-  return as_layout(dx, dy_any.layout());
 }
 
 }  // namespace fastconv

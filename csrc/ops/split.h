@@ -86,25 +86,42 @@ inline ChannelWise channel_wise(const Array& x) {
   return {x.blocks(), x.dim(1), pixels * kLanes, static_cast<int>(x.lanes_in_last_block())};
 }
 
-// Sums over the batch by channel are made in pieces: `pieces` ranges of the outer groups by ranges
-// of channels.
-struct ChannelPieces {
-  int64_t outer_share, channel_share, pieces, groups;
+// Channels first .. first + count - 1.
+struct Channels {
+  int64_t first, count;
 };
 
-inline ChannelPieces channel_pieces(const ChannelWise& x) {
-  const int64_t outer_share = std::clamp<int64_t>(kGrain / x.inner, 1, x.outer);
-  const int64_t channel_share = std::clamp<int64_t>(kGrain / (outer_share * x.inner), 1, x.C);
-  return {outer_share, channel_share, ceil_div(x.outer, outer_share), ceil_div(x.C, channel_share)};
+// body(channels) for all of them: statistics of a channel and what uses them in one task, for a few
+// channels at a time, so that the second pass finds in a cache what the first one read. Where
+// channels are few, one body has all of them, and its loops are cut for the threads instead.
+template <class Body>
+void for_channels(const ChannelWise& x, const Body& body) {
+  constexpr int64_t kEnough = 16;
+  const int64_t floats = std::max<int64_t>(1, x.outer * x.inner);
+  const int64_t share = std::clamp<int64_t>(kGrain / floats, 1, x.C), tasks = ceil_div(x.C, share);
+  if (tasks < kEnough) return body(Channels{0, x.C});
+  parallel_for(tasks, [&](int64_t task) {
+    body(Channels{task * share, std::min(share, x.C - task * share)});
+  });
 }
 
-// body(piece, first outer group, groups, first channel, channels)
+// Sums over the batch by channel are made in pieces, ranges of the outer groups; `pieces` is how
+// many, whatever the channels.
+inline int64_t outer_share(const ChannelWise& x) {
+  return std::clamp<int64_t>(kGrain / x.inner, 1, x.outer);
+}
+inline int64_t outer_pieces(const ChannelWise& x) { return ceil_div(x.outer, outer_share(x)); }
+
+// body(piece, first outer group, groups, channels)
 template <class Body>
-void for_channel_pieces(const ChannelWise& x, const ChannelPieces& p, const Body& body) {
-  parallel_for(p.pieces * p.groups, [&](int64_t task) {
-    const int64_t piece = task / p.groups;
-    const int64_t o = piece * p.outer_share, c = task % p.groups * p.channel_share;
-    body(piece, o, std::min(p.outer_share, x.outer - o), c, std::min(p.channel_share, x.C - c));
+void for_channel_pieces(const ChannelWise& x, Channels of, const Body& body) {
+  const int64_t outer = outer_share(x), pieces = outer_pieces(x);
+  const int64_t share = std::clamp<int64_t>(kGrain / (outer * x.inner), 1, of.count);
+  const int64_t groups = ceil_div(of.count, share);
+  parallel_for(pieces * groups, [&](int64_t task) {
+    const int64_t piece = task / groups, o = piece * outer, c = task % groups * share;
+    body(piece, o, std::min(outer, x.outer - o),
+         Channels{of.first + c, std::min(share, of.count - c)});
   });
 }
 
