@@ -206,8 +206,8 @@ FASTCONV_INLINE void add_up(V (&acc)[KT][WT], const TileSweep& s, const float* x
     return s.taps > 1 ? add_products<Asks::rows>(acc, s, x, w, pass)
                       : add_products<Asks::weights>(acc, s, x, w, pass);
   if (!kPrefetches || pass.count == 0) return add_products<Asks::none>(acc, s, x, w, pass);
-  if (KT > kMaxMany || pass.count == 1) return add_products<Asks::one>(acc, s, x, w, pass);
-  if constexpr (KT <= kMaxMany) add_products<Asks::many>(acc, s, x, w, pass);
+  if (pass.count == 1) return add_products<Asks::one>(acc, s, x, w, pass);
+  add_products<Asks::many>(acc, s, x, w, pass);
 }
 
 // `tiles` neighbouring tiles of one row. x, w, y, bias point at the first one, of output channel
