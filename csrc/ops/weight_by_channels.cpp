@@ -280,6 +280,10 @@ bool weight_by_channels_pays(const Conv2dShape& s) {
   if (strided && s.IC * s.IH * s.IW * kLanes > kCachedFloats) return false;
   const int64_t channels = transposes_x(s) ? s.IC_per_group : s.OC_per_group;
   const int64_t uses = transposes_x(s) ? s.OC_per_group : s.IC_per_group * s.KH * s.KW;
+  // Fewer channels than two vectors hold pay where both operands come from memory, once.
+  constexpr int64_t kFarFloats = 8 << 20;
+  if (s.KH * s.KW == 1 && s.N * (s.IC * s.IH * s.IW + s.OC * s.OH * s.OW) >= kFarFloats)
+    return channels >= kLanes && uses >= 2 * kLanes;
   return channels >= 2 * kLanes && uses >= 4 * kLanes;
 }
 
