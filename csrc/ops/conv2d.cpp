@@ -220,6 +220,24 @@ CorrelationAxis phase_of(int64_t first, int64_t IH, int64_t OH, int64_t KH, int6
   return axis;
 }
 
+// Kernels of one pixel are a matrix, whose columns the gradient by input sums over: every six
+// floats of a tile lie in a line of their own, a power of two apart. Large ones are turned first
+// (512 <- 2048, 7 x 7: 4.6 to 4.2 ms).
+bool turns_weights(const Conv2dShape& s) {
+  return s.KH * s.KW == 1 && std::min(s.IC_per_group, s.OC_per_group) >= 64 &&
+         s.IC_per_group * s.OC_per_group >= 32768;
+}
+
+// w (group, OC, IC) as (group, IC, OC).
+void turn_weights(float* turned, const float* w, const Conv2dShape& s) {
+  const int64_t OC = s.OC_per_group, IC = s.IC_per_group, sixteens = ceil_div(IC, kLanes);
+  parallel_for(s.params.groups * sixteens, [&](int64_t task) {
+    const int64_t at = task / sixteens * OC * IC, c = task % sixteens * kLanes;
+    cpu::kernels().to_plain(turned + at + c * OC, OC, w + at + c, IC, OC,
+                            static_cast<int>(std::min(kLanes, IC - c)));
+  });
+}
+
 }  // namespace
 
 Array conv2d_backward_input(const Array& dy, const Array& w, const Shape& x_shape,
@@ -249,10 +267,16 @@ void conv2d_backward_input_into(Array& dx, const Array& dy_any, const Array& w,
   if (part.rows > 0)
     winograd_backward_input(dx.data(), dy.data(), weight.data(), bias, dy.blocks(), s, part,
                             streams(dx));
-  const int64_t w_k = s.KH * s.KW, w_c = s.IC_per_group * w_k;
-  Correlation job{
-      params.groups, s.IC_per_group, s.OC_per_group, s.OC_per_group * w_c, w_k, w_c, {}, {},
-      streams(dx)};
+  int64_t w_k = s.KH * s.KW, w_c = s.IC_per_group * w_k;
+  const int64_t w_group = s.OC_per_group * w_c;
+  const bool turns = turns_weights(s);
+  Scratch<float> turned(turns ? params.groups * w_group : 1);
+  if (turns) {
+    turn_weights(turned.data(), weight.data(), s);
+    w_k = s.OC_per_group, w_c = 1;
+  }
+  Correlation job{params.groups, s.IC_per_group, s.OC_per_group, w_group, w_k, w_c, {}, {},
+                  streams(dx)};
   for (int64_t row = 0; row < std::min(params.stride[0], s.IH); ++row)
     job.rows.push_back(phase_of(row, s.IH, s.OH, s.KH, params.pads[0], params.stride[0],
                                 params.dilation[0], s.KW));
@@ -260,7 +284,8 @@ void conv2d_backward_input_into(Array& dx, const Array& dy_any, const Array& w,
     job.cols.push_back(
         phase_of(col, s.IW, s.OW, s.KW, params.pads[2], params.stride[1], params.dilation[1], 1));
   for (const Correlation& rest : outside(part, job))
-    correlate(dx.data(), dy.data(), weight.data(), bias, false, dy.blocks(), rest);
+    correlate(dx.data(), dy.data(), turns ? turned.data() : weight.data(), bias, false, dy.blocks(),
+              rest);
 }
 
 Array conv2d_backward_weight(const Array& dy_any, const Array& x_any, const Shape& w_shape,

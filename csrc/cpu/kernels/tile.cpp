@@ -130,10 +130,8 @@ FASTCONV_INLINE Pass make_pass(const TileSweep& s, int64_t k0, int64_t KT, int64
 }
 
 // What a step asks for: so many vectors of x, or weights, linearly or for each row. Each is a loop
-// of its own: one instruction more costs 3 %. Only passes that hold all of a few output channels
-// ask for many.
+// of its own: one instruction more costs 3 %.
 enum class Asks { none, one, many, weights, rows };
-constexpr int kMaxMany = 3;
 
 // The sum itself.
 template <Asks asks, int KT, int WT>
