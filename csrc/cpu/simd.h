@@ -117,6 +117,11 @@ FASTCONV_INLINE V evens(V a, V b) {
   const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
   return {_mm512_permutex2var_ps(a.v, even, b.v)};
 }
+// a1, a3, ..., b1, b3, ...
+FASTCONV_INLINE V odds(V a, V b) {
+  const __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+  return {_mm512_permutex2var_ps(a.v, odd, b.v)};
+}
 
 struct U {  // kWidth unsigned 32-bit integers, arithmetic modulo 2^32
   __m512i v;
@@ -226,6 +231,10 @@ FASTCONV_INLINE V evens(V a, V b) {
   const __m256 both = _mm256_shuffle_ps(a.v, b.v, _MM_SHUFFLE(2, 0, 2, 0));
   return {_mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(both), _MM_SHUFFLE(3, 1, 2, 0)))};
 }
+FASTCONV_INLINE V odds(V a, V b) {
+  const __m256 both = _mm256_shuffle_ps(a.v, b.v, _MM_SHUFFLE(3, 1, 3, 1));
+  return {_mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(both), _MM_SHUFFLE(3, 1, 2, 0)))};
+}
 
 struct U {
   __m256i v;
@@ -303,6 +312,8 @@ FASTCONV_INLINE V load_u8(const uint8_t* p){
     load_even(const float* p, int n){FASTCONV_EACH(V, i < n ? p[2 * i] : 0.0f)} FASTCONV_INLINE V
     evens(V a, V b){
         FASTCONV_EACH(V, 2 * i < kWidth ? a.v[2 * i] : b.v[2 * i - kWidth])} FASTCONV_INLINE V
+    odds(V a, V b){FASTCONV_EACH(V, 2 * i < kWidth ? a.v[2 * i + 1]
+                                                   : b.v[2 * i + 1 - kWidth])} FASTCONV_INLINE V
     to_float(U a){
         FASTCONV_EACH(V, static_cast<float>(static_cast<int32_t>(a.u[i])))} FASTCONV_INLINE V
     from_bits(U a) {
