@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,6 +116,72 @@ def test_large_blocks_are_cut_and_joined() -> None:
         whole = _core.zeros((12 << 20,))
     assert whole.shape == (12 << 20,)
     assert _core.arena_stats()["system_allocations"] == before["system_allocations"]
+
+
+def test_large_blocks_keep_what_was_written() -> None:
+    """Blocks of many sizes, taken, freed and given back in random order."""
+    rng = np.random.default_rng(0)
+    held: list[tuple[_core.Array, float, int]] = []
+    for i in range(300):
+        if held and (len(held) == 8 or rng.random() < 0.5):
+            block, value, size = held.pop(rng.integers(len(held)))
+            ends = block.numpy()[[0, 1, size // 2, size - 2, size - 1]]
+            assert (ends == value).all() and block.shape == (size,)
+            del block
+        else:
+            size = int(rng.integers(1 << 20, 6 << 20))
+            held.append((_core.full((size,), float(i)), float(i), size))
+        if i % 50 == 49:
+            _core.arena_release_cached()
+
+
+GROWING = """
+import os, resource
+import numpy as np
+import fastconv as fc
+from fastconv import _core
+
+limit = int(os.environ.get("LIMIT", 0))
+if limit:
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+MB = 1 << 18  # floats
+low = _core.zeros((8 * MB,))
+for size in (10, 15, 20, 30, 45):
+    block = _core.full((size * MB,), 1.0)
+    assert block.numpy().sum() == size * MB and low.numpy().sum() == 0
+    del block
+stats = _core.arena_stats()
+print((stats["bytes_in_use"] + stats["bytes_cached"]) >> 20)
+_core.arena_release_cached()
+print(_core.arena_stats()["bytes_cached"] >> 20)
+x = np.ones((64, 8, 96, 96), np.float32)
+y = fc.functional.conv2d(x, np.ones((8, 8, 1, 1), np.float32))
+assert (y == 8).all()
+if limit:
+    try:
+        _core.zeros((limit // 4,))
+    except MemoryError:
+        print("refused")
+    assert (fc.functional.relu(y) == 8).all()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are joined where mmap can place them")
+def test_a_larger_block_begins_in_the_free_memory_before_it() -> None:
+    """Blocks of 10 to 45 MB, one after the other, take 45 MB in all, not 120."""
+    done = run_python(GROWING)
+    assert done.returncode == 0, done.stderr
+    held, cached = map(int, done.stdout.split())
+    assert held <= 8 + 45 + 4
+    assert cached <= 2, "whole pages of free memory go back to the system"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sets a limit to the address space")
+def test_a_limited_address_space_is_enough() -> None:
+    """As under `ulimit -v`: nothing is reserved that is not used, and too much is refused."""
+    done = run_python(GROWING, LIMIT=str(3 << 30))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[2] == "refused"
 
 
 def test_out_of_memory_is_an_exception() -> None:

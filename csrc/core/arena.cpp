@@ -8,7 +8,7 @@
 // the cache calls no malloc; when the last reference goes the header becomes the list's link.
 //
 // What is cached is bounded: system memory stays below 1.5 times the most that was ever in use, and
-// the segments and classes not used for longest go first.
+// the pages and classes not used for longest go first.
 #include "core/arena.h"
 
 #include <algorithm>
@@ -18,6 +18,7 @@
 #include <new>
 
 #include "core/errors.h"
+#include "core/pages.h"
 #include "core/spans.h"
 
 #if defined(_WIN32)
@@ -25,18 +26,14 @@
 #else
 #include <pthread.h>
 #endif
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 namespace fastconv {
 namespace {
 
 constexpr size_t kAlign = 64;
 constexpr size_t kHeader = 64;
-constexpr size_t kHugePage = size_t{2} << 20;
-constexpr size_t kHugeFrom = size_t{4} << 20;  // smaller blocks would waste too much of a huge page
-constexpr size_t kSpansFrom = kHugeFrom;
+constexpr size_t kSpansFrom = size_t{4}
+                              << 20;         // smaller blocks would waste too much of a huge page
 constexpr size_t kSlack = size_t{64} << 20;  // cached memory that is never worth giving back
 constexpr size_t kLargest = size_t{1} << 62;
 
@@ -65,18 +62,11 @@ SizeClass class_of(size_t bytes) {
 }
 
 void* system_allocate(size_t bytes) {
-  const bool huge = bytes >= kHugeFrom;
-  const size_t align = huge ? kHugePage : kAlign;
-  const size_t whole = (bytes + align - 1) / align * align;
 #if defined(_WIN32)
-  return _aligned_malloc(whole, align);
+  return _aligned_malloc(bytes, kAlign);
 #else
   void* block = nullptr;
-  if (posix_memalign(&block, align, whole) != 0) return nullptr;
-#if defined(__linux__)
-  if (huge) madvise(block, whole, MADV_HUGEPAGE);  // a wish: failure changes nothing but speed
-#endif
-  return block;
+  return posix_memalign(&block, kAlign, bytes) == 0 ? block : nullptr;
 #endif
 }
 
@@ -94,13 +84,7 @@ class Arena {
   void* allocate(size_t& bytes) {
     const std::lock_guard<std::mutex> lock(mutex_);
     ++clock_;
-    void* block = bytes > kSpansFrom ? spans_.take(bytes, bytes) : take_listed(bytes);
-    if (block != nullptr) {
-      cached_ -= bytes;
-    } else {
-      block = from_system(bytes);
-      if (bytes > kSpansFrom) spans_.add_segment(static_cast<char*>(block), bytes);
-    }
+    void* block = bytes > kSpansFrom ? take_span(bytes) : take_listed(bytes);
     in_use_ += bytes;
     most_in_use_ = std::max(most_in_use_, in_use_);
     return block;
@@ -151,18 +135,36 @@ class Arena {
     List& list = lists_[size.index];
     list.last_use = clock_;
     Free* const block = list.first;
-    if (block != nullptr) list.first = block->next;
+    if (block == nullptr) return from_system(bytes, system_allocate);
+    list.first = block->next;
+    cached_ -= bytes;
     return block;
   }
 
-  void* from_system(size_t& bytes) {
-    if (bytes > kSpansFrom) bytes = (bytes + kHugePage - 1) / kHugePage * kHugePage;
+  // Memory is added at the end of what there is: as much as the free span there lacks, or, if it
+  // had to lie elsewhere, all of it.
+  void* take_span(size_t& bytes) {
+    size_t taken = 0;
+    char* block = spans_.take(bytes, taken);
+    for (size_t free = spans_.end().free; block == nullptr; free = 0) {
+      const size_t more = (bytes - free + kHugePage - 1) / kHugePage * kHugePage;
+      spans_.add(from_system(more, [&](size_t n) { return map_pages(n, spans_.end().end); }), more);
+      cached_ += more;
+      block = spans_.take(bytes, taken);
+    }
+    bytes = taken;
+    cached_ -= bytes;
+    return block;
+  }
+
+  template <class Allocate>
+  auto from_system(size_t bytes, const Allocate& allocate) -> decltype(allocate(bytes)) {
     const size_t in_use = in_use_ + bytes, most = std::max(most_in_use_, in_use);
     trim(most + most / 2 + kSlack - in_use);
-    void* block = system_allocate(bytes);
+    auto block = allocate(bytes);
     if (block == nullptr) {
       trim(0);
-      block = system_allocate(bytes);
+      block = allocate(bytes);
     }
     if (block == nullptr)
       throw OutOfMemory(
@@ -175,17 +177,17 @@ class Arena {
   void trim(size_t keep) {
     size_t bytes = 0;
     while (cached_ > keep) {
-      void* const segment = spans_.drop_segment(bytes);
-      if (segment == nullptr) break;
+      char* const pages = spans_.drop_pages(bytes);
+      if (pages == nullptr) break;
       cached_ -= bytes;
-      system_free(segment);
+      unmap_pages(pages, bytes);
     }
     while (cached_ > keep) {
       List* oldest = nullptr;
       for (List& list : lists_)
         if (list.first != nullptr && (oldest == nullptr || list.last_use < oldest->last_use))
           oldest = &list;
-      if (oldest == nullptr) return;  // what is left are parts of segments
+      if (oldest == nullptr) return;  // what is left are parts of pages
       while (oldest->first != nullptr && cached_ > keep) {
         Free* block = oldest->first;
         oldest->first = block->next;
