@@ -106,7 +106,7 @@ int taps_in_row(const TileSweep& s) {
 // bring.)
 FASTCONV_INLINE Pass make_pass(const TileSweep& s, int64_t k0, int64_t KT, int64_t width) {
   Pass pass;
-  pass.count = pass.mask = pass.phase = pass.w_step = 0;
+  pass.count = pass.mask = pass.phase = pass.w_offset = pass.w_step = 0;
   pass.in_row = KT == 1 ? taps_in_row(s) : 1;
   if (s.asks_for_w) {
     pass.w_offset = k0 + KT < s.K ? KT * s.w_k : s.w_group - k0 * s.w_k;
