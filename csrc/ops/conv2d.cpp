@@ -228,13 +228,15 @@ bool turns_weights(const Conv2dShape& s) {
          s.IC_per_group * s.OC_per_group >= 32768;
 }
 
-// w (group, OC, IC) as (group, IC, OC).
+// w (group, OC, IC) as (group, IC, OC), sixteen columns at a time; the kernel reads no fewer.
 void turn_weights(float* turned, const float* w, const Conv2dShape& s) {
   const int64_t OC = s.OC_per_group, IC = s.IC_per_group, sixteens = ceil_div(IC, kLanes);
   parallel_for(s.params.groups * sixteens, [&](int64_t task) {
     const int64_t at = task / sixteens * OC * IC, c = task % sixteens * kLanes;
-    cpu::kernels().to_plain(turned + at + c * OC, OC, w + at + c, IC, OC,
-                            static_cast<int>(std::min(kLanes, IC - c)));
+    if (c + kLanes <= IC)
+      return cpu::kernels().to_plain(turned + at + c * OC, OC, w + at + c, IC, OC, kLanes);
+    for (int64_t k = 0; k < OC; ++k)
+      for (int64_t i = c; i < IC; ++i) turned[at + i * OC + k] = w[at + k * IC + i];
   });
 }
 
