@@ -95,7 +95,7 @@ def test_graphs_are_freed_without_the_collector() -> None:
 
 def test_cached_memory_can_be_given_back() -> None:
     _core.arena_release_cached()
-    before = _core.arena_stats()["bytes_cached"]  # parts of segments in use, if any
+    before = _core.arena_stats()["bytes_cached"]  # parts of pages in use, if any
     del [_core.zeros((size,)) for size in (1 << 10, 1 << 20, 1 << 22) for _ in range(4)][:]
     assert _core.arena_stats()["bytes_cached"] > before
     _core.arena_release_cached()

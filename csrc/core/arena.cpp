@@ -32,8 +32,8 @@ namespace {
 
 constexpr size_t kAlign = 64;
 constexpr size_t kHeader = 64;
-constexpr size_t kSpansFrom = size_t{4}
-                              << 20;         // smaller blocks would waste too much of a huge page
+// Smaller blocks would waste too much of a huge page.
+constexpr size_t kSpansFrom = size_t{4} << 20;
 constexpr size_t kSlack = size_t{64} << 20;  // cached memory that is never worth giving back
 constexpr size_t kLargest = size_t{1} << 62;
 

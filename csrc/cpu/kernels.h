@@ -332,7 +332,7 @@ struct Kernels {
   // ---- tile.cpp: convolution forward and by input, linear layers --------------------------------
   void (*tile_sweep)(const TileSweep& sweep);
 
-  // ---- planes.cpp -------------------------------------------------------------------------------
+  // ---- planes.cpp, plane_dot.cpp ----------------------------------------------------------------
   void (*plane_sweep)(const PlaneSweep& sweep);
   void (*plane_dot)(const PlaneDot& sum);
 

@@ -44,6 +44,8 @@ struct Cut {
   int64_t K, groups;      // of a task's share
 };
 
+// Images of more floats come from memory, and are asked for in time.
+constexpr int64_t kFarFloats = 2 << 20;
 // What a band reads must stay in half of a 1 MiB L2 beside weights and outputs.
 constexpr int64_t kBandVectors = 384 * 1024 / (kLanes * 4);
 // A chunk shorter than this many steps spends more on reloading accumulators than on the sum.
@@ -61,9 +63,8 @@ int64_t taps_of(const std::vector<CorrelationAxis>& axes) {
 // outputs of one phase? Then the next row of the same columns is what to ask for, and a band is a
 // strip.
 bool reads_once(const Correlation& job) {
-  constexpr int64_t kFarVectors = (8 << 20) / (kLanes * 4);
   return job.K <= 6 && job.rows.size() * job.cols.size() == 1 &&
-         job.C * job.rows.front().x_size * job.cols.front().x_size > kFarVectors;
+         job.C * job.rows.front().x_size * job.cols.front().x_size * kLanes > kFarFloats;
 }
 
 Cut choose_cut(const Correlation& job, int64_t blocks) {
@@ -160,9 +161,6 @@ std::vector<cpu::PlaneAxis> band_of(const std::vector<cpu::PlaneAxis>& axes, int
   }
   return band;
 }
-
-// Arrays of more floats come from memory, and are asked for in time.
-constexpr int64_t kFarFloats = 2 << 20;
 
 // One input and one output channel a group. False where the broadcast tile must do it.
 bool correlate_planes(float* y, const float* x, const float* w, const float* bias, bool relu,

@@ -19,7 +19,7 @@ void floats_to_lanes(float* y, const float* const* x, int64_t features, int samp
 void tile_sweep(const TileSweep& sweep);
 void dot_sweep(const DotSweep& sweep);
 
-// planes.cpp
+// planes.cpp, plane_dot.cpp
 void plane_sweep(const PlaneSweep& sweep);
 void plane_dot(const PlaneDot& sum);
 

@@ -1,4 +1,4 @@
-// Depthwise convolution in lane blocks, plane by plane (contracts: PlaneSweep and PlaneDot in
+// Depthwise convolution in lane blocks, plane by plane (contract: PlaneSweep in
 // cpu/kernels.h).
 //
 //   for each row that two rows of outputs read, for each of its columns:

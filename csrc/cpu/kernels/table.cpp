@@ -25,7 +25,7 @@ constexpr Kernels make_table() {
   // tile.cpp, dot.cpp
   t.tile_sweep = tile_sweep;
   t.dot_sweep = dot_sweep;
-  // planes.cpp
+  // planes.cpp, plane_dot.cpp
   t.plane_sweep = plane_sweep;
   t.plane_dot = plane_dot;
   // depthwise.cpp
