@@ -8,7 +8,7 @@
 // the cache calls no malloc; when the last reference goes the header becomes the list's link.
 //
 // What is cached is bounded: system memory stays below 1.5 times the most that was ever in use, and
-// the pages and classes not used for longest go first.
+// what has been idle for longest goes first, pages of free spans or blocks of a class.
 #include "core/arena.h"
 
 #include <algorithm>
@@ -92,13 +92,15 @@ class Arena {
 
   void release(void* block, size_t bytes) {
     const std::lock_guard<std::mutex> lock(mutex_);
+    ++clock_;
     if (bytes > kSpansFrom) {
-      spans_.give(static_cast<char*>(block));
+      spans_.give(static_cast<char*>(block), clock_);
     } else {
       const SizeClass size = class_of(bytes);
       List& list = lists_[size.index];
       list.first = new (block) Free{list.first};
       list.bytes = size.bytes;
+      list.last_use = clock_;
     }
     in_use_ -= bytes;
     cached_ += bytes;
@@ -148,7 +150,8 @@ class Arena {
     char* block = spans_.take(bytes, taken);
     for (size_t free = spans_.end().free; block == nullptr; free = 0) {
       const size_t more = (bytes - free + kHugePage - 1) / kHugePage * kHugePage;
-      spans_.add(from_system(more, [&](size_t n) { return map_pages(n, spans_.end().end); }), more);
+      spans_.add(from_system(more, [&](size_t n) { return map_pages(n, spans_.end().end); }), more,
+                 clock_);
       cached_ += more;
       block = spans_.take(bytes, taken);
     }
@@ -175,26 +178,37 @@ class Arena {
 
   // Gives memory back until at most `keep` bytes are cached, what was idle for longest first.
   void trim(size_t keep) {
-    size_t bytes = 0;
     while (cached_ > keep) {
-      char* const pages = spans_.drop_pages(bytes);
-      if (pages == nullptr) break;
-      cached_ -= bytes;
-      unmap_pages(pages, bytes);
+      List* list = nullptr;
+      for (List& other : lists_)
+        if (other.first != nullptr && (list == nullptr || other.last_use < list->last_use))
+          list = &other;
+      const Spans::Idle pages = spans_.longest_idle();
+      if (pages.bytes > 0 && (list == nullptr || pages.since < list->last_use))
+        drop(pages, cached_ - keep);
+      else if (list != nullptr)
+        drop_block(*list);
+      else
+        return;  // what is left are parts of pages
     }
-    while (cached_ > keep) {
-      List* oldest = nullptr;
-      for (List& list : lists_)
-        if (list.first != nullptr && (oldest == nullptr || list.last_use < oldest->last_use))
-          oldest = &list;
-      if (oldest == nullptr) return;  // what is left are parts of pages
-      while (oldest->first != nullptr && cached_ > keep) {
-        Free* block = oldest->first;
-        oldest->first = block->next;
-        cached_ -= oldest->bytes;
-        system_free(block);
-      }
-    }
+  }
+
+  // At least `bytes` of idle pages, if there are so many. Free spans join, and are as young as
+  // their youngest part, which is the lowest: what is cut there is used again first.
+  void drop(const Spans::Idle& pages, size_t bytes) {
+    const size_t whole = (bytes + kHugePage - 1) / kHugePage * kHugePage;
+    const size_t dropped = kPiecewise ? std::min(pages.bytes, whole) : pages.bytes;
+    char* const begin = pages.begin + (pages.bytes - dropped);
+    spans_.drop(begin, dropped);
+    cached_ -= dropped;
+    unmap_pages(begin, dropped);
+  }
+
+  void drop_block(List& list) {
+    Free* const block = list.first;
+    list.first = block->next;
+    cached_ -= list.bytes;
+    system_free(block);
   }
 
   std::mutex mutex_;

@@ -10,17 +10,6 @@ namespace {
 constexpr size_t kAlign = 64;
 constexpr size_t kLeast = size_t{1} << 20;  // a rest smaller than this stays with its span
 
-// The whole pages between begin and end.
-struct Pages {
-  char* begin;
-  size_t bytes;
-};
-Pages pages_within(char* begin, size_t bytes) {
-  const size_t before = (kHugePage - reinterpret_cast<size_t>(begin) % kHugePage) % kHugePage;
-  if (bytes < before + kHugePage) return {begin, 0};
-  return {begin + before, (bytes - before) / kHugePage * kHugePage};
-}
-
 }  // namespace
 
 char* Spans::take(size_t bytes, size_t& taken) {
@@ -39,17 +28,15 @@ char* Spans::take(size_t bytes, size_t& taken) {
   return nullptr;
 }
 
-void Spans::add(char* begin, size_t bytes) {
+void Spans::add(char* begin, size_t bytes, uint64_t now) {
   char* const piece = kPiecewise ? nullptr : begin;
-  join_neighbours(spans_.emplace(begin, Span{bytes, piece, ++clock_}).first);
+  join_neighbours(spans_.emplace(begin, Span{bytes, piece, now}).first);
 }
 
-size_t Spans::give(char* begin) {
+void Spans::give(char* begin, uint64_t now) {
   const At span = spans_.find(begin);
-  const size_t bytes = span->second.bytes;
-  span->second.freed = ++clock_;
+  span->second.freed = now;
   join_neighbours(span);
-  return bytes;
 }
 
 // Two free neighbours become the left one, as young as the younger.
@@ -75,33 +62,41 @@ Spans::End Spans::end() const {
   return {begin + last.bytes, kPiecewise && last.freed != 0 ? last.bytes : 0};
 }
 
-char* Spans::drop_pages(size_t& bytes) {
-  const auto pages_of = [&](At span) -> Pages {
-    const Span& s = span->second;
-    if (s.freed == 0) return {nullptr, 0};
-    if (kPiecewise) return pages_within(span->first, s.bytes);
-    const At next = std::next(span);
-    const bool whole =
-        span->first == s.piece && (next == spans_.end() || next->second.piece != s.piece);
-    return {span->first, whole ? s.bytes : 0};
-  };
-  At oldest = spans_.end();
-  for (At span = spans_.begin(); span != spans_.end(); ++span)
-    if (pages_of(span).bytes > 0 &&
-        (oldest == spans_.end() || span->second.freed < oldest->second.freed))
-      oldest = span;
-  if (oldest == spans_.end()) return nullptr;
-  const Pages pages = pages_of(oldest);
-  Span& s = oldest->second;
-  const auto before = static_cast<size_t>(pages.begin - oldest->first);
-  const size_t behind = s.bytes - before - pages.bytes;
-  if (behind > 0) spans_.emplace(pages.begin + pages.bytes, Span{behind, s.piece, s.freed});
+// Of a free span the whole pages or, where they are not given back piecewise, all of a whole piece.
+Spans::Idle Spans::idle_pages(ConstAt span) const {
+  const Span& s = span->second;
+  if (s.freed == 0) return {nullptr, 0, 0};
+  if (kPiecewise) {
+    const size_t to_page =
+        (kHugePage - reinterpret_cast<size_t>(span->first) % kHugePage) % kHugePage;
+    if (s.bytes < to_page + kHugePage) return {nullptr, 0, 0};
+    return {span->first + to_page, (s.bytes - to_page) / kHugePage * kHugePage, s.freed};
+  }
+  const ConstAt next = std::next(span);
+  const bool whole =
+      span->first == s.piece && (next == spans_.end() || next->second.piece != s.piece);
+  return {span->first, whole ? s.bytes : 0, s.freed};
+}
+
+Spans::Idle Spans::longest_idle() const {
+  Idle longest{nullptr, 0, 0};
+  for (ConstAt span = spans_.begin(); span != spans_.end(); ++span) {
+    const Idle pages = idle_pages(span);
+    if (pages.bytes > 0 && (longest.bytes == 0 || pages.since < longest.since)) longest = pages;
+  }
+  return longest;
+}
+
+void Spans::drop(char* pages, size_t bytes) {
+  const At span = std::prev(spans_.upper_bound(pages));
+  Span& s = span->second;
+  const auto before = static_cast<size_t>(pages - span->first);
+  const size_t behind = s.bytes - before - bytes;
+  if (behind > 0) spans_.emplace(pages + bytes, Span{behind, s.piece, s.freed});
   if (before > 0)
     s.bytes = before;
   else
-    spans_.erase(oldest);
-  bytes = pages.bytes;
-  return pages.begin;
+    spans_.erase(span);
 }
 
 }  // namespace fastconv

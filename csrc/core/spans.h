@@ -21,10 +21,11 @@ class Spans {
   char* take(size_t bytes, size_t& taken);
 
   // A free span of fresh memory; one with a free neighbour where pages can be given back piecewise.
-  void add(char* begin, size_t bytes);
+  // `now`, here and below, is the caller's clock, which never stands at 0.
+  void add(char* begin, size_t bytes, uint64_t now);
 
-  // Frees the span at `begin`; returns its size.
-  size_t give(char* begin);
+  // Frees the span at `begin`.
+  void give(char* begin, uint64_t now);
 
   // The end of all memory, and how much in front of it is free.
   struct End {
@@ -33,8 +34,16 @@ class Spans {
   };
   End end() const;
 
-  // Forgets the pages that have been free for longest, and returns them, or nullptr.
-  char* drop_pages(size_t& bytes);
+  // The pages that have been free for longest, and since when; none: bytes is 0.
+  struct Idle {
+    char* begin;
+    size_t bytes;
+    uint64_t since;
+  };
+  Idle longest_idle() const;
+
+  // Forgets idle pages: all of them or, where they are given back piecewise, the last ones.
+  void drop(char* pages, size_t bytes);
 
  private:
   struct Span {
@@ -43,11 +52,12 @@ class Spans {
     uint64_t freed;  // when; 0 while in use
   };
   using At = std::map<char*, Span>::iterator;
+  using ConstAt = std::map<char*, Span>::const_iterator;
 
   void join_neighbours(At span);
+  Idle idle_pages(ConstAt span) const;
 
   std::map<char*, Span> spans_;  // all, by address
-  uint64_t clock_ = 0;
 };
 
 }  // namespace fastconv
