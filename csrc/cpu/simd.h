@@ -364,6 +364,15 @@ FASTCONV_INLINE V loaded(V a) {
   return a;
 }
 
+// A pointer or a number in a register of its own: the compiler does not know what it was made of.
+template <class T>
+FASTCONV_INLINE T hidden(T a) {
+#if !defined(_MSC_VER)
+  __asm__("" : "+r"(a));
+#endif
+  return a;
+}
+
 #if defined(FASTCONV_ISA_AVX512) || defined(FASTCONV_ISA_AVX2)
 constexpr bool kPrefetches = true;
 #else

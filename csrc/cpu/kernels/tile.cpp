@@ -53,8 +53,10 @@ template <int KT, int WT>
 FASTCONV_INLINE void store_tile(const TileSweep& s, float* y, V (&acc)[KT][WT], int64_t k0,
                                 int valid) {
   const int64_t y_k = s.y_k, y_col = s.y_col;
-  if (s.relu)  // NaN passes as second operand
-    for_tile<KT, WT>([&](int k, int j) { acc[k][j] = max(zero(), acc[k][j]); });
+  if (s.relu) {
+    const V floor = loaded(zero());  // not one that takes a register from the sum
+    for_tile<KT, WT>([&](int k, int j) { acc[k][j] = max(floor, acc[k][j]); });  // NaN passes
+  }
   if (s.finish)
     for_tile<KT, WT>([&](int k, int j) {
       const int floats = j < WT - 1 ? kWidth : valid > 0 ? valid : 0;
@@ -75,16 +77,17 @@ FASTCONV_INLINE void store_tile(const TileSweep& s, float* y, V (&acc)[KT][WT], 
   for_tile<KT, WT>([&](int k, int j) { store(y + k * y_k + j * y_col, acc[k][j]); });
 }
 
-// A pass over x. In the steps c with (c & mask) == phase it asks for `count` vectors, so many
-// floats behind what the step begins with. Or, where w_step is given, for the rows of weights that
-// lie w_offset further: without taps for their float c * w_step, with taps for what step c uses of
-// each.
+// The output channels k0 .. k0 + KT - 1: their weights, and what tiles of them ask for while they
+// pass over x. Before each `every` steps that is `count` vectors, so many floats behind where x, or
+// w, is then.
 constexpr int64_t kMostAsked = 32;
 struct Pass {
-  int64_t count, mask, phase;
-  int64_t offset[kMostAsked];
-  int64_t w_offset, w_step;
+  const float *w, *bias;
+  int64_t k0;
   int in_row;  // see taps_in_row
+  bool asks_for_w;
+  int64_t every, count;
+  int64_t offset[kMostAsked];
 };
 
 // How many taps at a time read neighbouring vectors: 2, 3 or 5 where that is so for all of them,
@@ -100,160 +103,171 @@ int taps_in_row(const TileSweep& s) {
   return 1;
 }
 
-// The pass of the output channels k0 .. k0 + KT - 1 asks for its share of s.ahead: for some
-// vectors, or, where there are many passes, now and then for every second or fourth step of one.
-// (Requests in a row are more than memory serves meanwhile; in every pass, they cost more than they
-// bring.)
-FASTCONV_INLINE Pass make_pass(const TileSweep& s, int64_t k0, int64_t KT, int64_t width) {
+// A pass asks for its share of s.ahead: of the input channels that it passes over, for all vectors
+// of one in so many. Neighbours together: then the CPU's own prefetcher, which looks for
+// neighbours, helps. (Alone, in planes far apart, each holds one of the few buffers of outstanding
+// lines for as long as memory takes.) Or it asks for the weights of the next tile: a line of each
+// row every sixteen floats; with taps, of each row what step c uses.
+FASTCONV_INLINE Pass make_pass(const TileSweep& s, const float* w, const float* bias, int64_t k0,
+                               int64_t KT, int64_t width) {
   Pass pass;
-  pass.count = pass.mask = pass.phase = pass.w_offset = pass.w_step = 0;
+  pass.w = w, pass.bias = bias, pass.k0 = k0;
   pass.in_row = KT == 1 ? taps_in_row(s) : 1;
+  pass.every = s.C, pass.count = 0, pass.asks_for_w = false;
+  if (!kPrefetches) return pass;
   if (s.asks_for_w) {
-    pass.w_offset = k0 + KT < s.K ? KT * s.w_k : s.w_group - k0 * s.w_k;
-    pass.w_step = ceil_div(KT * s.w_k, s.C);
+    const int64_t next = k0 + KT < s.K ? KT * s.w_k : s.w_group - k0 * s.w_k;
+    pass.every = s.taps > 1 ? 1 : kBlock, pass.asks_for_w = true;
+    for (; pass.count < KT; ++pass.count) pass.offset[pass.count] = next + pass.count * s.w_k;
+    return pass;
   }
   const Ahead& ahead = s.ahead;
   if (ahead.offset == 0) return pass;
+  const int64_t passes = ceil_div(s.K, KT);
   const int64_t cols = ((width - 1) * s.x_col + ahead.more) / ahead.col + 1;
-  const int64_t vectors = ahead.rows * cols, passes = ceil_div(s.K, KT) * ahead.parts;
-  const int64_t index = k0 / KT + ceil_div(s.K, KT) * ahead.part;
-  const int64_t every = passes >= 4 * vectors ? 4 : passes >= 2 * vectors ? 2 : 1;
-  const int64_t begin = index * vectors * every / passes,
-                end = (index + 1) * vectors * every / passes;
-  pass.mask = every - 1, pass.phase = begin & pass.mask;
-  for (int64_t i = begin; i < end && pass.count < kMostAsked; ++i) {
-    const int64_t vector = i / every;
-    pass.offset[pass.count++] =
-        ahead.offset + vector / cols * ahead.row + vector % cols * ahead.col;
-  }
+  const int64_t first = ahead.offset + (k0 / KT + passes * ahead.part) * s.x_c;
+  pass.every = passes * ahead.parts;
+  for (int64_t row = 0; row < ahead.rows; ++row)
+    for (int64_t col = 0; col < cols && pass.count < kMostAsked; ++col)
+      pass.offset[pass.count++] = first + row * ahead.row + col * ahead.col;
   return pass;
 }
 
-// What a step asks for: so many vectors of x, or weights, linearly or for each row. Each is a loop
-// of its own: one instruction more costs 3 %.
-enum class Asks { none, one, many, weights, rows };
+// Calls steps(n) for n steps at a time, all C of them, and asks in between.
+template <class Steps>
+FASTCONV_INLINE void for_steps(const TileSweep& s, const Pass& pass, const float* x,
+                               const Steps& steps) {
+  const int64_t every = pass.every, count = pass.count;
+  const float* asked = pass.asks_for_w ? pass.w : x;
+  const int64_t asked_step = every * (pass.asks_for_w ? s.w_c : s.x_c);
+  for (int64_t c = s.C; c > 0; c -= every, asked += asked_step) {
+    for (int64_t i = 0; i < count; ++i) prefetch(asked + pass.offset[i]);
+    steps(c < every ? c : every);
+  }
+}
+
+// The weights of KT output channels. Three share a pointer: an address may have a register added to
+// it once, or twice, for nothing. The fewer instructions beside the multiply-adds, the better where
+// two threads share a core.
+template <int KT>
+struct WeightRows {
+  static constexpr int kPointers = (KT + 2) / 3;
+  const float* at[kPointers];
+
+  FASTCONV_INLINE WeightRows(const float* w, int64_t w_k) {
+    for (int i = 0; i < kPointers; ++i) at[i] = hidden(w + 3 * i * w_k);
+  }
+  FASTCONV_INLINE void advance(int64_t floats) {
+    for (int i = 0; i < kPointers; ++i) at[i] += floats;
+  }
+};
+
+// acc[k][j] += w[k] * x[j * x_col]
+template <int KT, int WT>
+FASTCONV_INLINE void add_product(V (&acc)[KT][WT], const float* x, int64_t x_col,
+                                 const WeightRows<KT>& w, int64_t w_row) {
+  const int64_t w_k = hidden(w_row);
+  V xv[WT];
+#pragma GCC unroll 16
+  for (int j = 0; j < WT; ++j) xv[j] = loaded(load(x + j * x_col));
+#pragma GCC unroll 16
+  for (int k = 0; k < KT; ++k) {
+    const V wv = set1(w.at[k / 3][k % 3 * w_k]);
+#pragma GCC unroll 16
+    for (int j = 0; j < WT; ++j) acc[k][j] = fma(wv, xv[j], acc[k][j]);
+  }
+}
+
+template <int KT, int WT>
+FASTCONV_INLINE void add_taps(V (&acc)[KT][WT], const TileSweep& s, const Pass& pass,
+                              const float* x, int64_t x_col) {
+  const int64_t x_c = s.x_c, w_k = s.w_k, w_c = s.w_c, taps = s.taps;
+  const int64_t *x_tap = s.x_tap, *w_tap = s.w_tap;
+  const float* w = pass.w;
+  for_steps(s, pass, x, [&](int64_t n) {
+    for (; n > 0; --n, x += x_c, w += w_c)
+      for (int64_t t = 0; t < taps; ++t)
+        add_product(acc, x + x_tap[t], x_col, WeightRows<KT>(w + w_tap[t], w_k), w_k);
+  });
+}
 
 // The sum itself.
-template <Asks asks, int KT, int WT>
-FASTCONV_INLINE void add_products(V (&acc)[KT][WT], const TileSweep& s, const float* x,
-                                  const float* w, const Pass& pass) {
-  const int64_t x_c = s.x_c, x_col = s.x_col, w_k = s.w_k, w_c = s.w_c, taps = s.taps, C = s.C;
-  const int64_t *x_tap = s.x_tap, *w_tap = s.w_tap;
-  const int64_t mask = pass.mask, phase = pass.phase;
-  const int64_t offset = asks == Asks::one ? pass.offset[0] : 0;
-  const int64_t w_step = pass.w_step;
-  const float* w_asked = w + pass.w_offset;
-  for (int64_t c = 0; c < C; ++c, x += x_c, w += w_c) {
-    if (asks == Asks::weights)
-      prefetch(w_asked), w_asked += w_step;
-    else if (asks == Asks::rows)
-      for (int k = 0; k < KT; ++k) prefetch(w + pass.w_offset + k * w_k);
-    else if (asks == Asks::one)
-      prefetch(x + ((c & mask) == phase ? offset : 0));
-    else if (asks == Asks::many)
-      for (int64_t i = 0; i < pass.count; ++i) prefetch(x + pass.offset[i]);
-    for (int64_t t = 0; t < taps; ++t) {
-      const float *xt = x + x_tap[t], *wt = w + w_tap[t];
-      V xv[WT];
-#pragma GCC unroll 16
-      for (int j = 0; j < WT; ++j) xv[j] = load(xt + j * x_col);
-#pragma GCC unroll 16
-      for (int k = 0; k < KT; ++k) {
-        const V wv = set1(wt[k * w_k]);
-#pragma GCC unroll 16
-        for (int j = 0; j < WT; ++j) acc[k][j] = fma(wv, xv[j], acc[k][j]);
-      }
-    }
-  }
+template <int KT, int WT>
+FASTCONV_INLINE void add_products(V (&acc)[KT][WT], const TileSweep& s, const Pass& pass,
+                                  const float* x) {
+  if (s.x_col != kBlock) return add_taps(acc, s, pass, x, s.x_col);
+  if (s.taps != 1) return add_taps(acc, s, pass, x, kBlock);
+  const int64_t x_c = s.x_c, w_k = s.w_k, w_c = s.w_c;
+  const float* xt = x + s.x_tap[0];
+  WeightRows<KT> w(pass.w + s.w_tap[0], w_k);
+  for_steps(s, pass, x, [&](int64_t n) {
+    for (; n > 0; --n, xt += x_c, w.advance(w_c)) add_product(acc, xt, kBlock, w, w_k);
+  });
 }
 
 // The same sum for one output channel, where n taps at a time read neighbours: a vector is loaded
 // once for all of them. Else the load ports set the pace, 12 multiply-adds for 13 loads.
 template <int n, int WT>
-FASTCONV_INLINE void add_rows(V (&acc)[1][WT], const TileSweep& s, const float* x, const float* w,
-                              const Pass& pass) {
-  const int64_t x_c = s.x_c, w_c = s.w_c, taps = s.taps, C = s.C;
+FASTCONV_INLINE void add_rows(V (&acc)[1][WT], const TileSweep& s, const Pass& pass,
+                              const float* x) {
+  const int64_t x_c = s.x_c, w_c = s.w_c, taps = s.taps;
   const int64_t *x_tap = s.x_tap, *w_tap = s.w_tap;
-  for (int64_t c = 0; c < C; ++c, x += x_c, w += w_c) {
-    for (int64_t i = 0; i < pass.count; ++i) prefetch(x + pass.offset[i]);
-    for (int64_t t = 0; t < taps; t += n) {
-      const float* row = x + x_tap[t];
-      V xv[WT + n - 1];
+  const float* w = pass.w;
+  for_steps(s, pass, x, [&](int64_t steps) {
+    for (; steps > 0; --steps, x += x_c, w += w_c)
+      for (int64_t t = 0; t < taps; t += n) {
+        const float* row = x + x_tap[t];
+        V xv[WT + n - 1];
 #pragma GCC unroll 16
-      for (int j = 0; j < WT - 1; ++j) xv[j] = load(row + j * kBlock);
+        for (int j = 0; j < WT - 1; ++j) xv[j] = load(row + j * kBlock);
 #pragma GCC unroll 5
-      for (int i = 0; i < n; ++i) {
-        xv[WT - 1 + i] = load(row + (WT - 1 + i) * kBlock);
-        const V wv = set1(w[w_tap[t + i]]);
+        for (int i = 0; i < n; ++i) {
+          xv[WT - 1 + i] = load(row + (WT - 1 + i) * kBlock);
+          const V wv = set1(w[w_tap[t + i]]);
 #pragma GCC unroll 16
-        for (int j = 0; j < WT; ++j) acc[0][j] = fma(wv, xv[i + j], acc[0][j]);
+          for (int j = 0; j < WT; ++j) acc[0][j] = fma(wv, xv[i + j], acc[0][j]);
+        }
       }
-    }
-  }
+  });
 }
 
 template <int KT, int WT>
-FASTCONV_INLINE void add_up(V (&acc)[KT][WT], const TileSweep& s, const float* x, const float* w,
-                            const Pass& pass) {
+FASTCONV_INLINE void add_up(V (&acc)[KT][WT], const TileSweep& s, const Pass& pass,
+                            const float* x) {
   if constexpr (KT == 1) {
-    if (pass.in_row == 2) return add_rows<2>(acc, s, x, w, pass);
-    if (pass.in_row == 3) return add_rows<3>(acc, s, x, w, pass);
-    if (pass.in_row == 5) return add_rows<5>(acc, s, x, w, pass);
+    if (pass.in_row == 2) return add_rows<2>(acc, s, pass, x);
+    if (pass.in_row == 3) return add_rows<3>(acc, s, pass, x);
+    if (pass.in_row == 5) return add_rows<5>(acc, s, pass, x);
   }
-  if (kPrefetches && pass.w_step > 0)
-    return s.taps > 1 ? add_products<Asks::rows>(acc, s, x, w, pass)
-                      : add_products<Asks::weights>(acc, s, x, w, pass);
-  if (!kPrefetches || pass.count == 0) return add_products<Asks::none>(acc, s, x, w, pass);
-  if (pass.count == 1) return add_products<Asks::one>(acc, s, x, w, pass);
-  add_products<Asks::many>(acc, s, x, w, pass);
+  add_products(acc, s, pass, x);
 }
 
-// `tiles` neighbouring tiles of one row. x, w, y, bias point at the first one, of output channel
-// k0.
+// One tile, whose last vector has `valid` floats that count. A function of its own for each KT and
+// WT: the loops around it would take registers from the sum.
 template <int KT, int WT>
-FASTCONV_INLINE void row_of_tiles(const TileSweep& s, const float* x, const float* w, float* y,
-                                  const float* bias, int64_t k0, int64_t tiles,
-                                  bool last_is_partial, const Pass& pass) {
-  for (int64_t tile = 0; tile < tiles; ++tile, x += WT * s.x_col, y += WT * s.y_col) {
-    const bool partial = last_is_partial && tile == tiles - 1;
-    for (int part = 0; part < kParts; ++part) {
-      const int rest = s.tail - part * kWidth;
-      const int valid = partial && rest < kWidth ? rest : kWidth;
-      if (valid <= 0 && WT == 1) continue;
-      V acc[KT][WT];
-      if (s.accumulate)
-        load_tile(acc, s, y + part * kWidth, valid);
-      else if (bias)
-        for_tile<KT, WT>([&](int k, int j) { acc[k][j] = set1(bias[k]); });
-      else
-        for_tile<KT, WT>([&](int k, int j) { acc[k][j] = zero(); });
-      add_up(acc, s, x + part * kWidth, w, pass);
-      store_tile(s, y + part * kWidth, acc, k0, valid);
-    }
-  }
+void tile(const TileSweep& s, const Pass& pass, const float* x, float* y, int valid) {
+  V acc[KT][WT];
+  if (s.accumulate)
+    load_tile(acc, s, y, valid);
+  else if (pass.bias)
+    for_tile<KT, WT>([&](int k, int j) { acc[k][j] = set1(pass.bias[k]); });
+  else
+    for_tile<KT, WT>([&](int k, int j) { acc[k][j] = zero(); });
+  add_up(acc, s, pass, x);
+  store_tile(s, y, acc, pass.k0, valid);
 }
 
-template <int KT, int WT>
-void rows_of_tiles(const TileSweep& s, const float* x, const float* w, float* y, const float* bias,
-                   int64_t k0, int64_t rows, int64_t tiles, bool last_is_partial,
-                   const Pass& pass) {
-  for (int64_t row = 0; row < rows; ++row)
-    row_of_tiles<KT, WT>(s, x + row * s.x_row, w, y + row * s.y_row, bias, k0, tiles,
-                         last_is_partial, pass);
-}
+using Tile = void (*)(const TileSweep&, const Pass&, const float*, float*, int);
 
-using RowsOfTiles = void (*)(const TileSweep&, const float*, const float*, float*, const float*,
-                             int64_t, int64_t, int64_t, bool, const Pass&);
-
-// rows_of_tiles<KT, WT> as a table: [KT][WT].
+// tile<KT, WT> as a table: [KT][WT].
 struct Tiles {
-  RowsOfTiles at[kMaxKT + 1][kWidest + 1];
+  Tile at[kMaxKT + 1][kWidest + 1];
 };
 
 template <int KT, int WT>
 struct FillWidths {
   static constexpr void fill(Tiles& tiles) {
-    tiles.at[KT][WT] = rows_of_tiles<KT, WT>;
+    tiles.at[KT][WT] = tile<KT, WT>;
     FillWidths<KT, WT - 1>::fill(tiles);
   }
 };
@@ -308,22 +322,37 @@ Columns cut_columns(int64_t cols, int kt) {
   return {narrow_tiles, tiles - narrow_tiles, static_cast<int>(wide)};
 }
 
+// `tiles` neighbouring tiles of one row; the last one may end in a partial vector.
+void row_of_tiles(Tile tile, int width, const TileSweep& s, const Pass& pass, const float* x,
+                  float* y, int64_t tiles, bool last_is_partial) {
+  for (int64_t i = 0; i < tiles; ++i, x += width * s.x_col, y += width * s.y_col) {
+    const bool partial = last_is_partial && i == tiles - 1;
+    for (int part = 0; part < kParts; ++part) {
+      const int rest = s.tail - part * kWidth;
+      const int valid = partial && rest < kWidth ? rest : kWidth;
+      if (valid <= 0 && width == 1) continue;
+      tile(s, pass, x + part * kWidth, y + part * kWidth, valid);
+    }
+  }
+}
+
 void sweep_rows(const TileSweep& s, const Columns& columns, int kt, const float* x, const float* w,
                 float* y, const float* bias, int64_t k0) {
-  const RowsOfTiles wide = kTiles.at[kt][columns.wide];
-  const Pass wide_pass = make_pass(s, k0, kt, columns.wide);
-  const bool partial = s.tail < kBlock;
+  const int wide = columns.wide;
+  const Pass pass = make_pass(s, w, bias, k0, kt, wide);
+  const auto wide_tiles = [&](const float* from, float* to) {
+    row_of_tiles(kTiles.at[kt][wide], wide, s, pass, from, to, columns.wide_tiles, s.tail < kBlock);
+  };
   if (columns.narrow_tiles == 0) {
-    wide(s, x, w, y, bias, k0, s.rows, columns.wide_tiles, partial, wide_pass);
+    for (int64_t row = 0; row < s.rows; ++row) wide_tiles(x + row * s.x_row, y + row * s.y_row);
     return;
   }
-  const Pass narrow_pass = make_pass(s, k0, kt, columns.wide - 1);
-  const RowsOfTiles narrow = kTiles.at[kt][columns.wide - 1];
-  const int64_t done = columns.narrow_tiles * (columns.wide - 1);
+  const Pass narrow_pass = make_pass(s, w, bias, k0, kt, wide - 1);
+  const int64_t done = columns.narrow_tiles * (wide - 1);
   for (int64_t row = 0; row < s.rows; ++row, x += s.x_row, y += s.y_row) {
-    narrow(s, x, w, y, bias, k0, 1, columns.narrow_tiles, false, narrow_pass);
-    wide(s, x + done * s.x_col, w, y + done * s.y_col, bias, k0, 1, columns.wide_tiles, partial,
-         wide_pass);
+    row_of_tiles(kTiles.at[kt][wide - 1], wide - 1, s, narrow_pass, x, y, columns.narrow_tiles,
+                 false);
+    wide_tiles(x + done * s.x_col, y + done * s.y_col);
   }
 }
 
