@@ -34,7 +34,7 @@ def build(place: str, label: str, threads: int) -> Remote:
         if interpreter.is_file():
             return Remote(OURS, threads, str(interpreter), {"PYTHONPATH": ""}, label)
     if (path / "fastconv").is_dir():
-        return Remote(OURS, threads, environment={"PYTHONPATH": str(path.resolve())}, label=label)
+        return Remote(OURS, threads, label=label, tree=str(path.resolve()))
     raise SystemExit(f"compare.py: {place} is no interpreter, no environment, and has no fastconv/")
 
 
@@ -85,11 +85,15 @@ def compare(
             build(place, label, args.threads)
             for place, label in ((args.old, "old"), (args.new, "new"))
         )
+        folders = []
         for remote in (old, new):
             stack.callback(remote.close)
             version, about = remote.started()["fastconv"], remote.describe()
+            folders.append(about["folder"])
             if introduce:
                 print(f"{remote.label}: fastconv {version}, {about['isa']}, {about['folder']}")
+        if folders[0] == folders[1]:
+            raise SystemExit(f"compare.py: OLD and NEW both run the build in {folders[0]}")
         if introduce:
             print("\n" + table.head())
         for task in tasks:

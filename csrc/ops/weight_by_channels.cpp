@@ -153,12 +153,14 @@ class ByChannels {
     const int64_t copy_cols = (cols_ - 1) * spread_.stride[1] + (KW_ - 1) * spread_.dilation[1] + 1;
     Scratch<float> transposed(cols_ * kLanes * row);
     Scratch<float> copy(copies_ ? s_count * KH_ * copy_cols * kLanes : 1);
+    // The samples of a pixel are taps or, where pixels are neighbours, steps like all others.
+    const int64_t taps = spread_.stride[1] == 1 ? 1 : kLanes;
     int64_t x_tap[kLanes], w_tap[kLanes];
-    for (int64_t n = 0; n < kLanes; ++n) x_tap[n] = n * row, w_tap[n] = n;
+    for (int64_t n = 0; n < taps; ++n) x_tap[n] = n * row, w_tap[n] = n;
     cpu::TileSweep sweep{};
-    sweep.groups = sweep.rows = 1, sweep.K = s_count, sweep.taps = kLanes, sweep.cols = v_count;
-    sweep.x_c = kLanes * row, sweep.x_col = kLanes, sweep.x_tap = x_tap;
-    sweep.w_c = spread_.stride[1] * kLanes, sweep.w_tap = w_tap;
+    sweep.groups = sweep.rows = 1, sweep.K = s_count, sweep.taps = taps, sweep.cols = v_count;
+    sweep.x_c = taps * row, sweep.x_col = kLanes, sweep.x_tap = x_tap;
+    sweep.w_c = spread_.stride[1] * taps, sweep.w_tap = w_tap;
     sweep.y_col = v_floats_;
     sweep.accumulate = true, sweep.tail = kLanes;
     sweep.asks_for_w = true, sweep.w_group = cols_ * spread_.stride[1] * kLanes;
@@ -188,7 +190,7 @@ class ByChannels {
                     band.begin * spread_.stride[1] - spread_.pad[1], KH_,
                     (pixels - 1) * spread_.stride[1] + (KW_ - 1) * spread_.dilation[1] + 1, copy);
     sweep.K = channels * KH_, sweep.w_k = window.row, sweep.y_k = KW_ * kLanes;
-    sweep.C = pixels;
+    sweep.C = pixels * kLanes / sweep.taps;
     for (int64_t t = 0; t < KW_; ++t) {
       sweep.w = window.data + t * spread_.dilation[1] * kLanes;
       sweep.y = out + t * kLanes;
@@ -203,7 +205,7 @@ class ByChannels {
                          float* out) const {
     sweep.w_k = spread_.plane(), sweep.y_k = taps_ * kLanes;
     const float* x = sweep.x;
-    const int64_t row = sweep.x_tap[1];
+    const int64_t pixel = kLanes / sweep.taps * sweep.x_c;
     for (int64_t r = 0; r < KH_; ++r) {
       const Reach rows = reach(spread_, 0, r, band.row, band.row + 1);
       if (rows.first >= rows.last) continue;
@@ -213,8 +215,8 @@ class ByChannels {
         if (cols.first >= cols.last) continue;
         const int64_t iw =
             cols.first * spread_.stride[1] + t * spread_.dilation[1] - spread_.pad[1];
-        sweep.C = cols.last - cols.first;
-        sweep.x = x + (cols.first - band.begin) * kLanes * row;
+        sweep.C = (cols.last - cols.first) * kLanes / sweep.taps;
+        sweep.x = x + (cols.first - band.begin) * pixel;
         sweep.w = image + (ih * spread_.width + iw) * kLanes;
         sweep.y = out + (r * KW_ + t) * kLanes;
         cpu::kernels().tile_sweep(sweep);

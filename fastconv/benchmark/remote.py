@@ -19,11 +19,17 @@ import numpy as np
 from .cases import Array, Task
 
 # Loads this package by its place, under another name: the interpreter need not have fastconv, and
-# one that has another fastconv (compare.py) still runs this measuring code.
+# one that has another fastconv (compare.py) still runs this measuring code. Of a source tree the
+# fastconv in it is taken, also where an editable install of another one answers before the path.
 _BOOTSTRAP = """
-import importlib.util, sys
+import importlib.machinery, importlib.util, sys
 sys.path[:] = [entry for entry in sys.path if entry]  # not the current folder
-place = sys.argv[1]
+place, *tree = sys.argv[1:]
+if tree:
+    sys.path[:0] = tree
+    sys.meta_path[:] = [
+        finder for finder in sys.meta_path
+        if finder is importlib.machinery.PathFinder or finder.find_spec("fastconv", None) is None]
 spec = importlib.util.spec_from_file_location(
     "fastconv_benchmark", place + "/__init__.py", submodule_search_locations=[place])
 sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
@@ -41,7 +47,8 @@ class RemoteError(RuntimeError):
 
 
 class Remote:
-    """A contestant's process. `label` names it in tables, `peer` says which file it runs."""
+    """A contestant's process. `label` names it in tables, `peer` says which file it runs; `tree` is
+    the folder whose fastconv it imports, where that is not the interpreter's own."""
 
     def __init__(
         self,
@@ -50,6 +57,7 @@ class Remote:
         python: str = sys.executable,
         environment: dict[str, str] | None = None,
         label: str | None = None,
+        tree: str | None = None,
     ) -> None:
         self.label = label or peer
         self.peer = peer
@@ -62,7 +70,7 @@ class Remote:
         if python == sys.executable:  # finds what this process finds
             settings["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         self._process = subprocess.Popen(
-            [python, "-c", _BOOTSTRAP, str(Path(__file__).parent)],
+            [python, "-c", _BOOTSTRAP, str(Path(__file__).parent), *([tree] if tree else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -37,44 +37,60 @@ FASTCONV_INLINE void for_tile(const Body& body) {
     for (int j = 0; j < WT; ++j) body(k, j);
 }
 
+// The same with the address of each in y. Rows are found one from the other when they are needed:
+// the compiler would rather work out all 24 addresses at the beginning and keep them somewhere.
+template <int KT, int WT, class Float, class Body>
+FASTCONV_INLINE void for_places(Float* y, const TileSweep& s, const Body& body) {
+  const int64_t y_k = s.y_k, y_col = s.y_col;
+#pragma GCC unroll 16
+  for (int k = 0; k < KT; ++k, y += y_k) {
+    y = hidden(y);
+#pragma GCC unroll 16
+    for (int j = 0; j < WT; ++j) body(k, j, y + j * y_col);
+  }
+}
+
 // Of the last vector of the row the first `valid` floats (kWidth or fewer, down to none) count.
 template <int KT, int WT>
 FASTCONV_INLINE void load_tile(V (&acc)[KT][WT], const TileSweep& s, const float* y, int valid) {
-  const int64_t y_k = s.y_k, y_col = s.y_col;
   if (valid == kWidth)
-    return for_tile<KT, WT>([&](int k, int j) { acc[k][j] = load(y + k * y_k + j * y_col); });
-  for_tile<KT, WT>([&](int k, int j) {
-    const float* p = y + k * y_k + j * y_col;
+    return for_places<KT, WT>(y, s, [&](int k, int j, const float* p) { acc[k][j] = load(p); });
+  for_places<KT, WT>(y, s, [&](int k, int j, const float* p) {
     acc[k][j] = j < WT - 1 ? load(p) : load_partial(p, valid > 0 ? valid : 0);
   });
 }
 
 template <int KT, int WT>
-FASTCONV_INLINE void store_tile(const TileSweep& s, float* y, V (&acc)[KT][WT], int64_t k0,
-                                int valid) {
-  const int64_t y_k = s.y_k, y_col = s.y_col;
+FASTCONV_INLINE void store_tile(const TileSweep& s, float* y, V (&acc)[KT][WT], int valid) {
   if (s.relu) {
     const V floor = loaded(zero());  // not one that takes a register from the sum
     for_tile<KT, WT>([&](int k, int j) { acc[k][j] = max(floor, acc[k][j]); });  // NaN passes
   }
-  if (s.finish)
-    for_tile<KT, WT>([&](int k, int j) {
-      const int floats = j < WT - 1 ? kWidth : valid > 0 ? valid : 0;
-      const float* plus = s.finish->plus;
-      if (plus) plus += y + k * y_k + j * y_col - s.y;
-      acc[k][j] = finished(acc[k][j], *s.finish, k0 + k, plus, floats);
-    });
   if (valid < kWidth)
-    return for_tile<KT, WT>([&](int k, int j) {
-      float* p = y + k * y_k + j * y_col;
+    return for_places<KT, WT>(y, s, [&](int k, int j, float* p) {
       if (j < WT - 1)
         store(p, acc[k][j]);
       else if (valid > 0)
         store_partial(p, acc[k][j], valid);
     });
   if (kParts == 1 && s.streaming)  // half a line at a time would be slow
-    return for_tile<KT, WT>([&](int k, int j) { stream(y + k * y_k + j * y_col, acc[k][j]); });
-  for_tile<KT, WT>([&](int k, int j) { store(y + k * y_k + j * y_col, acc[k][j]); });
+    return for_places<KT, WT>(y, s, [&](int k, int j, float* p) { stream(p, acc[k][j]); });
+  for_places<KT, WT>(y, s, [&](int k, int j, float* p) { store(p, acc[k][j]); });
+}
+
+// s.finish, of a tile that has just been stored.
+void finish_tile(const TileSweep& s, float* y, int64_t k0, int64_t KT, int64_t WT, int valid) {
+  const float* plus = s.finish->plus;
+  for (int64_t k = 0; k < KT; ++k)
+    for (int64_t j = 0; j < WT; ++j) {
+      float* p = y + k * s.y_k + j * s.y_col;
+      const int floats = j < WT - 1 ? kWidth : valid;
+      if (floats <= 0) continue;
+      store_first(p,
+                  finished(load_first(p, floats), *s.finish, k0 + k,
+                           plus ? plus + (p - s.y) : nullptr, floats),
+                  floats);
+    }
 }
 
 // The output channels k0 .. k0 + KT - 1: their weights, and what tiles of them ask for while they
@@ -254,7 +270,8 @@ void tile(const TileSweep& s, const Pass& pass, const float* x, float* y, int va
   else
     for_tile<KT, WT>([&](int k, int j) { acc[k][j] = zero(); });
   add_up(acc, s, pass, x);
-  store_tile(s, y, acc, pass.k0, valid);
+  store_tile(s, y, acc, valid);
+  if (s.finish) finish_tile(s, y, pass.k0, KT, WT, valid);
 }
 
 using Tile = void (*)(const TileSweep&, const Pass&, const float*, float*, int);
