@@ -231,8 +231,9 @@ Array linear_backward_weight(const Array& dy_any, const Array& x) {
 
   const int64_t o_cut = share(O, N * O * std::min(I, kPanel)), o_cuts = ceil_div(O, o_cut);
   const cpu::Kernels& kernels = cpu::kernels();
+  // Rows of dw first: a thread's share is then what it reads of w, and what it will update.
   parallel_for(panel_count * o_cuts, [&](int64_t task) {
-    const int64_t p = task / o_cuts, o = task % o_cuts * o_cut;
+    const int64_t p = task % panel_count, o = task / panel_count * o_cut;
     const int64_t width = std::min(kPanel, I - p * kPanel);
     cpu::TileSweep sweep{};
     sweep.groups = sweep.taps = sweep.rows = 1;
