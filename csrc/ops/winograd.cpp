@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/arena.h"
+#include "core/cache_size.h"
 #include "core/thread_pool.h"
 #include "cpu/dispatch.h"
 #include "ops/split.h"
@@ -204,7 +205,7 @@ struct Products {
 // channels pass over them; at least three, so that the broadcast tile is nearly square.
 void run_by_tiles(float* y, const float* x, const float* w, const float* bias, bool relu,
                   int64_t all, const TiledCorrelation& p, bool streaming) {
-  constexpr int64_t kPointVectors = 1024 * 1024 / (kLanes * 4), kChunk = 32;
+  constexpr int64_t kPointVectors = 1024 * 1024 / (kLanes * 4);
   const int64_t points = p.phases.points;
   int64_t cut = std::clamp<int64_t>(kPointVectors / (points * p.C), 4, 48);
   const int64_t wanted = tasks_wanted();
@@ -212,15 +213,19 @@ void run_by_tiles(float* y, const float* x, const float* w, const float* bias, b
   if (cut == 4 && all % 12 == 0 && all < 16 * cut) cut = 3;  // 36 tiles: nine tasks are too uneven
   cut = ceil_div(all, ceil_div(all, cut));
   if (p.adjoint) cut = ceil_div(cut, p.grid.tiles()) * p.grid.tiles();  // tiles of an image overlap
+  // Where the points of all channels do not stay in L2, they are read again for each chunk of
+  // output channels: in chunks as large as leave their results there, 32 channels or 64.
+  const bool far = points * p.C * cut * kLanes * 4 > l2_bytes() / 2;
+  const int64_t chunk = far && points * 64 * cut * kLanes * 4 <= l2_bytes() / 3 ? 64 : 32;
   const int64_t tile_cuts = ceil_div(all, cut);
-  const int64_t k_cuts = std::clamp<int64_t>(wanted / tile_cuts, 1, ceil_div(p.K, kChunk));
+  const int64_t k_cuts = std::clamp<int64_t>(wanted / tile_cuts, 1, ceil_div(p.K, chunk));
   const int64_t k_cut = ceil_div(p.K, k_cuts);
 
   // Weights that would not stay in a cache anyway are transformed chunk by chunk, each time they
   // are needed: that costs less than writing them to memory and reading them again.
   constexpr int64_t kCachedFloats = int64_t{4} << 20;
   const bool in_chunks = points * p.K * p.C > kCachedFloats;
-  const Weights weights(p, in_chunks ? std::min(kChunk, k_cut) : p.K, p.C);
+  const Weights weights(p, in_chunks ? std::min(chunk, k_cut) : p.K, p.C);
   Scratch<float> u_all(in_chunks ? 1 : weights.size());
   if (!in_chunks) weights.transform(u_all.data(), w, {0, p.K, 0, p.C});
 
@@ -229,12 +234,12 @@ void run_by_tiles(float* y, const float* x, const float* w, const float* bias, b
     const int64_t k_begin = task % k_cuts * k_cut, k_end = std::min(p.K, k_begin + k_cut);
     const int64_t row = (end - begin) * kLanes;
     const Products products{weights, end - begin, point_stride(p.C * row),
-                            point_stride(kChunk * row)};
+                            point_stride(chunk * row)};
     Scratch<float> v(points * products.v_point), m(points * products.m_point);
     Scratch<float> u_own(in_chunks ? weights.size() : 1);
     p.transform_x(v.data(), products.v_point, row, x, begin, end, 0, p.C);
-    for (int64_t k = k_begin; k < k_end; k += kChunk) {
-      const Channels part{k, std::min(kChunk, k_end - k), 0, p.C};
+    for (int64_t k = k_begin; k < k_end; k += chunk) {
+      const Channels part{k, std::min(chunk, k_end - k), 0, p.C};
       if (in_chunks) weights.transform(u_own.data(), w, part);
       const float* u = in_chunks ? u_own.data() : u_all.data() + k * weights.row;
       products(m.data(), v.data(), u, part, 0, points, false);

@@ -32,6 +32,15 @@ class WeightGradient {
                                  std::clamp<int64_t>(K_ * C_ / kPairsOfTile, 8, 48));
     cut_ = ceil_div(all_, ceil_div(all_, cut));
     few_ = all_ <= 4 && K_ * C_ >= 128 * 128;
+    // A thread that has du and three tiles or more in its L2 writes no points to L3. The sums of
+    // the slices are added up in order.
+    constexpr int64_t kSlices = 8, kFewestTiles = 3;
+    const int64_t floats = l2_bytes() * 3 / 4 / 4 / phases_.points;
+    const int64_t fit = (floats - K_ * C_) / (kLanes * (K_ + C_));
+    if (fit >= kFewestTiles && all_ >= kSlices * fit) {
+      slices_ = kSlices;
+      cut_ = ceil_div(all_ / kSlices, ceil_div(all_ / kSlices, std::min<int64_t>(fit, 16)));
+    }
     share_k_ = few_ ? 32 : 128, share_c_ = few_ ? 128 : 64;
     k_shares_ = ceil_div(K_, share_k_), c_shares_ = ceil_div(C_, share_c_);
     v_row_ = point_stride(std::min(C_, share_c_)), v_panel_ = cut_ * kLanes * v_row_;
@@ -41,6 +50,7 @@ class WeightGradient {
   }
 
   void run(float* dw, const float* dy, const float* x) const {
+    if (slices_ > 0) return run_by_slices(dw, dy, x);
     const int64_t shares = k_shares_ * c_shares_, du_share = phases_.points * du_point_;
     Scratch<float> v(phases_.points * v_point_), m(phases_.points * m_point_);
     if (few_) {  // du is the largest array: a share of it stays in L2
@@ -71,6 +81,41 @@ class WeightGradient {
   }
 
  private:
+  // The tasks are slices of the tiles, each with a du of its own.
+  void run_by_slices(float* dw, const float* dy, const float* x) const {
+    const int64_t shares = k_shares_ * c_shares_, du_share = phases_.points * du_point_;
+    const int64_t du_slice = shares * du_share;
+    Scratch<float> du(slices_ * du_slice);
+    parallel_for(slices_, [&](int64_t slice) {
+      Scratch<float> v(phases_.points * v_point_), m(phases_.points * m_point_);
+      const int64_t first = all_ * slice / slices_, last = all_ * (slice + 1) / slices_;
+      for (int64_t begin = first; begin < last; begin += cut_) {
+        const int64_t tiles = std::min(cut_, last - begin);
+        transform(v.data(), m.data(), dy, x, begin, begin + tiles);
+        for (int64_t point = 0; point < phases_.points; ++point)
+          for (int64_t share = 0; share < shares; ++share)
+            product(du.data() + slice * du_slice + share * du_share + point * du_point_, v.data(),
+                    m.data(), point, share, tiles, begin > first);
+      }
+    });
+    constexpr int64_t kParts = 16;
+    parallel_for(shares * kParts, [&](int64_t task) {
+      const int64_t share = task / kParts, part = task % kParts;
+      add_slices(du.data() + share * du_share, du_slice, share, part, kParts);
+      gradient(dw, du.data() + share * du_share, share, part, kParts);
+    });
+  }
+
+  // Adds to the first slice of a part of a share what the others have there.
+  void add_slices(float* du, int64_t du_slice, int64_t share, int64_t part, int64_t parts) const {
+    const int64_t k_count = std::min(share_k_, K_ - share / c_shares_ * share_k_);
+    const int64_t begin = k_count * part / parts * share_c_;
+    const int64_t end = k_count * (part + 1) / parts * share_c_;
+    for (int64_t point = 0; point < phases_.points; ++point, du += du_point_)
+      for (int64_t slice = 1; slice < slices_; ++slice)
+        for (int64_t i = begin; i < end; ++i) du[i] += du[slice * du_slice + i];
+  }
+
   // v[point][c / share_c][sample][v_row] and m[point][k][sample] of the tiles begin .. end - 1, a
   // strip of neighbours at a time: longer runs of pixels are read.
   void transform(float* v, float* m, const float* dy, const float* x, int64_t begin,
@@ -180,7 +225,8 @@ class WeightGradient {
   bool x_in_vectors_;   // transposed is x, not dy
   int64_t K_, C_;       // channels of what is spread, of what is transposed
   TileGrid grid_;
-  int64_t all_, cut_;  // tiles; those transformed at a time
+  int64_t all_, cut_;   // tiles; those transformed at a time
+  int64_t slices_ = 0;  // of the tiles, where each is a task; 0: the tasks are points
   bool few_;
   int64_t share_k_, share_c_, k_shares_, c_shares_;  // pairs of channels of a task
   int64_t v_row_, v_panel_, v_point_, m_k_, m_point_, du_point_;
