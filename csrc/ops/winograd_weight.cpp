@@ -32,16 +32,18 @@ class WeightGradient {
                                  std::clamp<int64_t>(K_ * C_ / kPairsOfTile, 8, 48));
     cut_ = ceil_div(all_, ceil_div(all_, cut));
     few_ = all_ <= 4 && K_ * C_ >= 128 * 128;
-    // A thread that has du and three tiles or more in its L2 writes no points to L3. The sums of
-    // the slices are added up in order.
-    constexpr int64_t kSlices = 8, kFewestTiles = 3;
-    const int64_t floats = l2_bytes() * 3 / 4 / 4 / phases_.points;
+    // A thread that has du and three tiles or more in its L2 writes no points to L3. (From the shape
+    // alone, for an L2 of 2 MiB: the order of sums depends on it.) The slices' sums are added up in
+    // order.
+    constexpr int64_t kSlices = 8, kFewestTiles = 3, kNearFloats = 3 << 17;
+    const int64_t floats = kNearFloats / phases_.points;
     const int64_t fit = (floats - K_ * C_) / (kLanes * (K_ + C_));
     if (fit >= kFewestTiles && all_ >= kSlices * fit) {
       slices_ = kSlices;
       cut_ = ceil_div(all_ / kSlices, ceil_div(all_ / kSlices, std::min<int64_t>(fit, 16)));
     }
-    share_k_ = few_ ? 32 : 128, share_c_ = few_ ? 128 : 64;
+    share_k_ = std::min<int64_t>(few_ ? 32 : 128, K_);
+    share_c_ = std::min<int64_t>(few_ ? 128 : 64, ceil_div(C_, kLanes) * kLanes);
     k_shares_ = ceil_div(K_, share_k_), c_shares_ = ceil_div(C_, share_c_);
     v_row_ = point_stride(std::min(C_, share_c_)), v_panel_ = cut_ * kLanes * v_row_;
     v_point_ = point_stride(v_panel_ * c_shares_);
