@@ -32,9 +32,9 @@ class WeightGradient {
                                  std::clamp<int64_t>(K_ * C_ / kPairsOfTile, 8, 48));
     cut_ = ceil_div(all_, ceil_div(all_, cut));
     few_ = all_ <= 4 && K_ * C_ >= 128 * 128;
-    // A thread that has du and three tiles or more in its L2 writes no points to L3. (From the shape
-    // alone, for an L2 of 2 MiB: the order of sums depends on it.) The slices' sums are added up in
-    // order.
+    // A thread that has du and three tiles or more in its L2 writes no points to L3. (From the
+    // shape alone, for an L2 of 2 MiB: the order of sums depends on it.) The slices' sums are added
+    // up in order.
     constexpr int64_t kSlices = 8, kFewestTiles = 3, kNearFloats = 3 << 17;
     const int64_t floats = kNearFloats / phases_.points;
     const int64_t fit = (floats - K_ * C_) / (kLanes * (K_ + C_));
