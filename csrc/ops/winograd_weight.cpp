@@ -35,9 +35,10 @@ class WeightGradient {
     // A thread that has du and three tiles or more in its L2 writes no points to L3. (From the
     // shape alone, for an L2 of 2 MiB: the order of sums depends on it.) The slices' sums are added
     // up in order.
-    constexpr int64_t kSlices = 8, kFewestTiles = 3, kNearFloats = 3 << 17;
+    constexpr int64_t kSlices = 8, kFewestTiles = 3, kNearFloats = 7 << 16;
     const int64_t floats = kNearFloats / phases_.points;
-    const int64_t fit = (floats - K_ * C_) / (kLanes * (K_ + C_));
+    const int64_t v_row = point_stride(std::min<int64_t>(C_, 64)) * ceil_div(C_, 64);
+    const int64_t fit = (floats - K_ * v_row) / (kLanes * (K_ + v_row));
     if (fit >= kFewestTiles && all_ >= kSlices * fit) {
       slices_ = kSlices;
       cut_ = ceil_div(all_ / kSlices, ceil_div(all_ / kSlices, std::min<int64_t>(fit, 16)));
@@ -93,7 +94,14 @@ class WeightGradient {
       const int64_t first = all_ * slice / slices_, last = all_ * (slice + 1) / slices_;
       for (int64_t begin = first; begin < last; begin += cut_) {
         const int64_t tiles = std::min(cut_, last - begin);
-        transform(v.data(), m.data(), dy, x, begin, begin + tiles);
+        for_each_block(begin, begin + tiles, grid_.tiles(),
+                       [&](int64_t block, int64_t tile, int64_t n, int64_t done) {
+                         for (int64_t i = 0; i < n; ++i)
+                           transpose_points(v.data() + (done + i) * kLanes * v_row_,
+                                            x_in_vectors_ ? x : dy, block, tile + i, 1);
+                         points(m.data() + done * kLanes, m_point_, m_k_, x_in_vectors_ ? dy : x,
+                                !x_in_vectors_, block, tile, n, 0, K_);
+                       });
         for (int64_t point = 0; point < phases_.points; ++point)
           for (int64_t share = 0; share < shares; ++share)
             product(du.data() + slice * du_slice + share * du_share + point * du_point_, v.data(),
