@@ -94,14 +94,7 @@ class WeightGradient {
       const int64_t first = all_ * slice / slices_, last = all_ * (slice + 1) / slices_;
       for (int64_t begin = first; begin < last; begin += cut_) {
         const int64_t tiles = std::min(cut_, last - begin);
-        for_each_block(begin, begin + tiles, grid_.tiles(),
-                       [&](int64_t block, int64_t tile, int64_t n, int64_t done) {
-                         for (int64_t i = 0; i < n; ++i)
-                           transpose_points(v.data() + (done + i) * kLanes * v_row_,
-                                            x_in_vectors_ ? x : dy, block, tile + i, 1);
-                         points(m.data() + done * kLanes, m_point_, m_k_, x_in_vectors_ ? dy : x,
-                                !x_in_vectors_, block, tile, n, 0, K_);
-                       });
+        transform_strip(v.data(), m.data(), dy, x, begin, begin + tiles);
         for (int64_t point = 0; point < phases_.points; ++point)
           for (int64_t share = 0; share < shares; ++share)
             product(du.data() + slice * du_slice + share * du_share + point * du_point_, v.data(),
@@ -126,22 +119,29 @@ class WeightGradient {
         for (int64_t i = begin; i < end; ++i) du[i] += du[slice * du_slice + i];
   }
 
-  // v[point][c / share_c][sample][v_row] and m[point][k][sample] of the tiles begin .. end - 1, a
-  // strip of neighbours at a time: longer runs of pixels are read.
+  // v[point][c / share_c][sample][v_row] and m[point][k][sample] of the tiles begin .. end - 1.
   void transform(float* v, float* m, const float* dy, const float* x, int64_t begin,
                  int64_t end) const {
-    const float *c_images = x_in_vectors_ ? x : dy, *k_images = x_in_vectors_ ? dy : x;
     const int64_t strip = std::clamp<int64_t>((end - begin) / 8, 1, 4);
     parallel_for(ceil_div(end - begin, strip), [&](int64_t task) {
-      const int64_t first = begin + task * strip, last = std::min(first + strip, end);
-      const int64_t sample = (first - begin) * kLanes;
-      for_each_block(
-          first, last, grid_.tiles(), [&](int64_t block, int64_t tile, int64_t n, int64_t done) {
-            const int64_t at = sample + done * kLanes;
-            transpose_points(v + at * v_row_, c_images, block, tile, n);
-            points(m + at, m_point_, m_k_, k_images, !x_in_vectors_, block, tile, n, 0, K_);
-          });
+      const int64_t first = task * strip, sample = first * kLanes;
+      transform_strip(v + sample * v_row_, m + sample, dy, x, begin + first,
+                      std::min(begin + first + strip, end));
     });
+  }
+
+  // Neighbours together, since longer runs of pixels are read; what is transposed one by one, since
+  // all points of a tile stay in L1.
+  void transform_strip(float* v, float* m, const float* dy, const float* x, int64_t begin,
+                       int64_t end) const {
+    const float *c_images = x_in_vectors_ ? x : dy, *k_images = x_in_vectors_ ? dy : x;
+    for_each_block(
+        begin, end, grid_.tiles(), [&](int64_t block, int64_t tile, int64_t n, int64_t done) {
+          const int64_t at = done * kLanes;
+          for (int64_t i = 0; i < n; ++i)
+            transpose_points(v + (at + i * kLanes) * v_row_, c_images, block, tile + i);
+          points(m + at, m_point_, m_k_, k_images, !x_in_vectors_, block, tile, n, 0, K_);
+        });
   }
 
   // The points of n tiles of one block, of the channels from `first` on: of x, or of dy.
@@ -165,20 +165,17 @@ class WeightGradient {
                    });
   }
 
-  // The same with sixteen channels of sixteen samples at a time transposed.
-  void transpose_points(float* v, const float* images, int64_t block, int64_t tile,
-                        int64_t n) const {
-    const int64_t channel = n * kLanes, part = point_stride(channel * kLanes);
+  // The same of one tile with sixteen channels of sixteen samples at a time transposed.
+  void transpose_points(float* v, const float* images, int64_t block, int64_t tile) const {
+    const int64_t part = point_stride(kLanes * kLanes);
     Scratch<float> lanes(phases_.points * part);
     for (int64_t c = 0; c < C_; c += kLanes) {
       const int64_t channels = std::min(kLanes, C_ - c);
-      points(lanes.data(), part, channel, images, x_in_vectors_, block, tile, n, c, channels);
+      points(lanes.data(), part, kLanes, images, x_in_vectors_, block, tile, 1, c, channels);
       float* to = v + c / share_c_ * v_panel_ + c % share_c_;
       for (int64_t point = 0; point < phases_.points; ++point)
-        for (int64_t i = 0; i < n; ++i)
-          cpu::kernels().to_plain(to + point * v_point_ + i * kLanes * v_row_, v_row_,
-                                  lanes.data() + point * part + i * kLanes, channel, channels,
-                                  kLanes);
+        cpu::kernels().to_plain(to + point * v_point_, v_row_, lanes.data() + point * part, kLanes,
+                                channels, kLanes);
     }
   }
 
