@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from .. import _core
+
 TORCH_SCRIPT = Path(__file__).parent / "peers" / "mnist_torch.py"
 
 
@@ -110,11 +112,15 @@ def megabytes(folder: Path) -> float:
 
 
 def wheel_megabytes(folder: Path) -> float:
-    """Of the package's files, compressed as in a wheel."""
+    """Of the package's files and its core, which an editable install keeps elsewhere, compressed as
+    in a wheel."""
+    core = Path(_core.__file__)
+    files = {file.relative_to(folder).as_posix(): file for file in files_of(folder)}
+    files[core.name] = core
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in files_of(folder):
-            archive.write(file, file.relative_to(folder.parent))
+        for name, file in files.items():
+            archive.write(file, name)
     return len(packed.getvalue()) / 1e6
 
 
