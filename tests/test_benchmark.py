@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import json
 import mmap
+import shutil
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv import benchmark, models
+from fastconv import _core, benchmark, models
 from fastconv.benchmark import goals, memory
 from fastconv.benchmark.cases import (
     LENET5,
@@ -27,6 +28,7 @@ from fastconv.benchmark.cases import (
 )
 from fastconv.benchmark.networks import NETWORKS, sample, starting_value
 from fastconv.benchmark.peers import (
+    OURS,
     layouts,
     mnist_torch,
     numpy_im2col,
@@ -380,3 +382,16 @@ def test_pytorch_trains_mnist_by_our_recipe() -> None:
     )
     for share in (0.0, 0.1, 0.25, 0.6, 1.0):
         assert mnist_torch.one_cycle(share) == pytest.approx(recipe.one_cycle(share))
+
+
+def test_a_worker_imports_the_tree_it_is_given(tmp_path: Path) -> None:
+    """Also beside an editable install, which answers before the path does."""
+    tree = tmp_path / "fastconv"
+    shutil.copytree(Path(fc.__file__).parent, tree, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(_core.__file__, tree)
+    remote = Remote(OURS, 1, tree=str(tmp_path))
+    try:
+        remote.started()
+        assert Path(remote.describe()["folder"]).samefile(tree)
+    finally:
+        remote.close()

@@ -135,6 +135,35 @@ def test_large_blocks_keep_what_was_written() -> None:
             _core.arena_release_cached()
 
 
+IDLE = """
+from fastconv import _core
+
+MB = 1 << 18  # floats
+idle = [_core.zeros((2 * MB,)) for _ in range(90)]  # 200 MB, each in a block of 2.25
+del idle
+large = _core.zeros((80 * MB,))
+del large
+before = _core.arena_stats()
+held = []
+for _ in range(36):  # 117 MB more than 1.5 * 200 + 64 after the twenty-fifth
+    held.append(_core.zeros((3 * MB,)))
+    large = _core.zeros((80 * MB,))
+    del large
+after = _core.arena_stats()
+print(after["system_allocations"] - before["system_allocations"])
+print((before["bytes_cached"] - after["bytes_cached"]) >> 20)
+"""
+
+
+def test_what_is_idle_longest_goes_back_first() -> None:
+    """A large block used again and again stays; small ones that nobody uses make room."""
+    done = run_python(IDLE)
+    assert done.returncode == 0, done.stderr
+    asked, given_back = map(int, done.stdout.split())
+    assert asked == 36, "only what is held is new"
+    assert 20 <= given_back <= 60
+
+
 GROWING = """
 import os, resource
 import numpy as np

@@ -48,6 +48,9 @@ struct Cut {
 constexpr int64_t kFarFloats = 2 << 20;
 // What a band reads must stay in half of a 1 MiB L2 beside weights and outputs.
 constexpr int64_t kBandVectors = 384 * 1024 / (kLanes * 4);
+// Or in a third of L1, if many output channels pass over so many columns, whole tiles of 3, 4
+// and 6.
+constexpr int64_t kNearVectors = 16 * 1024 / (kLanes * 4), kNearCols = 12, kManyPasses = 24;
 // A chunk shorter than this many steps spends more on reloading accumulators than on the sum.
 constexpr int64_t kMinSteps = 256;
 // Runs of fewer columns, as beside the edges, would leave a tile too few sums for their latency.
@@ -74,11 +77,11 @@ Cut choose_cut(const Correlation& job, int64_t blocks) {
   const int64_t taps =
       std::max<int64_t>(1, row_taps * col_taps / phases);  // of an output, on average
   Cut cut{row_axis.count, col_axis.count, job.C, job.K, 1};
-  const auto too_large = [&] {
-    const int64_t rows = std::min((cut.rows - 1) * row_axis.x_step + row_taps, row_axis.x_size);
-    const int64_t cols = std::min((cut.cols - 1) * col_axis.x_step + col_taps, col_axis.x_size);
-    return cut.C * rows * cols > kBandVectors;
+  const auto vectors_of = [&](int64_t rows, int64_t cols) {
+    return cut.C * std::min((rows - 1) * row_axis.x_step + row_taps, row_axis.x_size) *
+           std::min((cols - 1) * col_axis.x_step + col_taps, col_axis.x_size);
   };
+  const auto too_large = [&] { return vectors_of(cut.rows, cut.cols) > kBandVectors; };
   const int64_t min_C = std::min(job.C, std::max<int64_t>(8, ceil_div(kMinSteps, taps)));
   const bool once = reads_once(job);
   const int64_t min_rows = std::min<int64_t>(row_axis.count, once ? 16 : 4);
@@ -86,6 +89,14 @@ Cut choose_cut(const Correlation& job, int64_t blocks) {
   // 1x1: many channels of few pixels. Twelve neighbours are whole tiles of 3, 4 and 6.
   if (row_axis.count == 1 && taps == 1)
     cut.cols = std::min(cut.cols, std::max<int64_t>(kBandVectors / job.C / 12, 1) * 12);
+  // Large results of few input channels: stores past the caches hold buffers that loads from L2
+  // would wait for, so what a band reads stays in L1 while all output channels pass over it.
+  if (job.streaming && phases == 1 && taps > 1 && job.K >= kManyPasses &&
+      vectors_of(1, kNearCols) <= kNearVectors) {
+    cut.cols = std::min(cut.cols, kNearCols), cut.rows = 1;
+    while (cut.rows < row_axis.count && vectors_of(cut.rows + 1, kNearCols) <= kNearVectors)
+      ++cut.rows;
+  }
   // Fewer rows first, then fewer channels, then narrower and lower bands.
   while (too_large() && cut.rows > min_rows) cut.rows = std::max(min_rows, cut.rows / 2);
   while (too_large() && cut.C > min_C) cut.C = std::max(min_C, ceil_div(cut.C, 2));
