@@ -54,7 +54,8 @@ struct Finish {
 // for all i < rows and all j up to the last column of the tile and `more` floats beyond. Sweeps
 // over the same x share that: this one is number `part` of `parts`. offset 0: nothing is asked for.
 // Or, asks_for_w, for the weights of the next tile (behind the last one those of the next group, or
-// whatever lies w_group further), which lie in rows along c: where each is read from L3 or memory.
+// whatever lies w_group further), which lie in rows along c, neighbours where there is one tap (w_c
+// = 1): where each is read from L3 or memory.
 struct Ahead {
   int64_t offset, rows, row, col, more, part, parts;
 };

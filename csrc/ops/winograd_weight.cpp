@@ -32,21 +32,21 @@ class WeightGradient {
                                  std::clamp<int64_t>(K_ * C_ / kPairsOfTile, 8, 48));
     cut_ = ceil_div(all_, ceil_div(all_, cut));
     few_ = all_ <= 4 && K_ * C_ >= 128 * 128;
+    share_k_ = std::min<int64_t>(few_ ? 32 : 128, K_);
+    share_c_ = std::min<int64_t>(few_ ? 128 : 64, ceil_div(C_, kLanes) * kLanes);
+    k_shares_ = ceil_div(K_, share_k_), c_shares_ = ceil_div(C_, share_c_);
+    v_row_ = point_stride(std::min(C_, share_c_));
     // A thread that has du and three tiles or more in its L2 writes no points to L3. (From the
     // shape alone, for an L2 of 2 MiB: the order of sums depends on it.) The slices' sums are added
     // up in order.
     constexpr int64_t kSlices = 8, kFewestTiles = 3, kNearFloats = 7 << 16;
-    const int64_t floats = kNearFloats / phases_.points;
-    const int64_t v_row = point_stride(std::min<int64_t>(C_, 64)) * ceil_div(C_, 64);
-    const int64_t fit = (floats - K_ * v_row) / (kLanes * (K_ + v_row));
+    const int64_t row = v_row_ * c_shares_;  // of all channels of v
+    const int64_t fit = (kNearFloats / phases_.points - K_ * row) / (kLanes * (K_ + row));
     if (fit >= kFewestTiles && all_ >= kSlices * fit) {
       slices_ = kSlices;
       cut_ = ceil_div(all_ / kSlices, ceil_div(all_ / kSlices, std::min<int64_t>(fit, 16)));
     }
-    share_k_ = std::min<int64_t>(few_ ? 32 : 128, K_);
-    share_c_ = std::min<int64_t>(few_ ? 128 : 64, ceil_div(C_, kLanes) * kLanes);
-    k_shares_ = ceil_div(K_, share_k_), c_shares_ = ceil_div(C_, share_c_);
-    v_row_ = point_stride(std::min(C_, share_c_)), v_panel_ = cut_ * kLanes * v_row_;
+    v_panel_ = cut_ * kLanes * v_row_;
     v_point_ = point_stride(v_panel_ * c_shares_);
     m_k_ = cut_ * kLanes, m_point_ = point_stride(K_ * m_k_);
     du_point_ = share_k_ * share_c_ + kLanes;
