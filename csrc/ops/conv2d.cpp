@@ -228,15 +228,17 @@ bool turns_weights(const Conv2dShape& s) {
          s.IC_per_group * s.OC_per_group >= 32768;
 }
 
-// w (group, OC, IC) as (group, IC, OC), sixteen columns at a time; the kernel reads no fewer.
-void turn_weights(float* turned, const float* w, const Conv2dShape& s) {
+// w (group, OC, IC) as (group, IC, row), sixteen columns at a time; the kernel reads no fewer.
+void turn_weights(float* turned, const float* w, int64_t row, const Conv2dShape& s) {
   const int64_t OC = s.OC_per_group, IC = s.IC_per_group, sixteens = ceil_div(IC, kLanes);
   parallel_for(s.params.groups * sixteens, [&](int64_t task) {
-    const int64_t at = task / sixteens * OC * IC, c = task % sixteens * kLanes;
+    const int64_t group = task / sixteens, c = task % sixteens * kLanes;
+    float* to = turned + group * IC * row;
+    const float* from = w + group * OC * IC;
     if (c + kLanes <= IC)
-      return cpu::kernels().to_plain(turned + at + c * OC, OC, w + at + c, IC, OC, kLanes);
+      return cpu::kernels().to_plain(to + c * row, row, from + c, IC, OC, kLanes);
     for (int64_t k = 0; k < OC; ++k)
-      for (int64_t i = c; i < IC; ++i) turned[at + i * OC + k] = w[at + k * IC + i];
+      for (int64_t i = c; i < IC; ++i) to[i * row + k] = from[k * IC + i];
   });
 }
 
@@ -270,12 +272,13 @@ void conv2d_backward_input_into(Array& dx, const Array& dy_any, const Array& w,
     winograd_backward_input(dx.data(), dy.data(), weight.data(), bias, dy.blocks(), s, part,
                             streams(dx));
   int64_t w_k = s.KH * s.KW, w_c = s.IC_per_group * w_k;
-  const int64_t w_group = s.OC_per_group * w_c;
+  int64_t w_group = s.OC_per_group * w_c;
   const bool turns = turns_weights(s);
-  Scratch<float> turned(turns ? params.groups * w_group : 1);
+  const int64_t turned_row = s.OC_per_group + kLanes;  // not a power of two apart either
+  Scratch<float> turned(turns ? params.groups * s.IC_per_group * turned_row : 1);
   if (turns) {
-    turn_weights(turned.data(), weight.data(), s);
-    w_k = s.OC_per_group, w_c = 1;
+    turn_weights(turned.data(), weight.data(), turned_row, s);
+    w_k = turned_row, w_c = 1, w_group = s.IC_per_group * turned_row;
   }
   Correlation job{params.groups, s.IC_per_group, s.OC_per_group, w_group, w_k, w_c, {}, {},
                   streams(dx)};

@@ -53,6 +53,9 @@ constexpr int64_t kBandVectors = 384 * 1024 / (kLanes * 4);
 constexpr int64_t kNearVectors = 16 * 1024 / (kLanes * 4), kNearCols = 12, kManyPasses = 24;
 // A chunk shorter than this many steps spends more on reloading accumulators than on the sum.
 constexpr int64_t kMinSteps = 256;
+// Steps of a task after which the other threads have waited long enough for its end, some 0.3 ms.
+// (With the sum in chunks, the first would have left L2 before the next channels read it.)
+constexpr int64_t kLongTask = 1 << 20;
 // Runs of fewer columns, as beside the edges, would leave a tile too few sums for their latency.
 constexpr int64_t kNarrow = 4;
 
@@ -123,6 +126,10 @@ Cut choose_cut(const Correlation& job, int64_t blocks) {
   while (too_few_tasks() && cut.rows > 8) cut.rows = ceil_div(cut.rows, 2);
   while (too_few_tasks() && cut.K >= 32) cut.K = ceil_div(cut.K, 2);
   while (too_few_tasks() && cut.rows > 2) cut.rows = ceil_div(cut.rows, 2);
+  const auto too_long = [&] {
+    return cut.K * cut.C * taps * cut.rows * cut.cols > kLongTask && cut.K >= 128;
+  };
+  while (cut.C == job.C && too_long()) cut.K = ceil_div(cut.K, 2);
   return cut;
 }
 

@@ -14,9 +14,10 @@ namespace fastconv {
 // costs.
 constexpr int64_t kGrain = 32768;
 
-// Arrays in lanes this large are written past the caches (`streaming` in cpu/kernels.h): the caches
-// would have lost their beginning before the next operation reads it.
-constexpr int64_t kStreamedFloats = 6 << 20;
+// Arrays in lanes this large are written past the caches (`streaming` in cpu/kernels.h): L2 would
+// have lost their beginning before the next operation reads it, and each line would be read before
+// it is overwritten.
+constexpr int64_t kStreamedFloats = 1 << 20;
 inline bool streams(const Array& y) { return y.in_lanes() && y.stored() >= kStreamedFloats; }
 
 // body(begin, end) over [0, n), where each item is `floats` of work. Shares are equal, but for the
