@@ -380,8 +380,9 @@ def test_pytorch_trains_mnist_by_our_recipe() -> None:
         *("adam", mnist_torch.BATCH, mnist_torch.EPOCHS),
         *(mnist_torch.PEAK_RATE, mnist_torch.CYCLE),
     )
-    for share in (0.0, 0.1, 0.25, 0.6, 1.0):
-        assert mnist_torch.one_cycle(share) == pytest.approx(recipe.one_cycle(share))
+    assert ours.beta2 == mnist_torch.BETA2
+    for share in (0.0, 0.05, 0.1, 0.25, 0.6, 1.0):
+        assert mnist_torch.one_cycle(share) == pytest.approx(recipe.one_cycle(share, ours.rise))
 
 
 def test_a_worker_imports_the_tree_it_is_given(tmp_path: Path) -> None:

@@ -142,7 +142,9 @@ class _Session:
             shuffle=True,
             augment=recipe.augment,
         )
-        callbacks: list[Any] = make_schedules(recipe.cycle, self._optimizer, len(loader))
+        callbacks: list[Any] = make_schedules(
+            recipe.cycle, self._optimizer, len(loader), recipe.rise
+        )
         if self._args.until is not None:
             callbacks.append(_Until(self._args.until, self._dataset))
         if self._resumed is not None:
