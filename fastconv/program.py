@@ -15,6 +15,7 @@ it runs as ever, with the same results, and `reason` says why.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from . import _core
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     Rebuild = Callable[[list[Array]], Any]  # what a call returns, from its arrays
 
 __all__ = ["RecordedForward", "RecordedStep", "record", "record_step"]
+
+_training, _array, _requires_grad = map(attrgetter, ("training", "_array", "requires_grad"))
 
 MOST_CHANGES = 3  # recordings that are tried of a network that changes itself
 MOST_PROGRAMS = 8  # that one object keeps, each for inputs of its own form; the oldest goes first
@@ -145,9 +148,9 @@ class _Recorded:
         if structure.version != self._version or structure.settings != self._settings:
             self._look_up()
         state = (
-            [m.training for m in self._modules],
-            [t._array for t in self._tensors],
-            [t.requires_grad for t in self._tensors],
+            list(map(_training, self._modules)),
+            list(map(_array, self._tensors)),
+            list(map(_requires_grad, self._tensors)),
         )
         program = self._programs.get(key)
         if program is None or program.state != state:
