@@ -116,6 +116,7 @@ EDGES = [
     Conv("1x1_one_over", (3, 20, 7, 7), 30, (1, 1)),
     Conv("1x1_turned", (17, 190, 3, 4), 181, (1, 1)),
     Conv("1x1_turned_groups", (16, 390, 5, 4), 390, (1, 1), stride=(2, 1), groups=2),
+    Conv("1x1_long_tasks", (49, 380, 3, 5), 257, (1, 1)),
     Conv("1x1_four_over", (1, 64, 6, 6), 70, (1, 1), groups=2),
     Conv("1x1_eleven_over", (2, 5, 9, 3), 26, (1, 1)),
     Conv("1x1_stride_2", (2, 9, 14, 13), 50, (1, 1), (2, 2)),
