@@ -1,4 +1,4 @@
-"""Arrays too large for any cache are written past it (`streaming` in csrc/cpu/kernels.h): the same
+"""Arrays too large for L2 are written past the caches (`streaming` in csrc/cpu/kernels.h): the same
 bits as smaller ones, which are not.
 """
 
