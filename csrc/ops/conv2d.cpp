@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/cache_size.h"
 #include "cpu/dispatch.h"
 #include "ops/check.h"
 #include "ops/conv2d_few.h"
@@ -228,7 +229,8 @@ bool turns_weights(const Conv2dShape& s) {
          s.IC_per_group * s.OC_per_group >= 32768;
 }
 
-// w (group, OC, IC) as (group, IC, row), sixteen columns at a time; the kernel reads no fewer.
+// w (group, OC, IC) as (group, IC, OC) with `row` floats from one IC to the next, sixteen columns
+// at a time; the kernel reads no fewer.
 void turn_weights(float* turned, const float* w, int64_t row, const Conv2dShape& s) {
   const int64_t OC = s.OC_per_group, IC = s.IC_per_group, sixteens = ceil_div(IC, kLanes);
   parallel_for(s.params.groups * sixteens, [&](int64_t task) {
@@ -274,7 +276,7 @@ void conv2d_backward_input_into(Array& dx, const Array& dy_any, const Array& w,
   int64_t w_k = s.KH * s.KW, w_c = s.IC_per_group * w_k;
   int64_t w_group = s.OC_per_group * w_c;
   const bool turns = turns_weights(s);
-  const int64_t turned_row = s.OC_per_group + kLanes;  // not a power of two apart either
+  const int64_t turned_row = spread_stride(s.OC_per_group);
   Scratch<float> turned(turns ? params.groups * s.IC_per_group * turned_row : 1);
   if (turns) {
     turn_weights(turned.data(), weight.data(), turned_row, s);

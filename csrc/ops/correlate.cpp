@@ -126,10 +126,10 @@ Cut choose_cut(const Correlation& job, int64_t blocks) {
   while (too_few_tasks() && cut.rows > 8) cut.rows = ceil_div(cut.rows, 2);
   while (too_few_tasks() && cut.K >= 32) cut.K = ceil_div(cut.K, 2);
   while (too_few_tasks() && cut.rows > 2) cut.rows = ceil_div(cut.rows, 2);
-  const auto too_long = [&] {
-    return cut.K * cut.C * taps * cut.rows * cut.cols > kLongTask && cut.K >= 128;
-  };
-  while (cut.C == job.C && too_long()) cut.K = ceil_div(cut.K, 2);
+  // Inside a task of another operation nobody waits for an end.
+  const bool may_share = wanted > 1 && cut.C == job.C;
+  while (may_share && cut.K >= 128 && cut.K * cut.C * taps * cut.rows * cut.cols > kLongTask)
+    cut.K = ceil_div(cut.K, 2);
   return cut;
 }
 

@@ -119,7 +119,7 @@ struct Channels {
 // Transformed weights u[point][k][c] of at most so many channels of y and x.
 struct Weights {
   Weights(const TiledCorrelation& correlation, int64_t K, int64_t C)
-      : p(correlation), row(point_stride(C)), point(point_stride(K * row)) {}
+      : p(correlation), row(spread_stride(C)), point(spread_stride(K * row)) {}
 
   const TiledCorrelation& p;
   int64_t row, point;  // strides
@@ -233,8 +233,8 @@ void run_by_tiles(float* y, const float* x, const float* w, const float* bias, b
     const int64_t begin = task / k_cuts * cut, end = std::min(all, begin + cut);
     const int64_t k_begin = task % k_cuts * k_cut, k_end = std::min(p.K, k_begin + k_cut);
     const int64_t row = (end - begin) * kLanes;
-    const Products products{weights, end - begin, point_stride(p.C * row),
-                            point_stride(chunk * row)};
+    const Products products{weights, end - begin, spread_stride(p.C * row),
+                            spread_stride(chunk * row)};
     Scratch<float> v(points * products.v_point), m(points * products.m_point);
     Scratch<float> u_own(in_chunks ? weights.size() : 1);
     p.transform_x(v.data(), products.v_point, row, x, begin, end, 0, p.C);
@@ -263,7 +263,7 @@ void run_by_points(float* y, const float* x, const float* w, const float* bias, 
   const int64_t c_cut = even(p.C, kVFloats / (points * row));
   const int64_t k_cut = even(p.K, kUFloats / (points * c_cut));
   const Weights weights(p, k_cut, c_cut);
-  const Products products{weights, all, point_stride(c_cut * row), point_stride(p.K * row)};
+  const Products products{weights, all, spread_stride(c_cut * row), spread_stride(p.K * row)};
   Scratch<float> v(points * products.v_point), u(weights.size()), m(points * products.m_point);
   for (int64_t c = 0; c < p.C; c += c_cut) {
     const int64_t C = std::min(c_cut, p.C - c);

@@ -47,7 +47,7 @@ class FewImages {
         C_(ceil_div(s.IC, kLanes)),
         K_(ceil_div(s.OC, kLanes)),
         band_rows_(std::max<int64_t>(1, kBandPixels / (size_ * std::max(s.IW, s.OW)))),
-        u_point_(point_stride(C_ * kLanes * kChunk * kLanes)),
+        u_point_(spread_stride(C_ * kLanes * kChunk * kLanes)),
         scale_(K_ * kLanes),
         shift_(K_ * kLanes) {
     for (int64_t k = 0; k < K_ * kLanes; ++k) {
@@ -111,7 +111,7 @@ class FewImages {
     }
   }
 
-  int64_t v_point(int64_t tiles) const { return point_stride(C_ * tiles * kLanes); }
+  int64_t v_point(int64_t tiles) const { return spread_stride(C_ * tiles * kLanes); }
 
   // Calls body(image, first row of tiles, rows, tiles done before) for the tiles begin .. end - 1
   // in bands of rows.
@@ -169,7 +169,7 @@ class FewImages {
   void outputs(const float* u, const float* v, int64_t begin, int64_t end, int64_t chunk) {
     const int64_t k0 = chunk * kChunk, count = std::min(kChunk, K_ - k0);
     const int64_t tiles = end - begin, block = tiles * kLanes;
-    const int64_t m_point = point_stride(kChunk * block);
+    const int64_t m_point = spread_stride(kChunk * block);
     Scratch<float> m(kPoints * m_point);
     int64_t u_tap[kLanes], v_tap[kLanes];  // the channels of a block
     for (int64_t i = 0; i < kLanes; ++i) u_tap[i] = i * count * kLanes, v_tap[i] = i;

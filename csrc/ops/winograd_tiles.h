@@ -7,16 +7,13 @@
 #include <algorithm>
 
 #include "core/array.h"
+#include "core/cache_size.h"
 #include "cpu/kernels.h"
 #include "ops/conv2d.h"
 
 namespace fastconv {
 
 inline const int64_t kNoOffset = 0;
-
-// The points of a tile are written side by side. At distances of a power of two they would all
-// fall into one set of the L1 cache; one line more spreads them.
-inline int64_t point_stride(int64_t floats) { return ceil_div(floats, kLanes) * kLanes + kLanes; }
 
 // A convolution with stride S is one with stride 1 over S * S times the channels of x: the pixels
 // and taps of each phase of the stride, a row and a column of 0 .. S - 1, are channels of their

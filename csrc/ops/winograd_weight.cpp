@@ -35,7 +35,7 @@ class WeightGradient {
     share_k_ = std::min<int64_t>(few_ ? 32 : 128, K_);
     share_c_ = std::min<int64_t>(few_ ? 128 : 64, ceil_div(C_, kLanes) * kLanes);
     k_shares_ = ceil_div(K_, share_k_), c_shares_ = ceil_div(C_, share_c_);
-    v_row_ = point_stride(std::min(C_, share_c_));
+    v_row_ = spread_stride(std::min(C_, share_c_));
     // A thread that has du and three tiles or more in its L2 writes no points to L3. (From the
     // shape alone, for an L2 of 2 MiB: the order of sums depends on it.) The slices' sums are added
     // up in order.
@@ -47,8 +47,8 @@ class WeightGradient {
       cut_ = ceil_div(all_ / kSlices, ceil_div(all_ / kSlices, std::min<int64_t>(fit, 16)));
     }
     v_panel_ = cut_ * kLanes * v_row_;
-    v_point_ = point_stride(v_panel_ * c_shares_);
-    m_k_ = cut_ * kLanes, m_point_ = point_stride(K_ * m_k_);
+    v_point_ = spread_stride(v_panel_ * c_shares_);
+    m_k_ = cut_ * kLanes, m_point_ = spread_stride(K_ * m_k_);
     du_point_ = share_k_ * share_c_ + kLanes;
   }
 
@@ -167,7 +167,7 @@ class WeightGradient {
 
   // The same of one tile with sixteen channels of sixteen samples at a time transposed.
   void transpose_points(float* v, const float* images, int64_t block, int64_t tile) const {
-    const int64_t part = point_stride(kLanes * kLanes);
+    const int64_t part = spread_stride(kLanes * kLanes);
     Scratch<float> lanes(phases_.points * part);
     for (int64_t c = 0; c < C_; c += kLanes) {
       const int64_t channels = std::min(kLanes, C_ - c);
