@@ -118,6 +118,24 @@ def test_large_blocks_are_cut_and_joined() -> None:
     assert _core.arena_stats()["system_allocations"] == before["system_allocations"]
 
 
+HOLES = """
+from fastconv import _core
+
+MB = 1 << 18  # floats
+sizes = (24, 5, 8, 5, 12, 5)
+large, _, fitting, _, other, _ = blocks = [_core.zeros((size * MB - 16,)) for size in sizes]
+place = fitting.address
+del large, fitting, other, blocks[::2]
+print(_core.zeros((8 * MB - 16,)).address == place)
+"""
+
+
+def test_a_block_goes_where_it_leaves_least() -> None:
+    done = run_python(HOLES)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "True\n"
+
+
 def test_large_blocks_keep_what_was_written() -> None:
     """Blocks of many sizes, taken, freed and given back in random order."""
     rng = np.random.default_rng(0)

@@ -2,6 +2,7 @@
 #include "bind/bind.h"
 #include "ops/conv2d.h"
 #include "ops/conv_stage.h"
+#include "ops/norm.h"
 #include "ops/winograd.h"
 
 namespace fastconv::bind {
@@ -19,6 +20,49 @@ ConvStage conv_stage(Pair stride, Pads pads, Pair dilation, int64_t groups, bool
     stage.pool = PoolParams{kernel, step, edges, spread, ceil_mode};
   }
   return stage;
+}
+
+using Optional = const std::optional<Array>&;
+using Gradients = std::tuple<Array, Array, Array>;  // dx, dw, db
+
+Gradients backward_by_blocks(const Array& dy, Optional y, Optional argmax, Optional x,
+                             const Shape& x_shape, const Array& w, const ConvStage& stage,
+                             const Wanted& wanted) {
+  const auto [dx, dw, db] = conv_stage_backward(dy, y.value_or(Array()), argmax.value_or(Array()),
+                                                x.value_or(Array()), x_shape, w, stage, wanted);
+  return {or_nothing(dx), or_nothing(dw), or_nothing(db)};
+}
+
+Array conv_dy(Array dy, Optional y, Optional argmax, const Shape& x, const Shape& w,
+              const ConvStage& stage) {
+  return conv_stage_conv_dy(std::move(dy), y.value_or(Array()), argmax.value_or(Array()), x, w,
+                            stage);
+}
+
+Array backward_input(const Array& dy, const Array& w, const Shape& x, const Conv2dParams& conv) {
+  return conv2d_backward_input(dy, w, x, conv);
+}
+
+// One operation or its parts: in a recorded program each part is an instruction, after which what
+// it used last is gone. The order is that of least memory, dx when x is no longer needed.
+Gradients stage_backward(const Array& dy, Optional y, Optional argmax, Optional x,
+                         const Shape& x_shape, const Array& w, const ConvStage& stage,
+                         const Wanted& wanted) {
+  if (conv_stage_by_blocks(x_shape, w.shape(), stage))
+    return program::recorded("conv_stage_backward", &backward_by_blocks)(dy, y, argmax, x, x_shape,
+                                                                         w, stage, wanted);
+  Array from = dy;
+  if (stage.relu || stage.pool)
+    from =
+        program::recorded("conv_stage_conv_dy", &conv_dy)(dy, y, argmax, x_shape, w.shape(), stage);
+  Array dx = Array::empty({0}), dw = dx, db = dx;
+  if (wanted.db) db = program::recorded("channel_sum", &channel_sum)(from);
+  if (wanted.dw)
+    dw = program::recorded("conv2d_backward_weight", &conv2d_backward_weight)(
+        from, x.value_or(Array()), w.shape(), stage.conv);
+  if (wanted.dx)
+    dx = program::recorded("conv2d_backward_input", &backward_input)(from, w, x_shape, stage.conv);
+  return {dx, dw, db};
 }
 
 }  // namespace
@@ -84,22 +128,18 @@ void register_conv(py::module_& m) {
       py::arg("x"), py::arg("w"), py::arg("b"), py::arg("stride"), py::arg("pads"),
       py::arg("dilation"), py::arg("groups"), py::arg("weight"), py::arg("bias"), py::arg("mean"),
       py::arg("var"), py::arg("eps"), py::arg("cap") = py::none(), py::arg("plus") = py::none());
-  define(
-      m, "conv_stage_backward",
-      [](const Array& dy, const std::optional<Array>& y, const std::optional<Array>& argmax,
-         const std::optional<Array>& x, const Shape& x_shape, const Array& w, Pair stride,
-         Pads pads, Pair dilation, int64_t groups, const std::optional<Pooling>& pool,
-         std::tuple<bool, bool, bool> wanted) {
+  m.def(
+      "conv_stage_backward",
+      [](const Array& dy, Optional y, Optional argmax, Optional x, const Shape& x_shape,
+         const Array& w, Pair stride, Pads pads, Pair dilation, int64_t groups,
+         const std::optional<Pooling>& pool, std::tuple<bool, bool, bool> wanted) {
         const auto [dx, dw, db] = wanted;
-        const auto [x_grad, w_grad, b_grad] = conv_stage_backward(
-            dy, y.value_or(Array()), argmax.value_or(Array()), x.value_or(Array()), x_shape, w,
-            conv_stage(stride, pads, dilation, groups, y.has_value(), pool), {dx, dw, db});
-        return std::tuple<Array, Array, Array>(or_nothing(x_grad), or_nothing(w_grad),
-                                               or_nothing(b_grad));
+        const ConvStage stage = conv_stage(stride, pads, dilation, groups, y.has_value(), pool);
+        return stage_backward(dy, y, argmax, x, x_shape, w, stage, {dx, dw, db});
       },
       py::arg("dy"), py::arg("y"), py::arg("argmax"), py::arg("x"), py::arg("x_shape"),
       py::arg("w"), py::arg("stride"), py::arg("pads"), py::arg("dilation"), py::arg("groups"),
-      py::arg("pool"), py::arg("wanted"));
+      py::arg("pool"), py::arg("wanted"), ReleaseGil());
 }
 
 }  // namespace fastconv::bind

@@ -35,12 +35,14 @@ void register_elementwise(py::module_& m) {
   for (const auto& [name, f] : kBinary)
     define(
         m, name,
-        [name = name, f = f](const Array& a, const Array& b) { return binary(name, f, a, b); },
+        [name = name, f = f](Array a, const Array& b) { return binary(name, f, std::move(a), b); },
         py::arg("a"), py::arg("b"));
   for (const auto& [name, f] : kBackward)
     define(
         m, name,
-        [name = name, f = f](const Array& dy, const Array& y) { return binary(name, f, dy, y); },
+        [name = name, f = f](Array dy, const Array& y) {
+          return binary(name, f, std::move(dy), y);
+        },
         py::arg("dy"), py::arg("y"));
   define(
       m, "add_into", [](Array& a, const Array& b) { add_into(a, b); }, py::arg("a"), py::arg("b"));
@@ -56,8 +58,8 @@ void register_elementwise(py::module_& m) {
       py::arg("x"), py::arg("slope"));
   define(
       m, "leaky_relu_backward",
-      [](const Array& dy, const Array& x, float slope) {
-        return binary("leaky_relu_backward", Binary::leaky_relu_backward, dy, x, slope);
+      [](Array dy, const Array& x, float slope) {
+        return binary("leaky_relu_backward", Binary::leaky_relu_backward, std::move(dy), x, slope);
       },
       py::arg("dy"), py::arg("x"), py::arg("slope"));
   define(m, "sum", &sum, py::arg("x"));

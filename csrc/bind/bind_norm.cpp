@@ -24,8 +24,8 @@ void register_norm(py::module_& m) {
   define(m, "channel_sum", &channel_sum, py::arg("x"));
   define(
       m, "batch_norm_train",
-      [](const Array& x, Optional weight, Optional bias, Optional running_mean,
-         Optional running_var, double momentum, double eps, std::optional<double> cap,
+      [](const Array& x, Optional weight, Optional bias, std::optional<Array> running_mean,
+         std::optional<Array> running_var, double momentum, double eps, std::optional<double> cap,
          Optional plus) {
         const BatchNorm out =
             batch_norm_train(x, or_none(weight), or_none(bias), or_none(running_mean),

@@ -63,6 +63,10 @@ class Array {
     return static_cast<const T*>(data_);
   }
 
+  // Whether nobody else can see the storage: an operation that is given such an array by value may
+  // leave its result there.
+  bool sole_owner() const { return owner_.use_count() == 1; }
+
   // The same storage under another shape. In lanes the first dimension must stay.
   Array reshape(const Shape& shape) const;
   Array copy() const;

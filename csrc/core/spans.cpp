@@ -14,18 +14,21 @@ constexpr size_t kLeast = size_t{1} << 20;  // a rest smaller than this stays wi
 
 char* Spans::take(size_t bytes, size_t& taken) {
   const size_t cut = (bytes + kAlign - 1) / kAlign * kAlign;
+  At smallest = spans_.end();
   for (At span = spans_.begin(); span != spans_.end(); ++span) {
-    Span& s = span->second;
+    const Span& s = span->second;
     if (s.freed == 0 || s.bytes < cut) continue;
-    if (s.bytes - cut >= kLeast) {
-      spans_.emplace(span->first + cut, Span{s.bytes - cut, s.piece, s.freed});
-      s.bytes = cut;
-    }
-    s.freed = 0;
-    taken = s.bytes;
-    return span->first;
+    if (smallest == spans_.end() || s.bytes < smallest->second.bytes) smallest = span;
   }
-  return nullptr;
+  if (smallest == spans_.end()) return nullptr;
+  Span& s = smallest->second;
+  if (s.bytes - cut >= kLeast) {
+    spans_.emplace(smallest->first + cut, Span{s.bytes - cut, s.piece, s.freed});
+    s.bytes = cut;
+  }
+  s.freed = 0;
+  taken = s.bytes;
+  return smallest->first;
 }
 
 void Spans::add(char* begin, size_t bytes, uint64_t now) {

@@ -1,6 +1,7 @@
 #include "ops/conv_stage.h"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "core/thread_pool.h"
@@ -23,11 +24,18 @@ bool by_blocks(const Conv2dShape& s) {
          blocks * s.w().numel() <= kPartials;
 }
 
-// The gradient of the convolution's output.
-Array before_pool(const Array& dy, const Array& y, const Array& argmax, const Shape& conv_y,
-                  const ConvStage& stage) {
+// The gradient of a convolution's output of shape conv_y.
+Array through_stage(Array dy, const Array& y, const Array& argmax, const Shape& conv_y,
+                    const ConvStage& stage) {
   if (stage.pool) return max_pool2d_backward(dy, argmax, y, conv_y, *stage.pool);
-  return stage.relu ? binary("relu_backward", cpu::Binary::relu_backward, dy, y) : dy;
+  return stage.relu ? binary("relu_backward", cpu::Binary::relu_backward, std::move(dy), y) : dy;
+}
+
+void check_samples(const Conv2dShape& s, std::initializer_list<const Array*> arrays) {
+  for (const Array* a : arrays)
+    if (a->defined() && (a->ndim() != 4 || a->dim(0) != s.N))
+      throw ShapeError(message("[conv_stage_backward] expected ", s.N,
+                               " samples (N, C, H, W), got ", a->shape(), ": input ", s.x()));
 }
 
 // The sum of `parts`, in their order.
@@ -68,27 +76,29 @@ std::pair<Array, Array> conv_stage_forward(const Array& x, const Array& w, const
   return {y, argmax};
 }
 
+bool conv_stage_by_blocks(const Shape& x, const Shape& w, const ConvStage& stage) {
+  return (stage.relu || stage.pool) && by_blocks(conv2d_shape(x, w, stage.conv));
+}
+
+Array conv_stage_conv_dy(Array dy, const Array& y, const Array& argmax, const Shape& x,
+                         const Shape& w, const ConvStage& stage) {
+  const Conv2dShape s = conv2d_shape(x, w, stage.conv);
+  check_samples(s, {&dy, &y, &argmax});
+  // Fewer than sixteen samples go back as they came.
+  const Array& known = argmax.defined() ? argmax : y.defined() ? y : dy;
+  const Layout layout = s.N >= kLanes ? Layout::lanes : known.layout();
+  if (dy.layout() != layout) dy = as_layout(dy, layout);
+  return through_stage(std::move(dy), y, argmax, s.y(), stage);
+}
+
 std::tuple<Array, Array, Array> conv_stage_backward(const Array& dy_any, const Array& y,
                                                     const Array& argmax, const Array& x,
                                                     const Shape& x_shape, const Array& w,
                                                     const ConvStage& stage, const Wanted& wanted) {
   const Conv2dShape s = conv2d_shape(x_shape, w.shape(), stage.conv);
-  for (const Array* a : {&dy_any, &y, &argmax, &x})
-    if (a->defined() && (a->ndim() != 4 || a->dim(0) != s.N))
-      throw ShapeError(message("[conv_stage_backward] expected ", s.N,
-                               " samples (N, C, H, W), got ", a->shape(), ": input ", x_shape));
-  // Fewer than sixteen samples go back as they came.
-  const Array& known = argmax.defined() ? argmax : y.defined() ? y : x.defined() ? x : dy_any;
-  const Layout layout = s.N >= kLanes ? Layout::lanes : known.layout();
-  const Array dy = as_layout(dy_any, layout), weight = to_plain(w);
+  check_samples(s, {&dy_any, &y, &argmax, &x});
+  const Array dy = to_lanes(dy_any), weight = to_plain(w);
   Array dx, dw, db;
-  if (!by_blocks(s) || !(stage.relu || stage.pool)) {
-    const Array conv_dy = before_pool(dy, y, argmax, s.y(), stage);
-    if (wanted.dx) dx = conv2d_backward_input(conv_dy, weight, x_shape, stage.conv);
-    if (wanted.dw) dw = conv2d_backward_weight(conv_dy, x, w.shape(), stage.conv);
-    if (wanted.db) db = channel_sum(conv_dy);
-    return {dx, dw, db};
-  }
   if (wanted.dx) dx = Array::empty(x_shape, DType::float32, Layout::lanes);
   const auto blocks = static_cast<size_t>(dy.blocks());
   std::vector<Array> dw_parts(wanted.dw ? blocks : 0), db_parts(wanted.db ? blocks : 0);
@@ -97,7 +107,7 @@ std::tuple<Array, Array, Array> conv_stage_backward(const Array& dy_any, const A
     const Array dy_block = dy.block(block);
     Shape conv_y = s.y();
     conv_y[0] = dy_block.dim(0);
-    const Array conv_dy = before_pool(dy_block, part(y), part(argmax), conv_y, stage);
+    const Array conv_dy = through_stage(dy_block, part(y), part(argmax), conv_y, stage);
     if (wanted.dx) {
       Array dx_block = dx.block(block);
       conv2d_backward_input_into(dx_block, conv_dy, weight, stage.conv);

@@ -23,12 +23,21 @@ struct ConvStage {
 std::pair<Array, Array> conv_stage_forward(const Array& x, const Array& w, const Array& b,
                                            const ConvStage& stage, bool placed = true);
 
+// Whether the way back is one operation too, block by block. Otherwise its parts are operations of
+// their own, so that what one of them used last is gone before the next one makes its result.
+bool conv_stage_by_blocks(const Shape& x, const Shape& w, const ConvStage& stage);
+
+// The first part: the gradient of the convolution's output (in lanes, or plain for fewer than 16
+// samples that came plain), in the storage of dy where that is given away and there is no pooling.
+// y: the result of a stage with ReLU.
+Array conv_stage_conv_dy(Array dy, const Array& y, const Array& argmax, const Shape& x,
+                         const Shape& w, const ConvStage& stage);
+
 struct Wanted {
   bool dx, dw, db;
 };
 
-// dx (in lanes, or plain for fewer than 16 samples that came plain), dw and db (plain), undefined
-// where not wanted. y: the result of a stage with ReLU.
+// All of it, by blocks: dx (in lanes), dw and db (plain), undefined where not wanted. y as above;
 // x may be undefined when dw is not wanted.
 std::tuple<Array, Array, Array> conv_stage_backward(const Array& dy, const Array& y,
                                                     const Array& argmax, const Array& x,

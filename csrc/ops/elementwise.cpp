@@ -34,12 +34,12 @@ Array unary(const char* op, cpu::Unary f, const Array& x, float p, float q) {
   return y;
 }
 
-Array binary(const char* op, cpu::Binary f, const Array& a, const Array& b_any, float p) {
+Array binary(const char* op, cpu::Binary f, Array a, const Array& b_any, float p) {
   check_float32(op, "the first operand", a);
   check_float32(op, "the second operand", b_any);
   check_same_shape(op, "the first operand", a, "the second", b_any);
   const Array b = as_layout(b_any, a.layout());
-  Array y = Array::empty(a.shape(), DType::float32, a.layout());
+  Array y = a.sole_owner() ? a : Array::empty(a.shape(), DType::float32, a.layout());
   const cpu::Kernels& kernels = cpu::kernels();
   const bool streaming = streams(y);
   parallel_ranges(a.stored(), kGrain, [&](int64_t begin, int64_t end) {

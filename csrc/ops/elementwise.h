@@ -9,7 +9,8 @@ namespace fastconv {
 
 // op: the name for error messages.
 Array unary(const char* op, cpu::Unary f, const Array& x, float p = 0.0f, float q = 0.0f);
-Array binary(const char* op, cpu::Binary f, const Array& a, const Array& b, float p = 0.0f);
+// In the storage of a where that is given away.
+Array binary(const char* op, cpu::Binary f, Array a, const Array& b, float p = 0.0f);
 void add_into(Array& a, const Array& b);  // a += b
 
 // x / (1 - p) with probability 1 - p, else 0. The choice depends on the seed and on the place of

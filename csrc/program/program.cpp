@@ -1,6 +1,9 @@
 #include "program/program.h"
 
+#include <algorithm>
+#include <iterator>
 #include <sstream>
+#include <unordered_set>
 #include <utility>
 
 #include "core/errors.h"
@@ -8,6 +11,33 @@
 
 namespace fastconv::program {
 namespace {
+
+// What is returned and larger than what it is made of is made last: gradients of wide linear
+// layers, while activations are as many as they ever are.
+void postpone_large_outputs(Instructions& instructions, const std::vector<Slot>& outputs) {
+  // `used` and `written` by what comes later.
+  std::unordered_set<Slot> used, written, returned(outputs.begin(), outputs.end());
+  const auto all_in = [](const std::vector<Slot>& slots, const std::unordered_set<Slot>& set) {
+    return std::all_of(slots.begin(), slots.end(), [&](Slot slot) { return set.count(slot) > 0; });
+  };
+  const auto any_in = [](const std::vector<Slot>& slots, const std::unordered_set<Slot>& set) {
+    return std::any_of(slots.begin(), slots.end(), [&](Slot slot) { return set.count(slot) > 0; });
+  };
+  Instructions sooner, last;  // from behind
+  while (!instructions.empty()) {
+    std::unique_ptr<Instruction> instruction = std::move(instructions.back());
+    instructions.pop_back();
+    const bool waits = instruction->grows && all_in(instruction->results, returned) &&
+                       !any_in(instruction->results, used) &&
+                       !any_in(instruction->operands, written);
+    used.insert(instruction->operands.begin(), instruction->operands.end());
+    if (instruction->writes)
+      written.insert(instruction->operands.begin(), instruction->operands.end());
+    (waits ? last : sooner).push_back(std::move(instruction));
+  }
+  std::move(sooner.rbegin(), sooner.rend(), std::back_inserter(instructions));
+  std::move(last.rbegin(), last.rend(), std::back_inserter(instructions));
+}
 
 // Writes down, for every slot, after which instruction nobody needs it any more.
 void plan_releases(Instructions& instructions, const std::vector<Slot>& outputs, size_t slots) {
@@ -36,6 +66,14 @@ void print(std::ostream& out, const std::vector<Slot>& slots) {
 
 }  // namespace
 
+Array Frame::take(Slot slot) {
+  const auto count = [slot](const std::vector<Slot>& slots) {
+    return std::count(slots.begin(), slots.end(), slot);
+  };
+  if (count(instruction_->finished) == 0 || count(instruction_->operands) > 1) return (*this)[slot];
+  return std::move((*this)[slot]);
+}
+
 Program::Program(Instructions instructions, Arrays constants, const Arrays& inputs,
                  std::vector<Slot> outputs, size_t slots, size_t seeds)
     : instructions_(std::move(instructions)),
@@ -44,6 +82,7 @@ Program::Program(Instructions instructions, Arrays constants, const Arrays& inpu
       slots_(slots),
       seeds_(seeds) {
   for (const Array& x : inputs) inputs_.push_back({x.shape(), x.dtype(), x.layout()});
+  postpone_large_outputs(instructions_, outputs_);
   plan_releases(instructions_, outputs_, slots_);
 }
 
@@ -53,6 +92,7 @@ Arrays Program::run(const Arrays& inputs, const Seeds& seeds) {
   Frame frame(slots_, constants_, seeds);
   for (size_t i = 0; i < inputs.size(); ++i) frame[static_cast<Slot>(i)] = inputs[i];
   for (const auto& instruction : instructions_) {
+    frame.begin(*instruction);
     instruction->run(frame);
     for (const Slot slot : instruction->finished) frame[slot] = Array();
   }

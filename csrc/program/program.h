@@ -3,7 +3,7 @@
 //
 // The values of a run live in numbered slots and are let go after their last use, so that the arena
 // hands their memory to the operations behind: in every run the same requests in the same order,
-// which makes its free lists a plan of all buffers. Constants are what was there before: parameters
+// which makes its free lists a plan of all buffers. Large outputs are made last. Constants are what was there before: parameters
 // and buffers, whose storage the program shares with their owners. They may change between two
 // runs.
 #pragma once
@@ -28,13 +28,21 @@ struct Seed {
   uint64_t value;
 };
 
+class Instruction;
+
 // What one run works on.
 class Frame {
  public:
   Frame(size_t slots, Arrays& constants, const Seeds& seeds)
       : values_(slots), constants_(constants.data()), seeds_(seeds.data()) {}
 
+  // What a recorded program runs next.
+  void begin(const Instruction& instruction) { instruction_ = &instruction; }
+
   Array& operator[](Slot slot) { return slot < 0 ? constants_[~slot] : values_[at(slot)]; }
+  // For an operation that takes an Array by value: the array itself after its last use, else a
+  // copy.
+  Array take(Slot slot);
   Seed seed(int32_t number) const { return {seeds_[number]}; }
 
  private:
@@ -43,6 +51,7 @@ class Frame {
   Arrays values_;
   Array* constants_;
   const uint64_t* seeds_;
+  const Instruction* instruction_ = nullptr;
 };
 
 // One operation with its arguments; program/recorded.h has the only kind there is.
@@ -54,6 +63,8 @@ class Instruction {
   const char* name() const { return name_; }
 
   std::vector<Slot> operands, results;
+  bool writes = false;         // whether it may write into its operands
+  bool grows = false;          // whether the results are larger than the operands of this run
   std::vector<Slot> finished;  // slots that nobody needs after this instruction
 
  private:

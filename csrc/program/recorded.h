@@ -5,6 +5,10 @@
 // slots, a Seed, and any values, which it keeps as they are. It may return nothing, an Array, or
 // a pair or tuple of Arrays. A function that returns something else gives Python numbers to look at
 // and refuses the recording.
+//
+// How a function takes its arrays says what it does to them: it only reads what it takes by
+// reference, unless it returns nothing. An optional array by value is written into; so may an array
+// by value be, once nobody else has it.
 #pragma once
 
 #include <optional>
@@ -30,6 +34,7 @@ struct Kept<Array> {
   Slot slot;
   Kept(const Array& argument, Recorder& recorder) : slot(recorder.operand(argument)) {}
   Array& get(Frame& frame) const { return frame[slot]; }
+  Array take(Frame& frame) const { return frame.take(slot); }
 };
 
 template <>
@@ -63,6 +68,15 @@ struct Kept<Seed> {
   Seed get(Frame& frame) const { return frame.seed(number); }
 };
 
+// An array by value is given away after its last use.
+template <class Arg, class T>
+decltype(auto) passed(const Kept<T>& kept, Frame& frame) {
+  if constexpr (std::is_same_v<Arg, Array>)
+    return kept.take(frame);
+  else
+    return kept.get(frame);
+}
+
 // ---- results
 template <class R>
 constexpr bool made_of_arrays = false;
@@ -88,17 +102,17 @@ template <class F, class R, class... Args>
 class Call final : public Instruction {
  public:
   Call(const char* name, const F& function, Recorder& recorder, const std::decay_t<Args>&... args)
-      : Instruction(name),
-        function_(function),
-        kept_{Kept<std::decay_t<Args>>(args, recorder)...} {}
+      : Instruction(name), function_(function), kept_{Kept<std::decay_t<Args>>(args, recorder)...} {
+    writes = std::is_void_v<R> || (std::is_same_v<Args, std::optional<Array>> || ...);
+  }
 
   void run(Frame& frame) const override {
     std::apply(
         [&](const auto&... kept) {
           if constexpr (std::is_void_v<R>) {
-            function_(kept.get(frame)...);
+            function_(passed<Args>(kept, frame)...);
           } else {
-            R result = function_(kept.get(frame)...);
+            R result = function_(passed<Args>(kept, frame)...);
             const Slot* slot = results.data();
             for_arrays(result, [&](Array& array) { frame[*slot++] = std::move(array); });
           }

@@ -11,6 +11,8 @@ namespace {
 
 thread_local Recorder* recording = nullptr;
 
+int64_t bytes_of(const Array& x) { return x.stored() * static_cast<int64_t>(size_of(x.dtype())); }
+
 }  // namespace
 
 Recorder* Recorder::active() { return recording; }
@@ -19,6 +21,7 @@ Recorder::Recorder(Arrays inputs) : inputs_(std::move(inputs)) {
   for (const Array& x : inputs_) {
     define(x, static_cast<Slot>(varies_.size()));
     varies_.push_back(true);
+    bytes_.push_back(bytes_of(x));
   }
 }
 
@@ -73,6 +76,8 @@ void Recorder::append(std::unique_ptr<Instruction> instruction,
   const std::vector<Slot>& operands = instruction->operands;
   const bool varies = seeded_ || std::any_of(operands.begin(), operands.end(), varying);
   seeded_ = false;
+  int64_t taken = 0, made = 0;
+  for (const Slot slot : operands) taken += slot < 0 ? 0 : bytes_[static_cast<size_t>(slot)];
   // An operation may write into its operands.
   if (varies)
     for (const Slot slot : operands)
@@ -81,7 +86,10 @@ void Recorder::append(std::unique_ptr<Instruction> instruction,
     instruction->results.push_back(static_cast<Slot>(varies_.size()));
     define(*x, instruction->results.back());
     varies_.push_back(varies);
+    bytes_.push_back(bytes_of(*x));
+    made += bytes_.back();
   }
+  instruction->grows = made > taken;
   instructions_.push_back(std::move(instruction));
 }
 
