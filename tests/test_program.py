@@ -461,14 +461,15 @@ def test_results_lie_where_operands_were_used_last() -> None:
         d = _core.sub(c, b)  # 2
         view = d.reshape((2, 2 << 20))
         e = _core.add(d, a)  # 5: the view shares d's memory
-        program = recorder.finish([e, _core.relu(view)])
-    del a, b, c, d, view, e
+        f = _core.mul(e, e)  # 25: e is used last, but twice
+        program = recorder.finish([f, _core.relu(view)])
+    del a, b, c, d, view, e, f
     _core.arena_release_cached()
     before = _core.arena_stats()
     values = array(ones)
     for _ in range(2):
         y, z = program.run([values], [])
-        assert (numpy(y) == 5).all() and (numpy(z) == 2).all()
+        assert (numpy(y) == 25).all() and (numpy(z) == 2).all()
         assert (numpy(values) == 1).all() and (numpy(constant) == 2).all()
         del y, z
     after = _core.arena_stats()
