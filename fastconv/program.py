@@ -19,9 +19,10 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from . import _core
+from .changes import changes
 from .convert import as_array
 from .grad_mode import grad_mode, no_grad
-from .nn.module import Module, structure
+from .nn.module import Module
 from .random import draw_seed
 from .tensor import Node, Tensor, wrap
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RecordedForward", "RecordedStep", "record", "record_step"]
 
-_training, _array, _requires_grad = map(attrgetter, ("training", "_array", "requires_grad"))
+_requires_grad = attrgetter("requires_grad")
 
 MOST_CHANGES = 3  # recordings that are tried of a network that changes itself
 MOST_PROGRAMS = 8  # that one object keeps, each for inputs of its own form; the oldest goes first
@@ -120,9 +121,10 @@ class _Recorded:
         self._parts, self._unasked = parts, unasked
         self._changes = 0  # recordings refused because modules changed meanwhile
         self._never: str | None = None  # why nothing will ever be recorded
-        self._version = self._settings = -1  # of `structure`, when these were looked up:
+        self._count = self._attributes = -1  # of `changes`, when these were looked up:
         self._modules: list[Module] = []
         self._tensors: list[Tensor] = []
+        self._state: tuple[list[bool], list[Array]] = [], []
         self._programs: dict[bytes, _Program | None] = {}  # by the form of inputs; None: seen
 
     def _eagerly(self, tensors: list[Tensor]) -> Any:
@@ -145,13 +147,9 @@ class _Recorded:
             self._keep(key, None)
             self.reason = "inputs of this form came for the first time"
             return self._eagerly(_tensors(inputs, arrays))
-        if structure.version != self._version or structure.settings != self._settings:
+        if changes.count != self._count:
             self._look_up()
-        state = (
-            list(map(_training, self._modules)),
-            list(map(_array, self._tensors)),
-            list(map(_requires_grad, self._tensors)),
-        )
+        state = self._state_now()
         program = self._programs.get(key)
         if program is None or program.state != state:
             program, results = self._record(state, _tensors(inputs, arrays), arrays)
@@ -162,17 +160,26 @@ class _Recorded:
         else:
             results = program.core.run(arrays, [draw_seed() for _ in range(program.seeds)])
         self.reason = program.reason
-        for leaf, gradient in zip(program.leaves, results, strict=False):
-            _add_gradient(leaf, gradient)
-        return program.rebuild(results[len(program.leaves) :])
+        if program.leaves:
+            for leaf, gradient in zip(program.leaves, results, strict=False):
+                _add_gradient(leaf, gradient)
+            results = results[len(program.leaves) :]
+        return program.rebuild(results)
 
     def _look_up(self) -> None:
-        self._version, self._settings = structure.version, structure.settings
-        self._programs.clear()
-        roots = [part for part in self._parts if isinstance(part, Module)]
-        self._modules = list({id(m): m for root in roots for m in root.modules()}.values())
-        values = [value for module in self._modules for value in vars(module).values()]
-        self._tensors = [value for value in values if isinstance(value, Tensor)]
+        self._count = changes.count  # before anything is looked up: what changes meanwhile counts
+        if self._attributes != changes.attributes:
+            self._attributes = changes.attributes
+            self._programs.clear()
+            roots = [part for part in self._parts if isinstance(part, Module)]
+            self._modules = list({id(m): m for root in roots for m in root.modules()}.values())
+            values = [value for module in self._modules for value in vars(module).values()]
+            self._tensors = [value for value in values if isinstance(value, Tensor)]
+        self._state = [m.training for m in self._modules], [t._array for t in self._tensors]
+
+    def _state_now(self) -> object:
+        """What a recording depends on besides the attributes of modules."""
+        return self._state
 
     def _record(
         self, state: object, tensors: list[Tensor], arrays: list[Array]
@@ -187,7 +194,7 @@ class _Recorded:
                         name = getattr(part, "__name__", type(part).__name__)
                         recorder.refuse(f"{name} is not of this package: use fc.record_step")
             leaves, results, rebuild = self._recording(tensors, recorder)
-            if (structure.version, structure.settings) != (self._version, self._settings):
+            if changes.attributes != self._attributes:
                 recorder.refuse("the network changes attributes of its own while it runs")
                 self._changes += 1
                 if self._changes == MOST_CHANGES:  # no chance, as from another thread
@@ -289,6 +296,9 @@ class RecordedStep(_Recorded):
             [*reached.values(), loss._array, *arrays],
             lambda results: (wrap(results[0]), rebuild(results[1:])),
         )
+
+    def _state_now(self) -> object:
+        return self._state, list(map(_requires_grad, self._tensors))
 
     def _forward(self, tensors: list[Tensor]) -> tuple[Tensor, Any]:
         outputs = self._model(tensors[0])

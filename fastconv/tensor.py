@@ -24,6 +24,7 @@ import numpy as np
 
 from . import _core
 from .arithmetic import Arithmetic
+from .changes import changes
 from .convert import as_array, check_device
 from .grad_mode import grad_mode
 
@@ -261,6 +262,7 @@ class Tensor(Arithmetic):
     @data.setter
     def data(self, value: Tensor) -> None:
         self._array = as_tensor(value)._array.to_plain()
+        changes.of_state()
 
     def backward(self, gradient: object = None, retain_graph: bool = False) -> None:
         """Adds the gradient of this result to `grad` of every leaf it was computed from.
@@ -303,7 +305,9 @@ class Tensor(Arithmetic):
             raise RuntimeError(
                 "[Tensor] what requires gradients can be changed in place only under fc.no_grad()"
             )
-        self._array = self._array.to_plain()
+        if self._array.layout != "plain":
+            self._array = self._array.to_plain()
+            changes.of_state()
         np.copyto(self._array.numpy(), np.asarray(source), casting="same_kind")
         return self
 

@@ -70,9 +70,11 @@ FASTCONV_INLINE Mask operator<(V a, V b) { return {_mm512_cmp_ps_mask(a.v, b.v, 
 FASTCONV_INLINE Mask operator<=(V a, V b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LE_OQ)}; }
 FASTCONV_INLINE Mask operator==(V a, V b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ)}; }
 FASTCONV_INLINE Mask is_nan(V a) { return {_mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q)}; }
+FASTCONV_INLINE Mask either_nan(V a, V b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_UNORD_Q)}; }
 FASTCONV_INLINE Mask operator|(Mask a, Mask b) { return {static_cast<__mmask16>(a.m | b.m)}; }
 FASTCONV_INLINE Mask operator&(Mask a, Mask b) { return {static_cast<__mmask16>(a.m & b.m)}; }
 FASTCONV_INLINE Mask operator!(Mask a) { return {static_cast<__mmask16>(~a.m)}; }
+FASTCONV_INLINE bool any(Mask a) { return a.m != 0; }
 FASTCONV_INLINE V select(Mask m, V yes, V no) { return {_mm512_mask_blend_ps(m.m, no.v, yes.v)}; }
 FASTCONV_INLINE Mask first_lanes(int n) {  // true in lanes 0 .. n-1; n from 0 to kWidth
   return {static_cast<__mmask16>((1u << n) - 1u)};
@@ -172,11 +174,13 @@ FASTCONV_INLINE Mask operator<(V a, V b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_
 FASTCONV_INLINE Mask operator<=(V a, V b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LE_OQ)}; }
 FASTCONV_INLINE Mask operator==(V a, V b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ)}; }
 FASTCONV_INLINE Mask is_nan(V a) { return {_mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q)}; }
+FASTCONV_INLINE Mask either_nan(V a, V b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_UNORD_Q)}; }
 FASTCONV_INLINE Mask operator|(Mask a, Mask b) { return {_mm256_or_ps(a.m, b.m)}; }
 FASTCONV_INLINE Mask operator&(Mask a, Mask b) { return {_mm256_and_ps(a.m, b.m)}; }
 FASTCONV_INLINE Mask operator!(Mask a) {
   return {_mm256_xor_ps(a.m, _mm256_castsi256_ps(_mm256_set1_epi32(-1)))};
 }
+FASTCONV_INLINE bool any(Mask a) { return _mm256_movemask_ps(a.m) != 0; }
 FASTCONV_INLINE V select(Mask m, V yes, V no) { return {_mm256_blendv_ps(no.v, yes.v, m.m)}; }
 FASTCONV_INLINE Mask first_lanes(int n) {
   const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -327,12 +331,18 @@ FASTCONV_INLINE Mask operator>(V a, V b){
     FASTCONV_EACH(Mask, a.v[i] > b.v[i])} FASTCONV_INLINE Mask operator<(V a, V b){
     FASTCONV_EACH(Mask, a.v[i] < b.v[i])} FASTCONV_INLINE Mask operator<=(V a, V b){
     FASTCONV_EACH(Mask, a.v[i] <= b.v[i])} FASTCONV_INLINE Mask operator==(V a, V b){
-    FASTCONV_EACH(Mask, a.v[i] == b.v[i])} FASTCONV_INLINE Mask is_nan(V a){
-    FASTCONV_EACH(Mask, a.v[i] != a.v[i])} FASTCONV_INLINE Mask operator|(Mask a, Mask b){
-    FASTCONV_EACH(Mask, a.m[i] || b.m[i])} FASTCONV_INLINE Mask operator&(Mask a, Mask b){
-    FASTCONV_EACH(Mask, a.m[i] && b.m[i])} FASTCONV_INLINE Mask operator!(Mask a){
-    FASTCONV_EACH(Mask, !a.m[i])} FASTCONV_INLINE Mask
-    first_lanes(int n){FASTCONV_EACH(Mask, i < n)}
+    FASTCONV_EACH(Mask, a.v[i] == b.v[i])} FASTCONV_INLINE Mask
+    is_nan(V a){FASTCONV_EACH(Mask, a.v[i] != a.v[i])} FASTCONV_INLINE Mask either_nan(V a, V b){
+        FASTCONV_EACH(Mask, a.v[i] != a.v[i] ||
+                                b.v[i] != b.v[i])} FASTCONV_INLINE Mask operator|(Mask a, Mask b){
+        FASTCONV_EACH(Mask, a.m[i] || b.m[i])} FASTCONV_INLINE Mask operator&(Mask a, Mask b){
+        FASTCONV_EACH(Mask, a.m[i] && b.m[i])} FASTCONV_INLINE Mask operator!(Mask a){
+        FASTCONV_EACH(Mask, !a.m[i])} FASTCONV_INLINE Mask
+    first_lanes(int n){FASTCONV_EACH(Mask, i < n)} FASTCONV_INLINE bool any(Mask a) {
+  bool yes = false;
+  for (int i = 0; i < kWidth; ++i) yes = yes || a.m[i];
+  return yes;
+}
 #undef FASTCONV_FIELD
 #define FASTCONV_FIELD u
 FASTCONV_INLINE U set1_u(uint32_t a){FASTCONV_EACH(U, a)} FASTCONV_INLINE U lane_numbers(){

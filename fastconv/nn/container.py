@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, overload
 
+from ..changes import changes
 from ..errors import ShapeError
 from .activation import ReLU, ReLU6
 from .conv import Conv2d
 from .linear import Linear
-from .module import Module, is_called_plainly, is_simple, structure
+from .module import Module, is_called_plainly, is_simple
 from .normalization import BatchNorm1d, BatchNorm2d, _conv_norm, cap_of, norm_relu
 from .pooling import MaxPool2d
 
@@ -36,7 +37,7 @@ class _Numbered(Module):
             del self.__dict__[name]
         for i, module in enumerate(modules):
             setattr(self, str(i), module)
-        structure.version += 1
+        changes.of_structure()
 
     def __len__(self) -> int:
         return len(self._own(Module))
@@ -105,7 +106,7 @@ class Sequential(_Numbered):
             self.add_module(name, module)
 
     def forward(self, x: Any) -> Any:
-        if self._plan is None or self._plan_version != structure.version:
+        if self._plan is None or self._plan_version != changes.structure:
             self._make_plan()
         step: Any = None
         try:
@@ -151,7 +152,7 @@ class Sequential(_Numbered):
                 continue
             plan.append(module.forward if is_called_plainly(module) else module)
             i += 1
-        self.__dict__["_plan"], self.__dict__["_plan_version"] = plan, structure.version
+        self.__dict__["_plan"], self.__dict__["_plan_version"] = plan, changes.structure
 
     @overload
     def __getitem__(self, index: int) -> Module: ...

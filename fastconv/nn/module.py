@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..changes import changes
 from ..convert import check_device
 from ..errors import ShapeError
 from ..tensor import Tensor
@@ -21,7 +22,7 @@ from .state import LoadResult, load_state
 if TYPE_CHECKING:
     from ..data.preprocessing import Preprocessing
 
-__all__ = ["LoadResult", "Module", "Parameter", "is_called_plainly", "is_simple", "structure"]
+__all__ = ["LoadResult", "Module", "Parameter", "is_called_plainly", "is_simple"]
 
 M = TypeVar("M", bound="Module")
 Hook = Callable[..., Any]
@@ -41,16 +42,6 @@ class Parameter(Tensor):
         super().__init__(data, requires_grad)
 
 
-class _Structure:
-    """Counts the changes in any module, for what is decided once."""
-
-    version = 0  # of submodules, hooks and forward
-    settings = 0  # of all other attributes but `training`
-
-
-structure = _Structure()
-
-
 class RemovableHook:
     """Takes a hook away again."""
 
@@ -60,7 +51,7 @@ class RemovableHook:
     def remove(self) -> None:
         if self._hook in self._hooks:
             self._hooks.remove(self._hook)
-        structure.version += 1
+        changes.of_structure()
 
 
 class Module(KerasMethods):
@@ -146,16 +137,18 @@ class Module(KerasMethods):
     def _register(self, kind: str, hook: Hook) -> RemovableHook:
         hooks: list[Hook] = self.__dict__.setdefault(kind, [])
         hooks.append(hook)
-        structure.version += 1
+        changes.of_structure()
         return RemovableHook(hooks, hook)
 
     # ---- attributes
     def __setattr__(self, name: str, value: Any) -> None:
         current = self.__dict__.get(name)
         if isinstance(value, Module) or isinstance(current, Module) or name == "forward":
-            structure.version += 1
+            changes.of_structure()
         elif name != "training":
-            structure.settings += 1
+            changes.of_attribute()
+        elif value is not current:
+            changes.of_state()
         if value is not None:
             if isinstance(current, Parameter) and not isinstance(value, Parameter):
                 raise TypeError(
@@ -167,13 +160,13 @@ class Module(KerasMethods):
         object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
-        structure.version += 1
+        changes.of_structure()
         object.__delattr__(self, name)
         self.__dict__.get("_buffer_names", {}).pop(name, None)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """A tensor that belongs to the state but is not trained, as running statistics."""
-        structure.settings += 1
+        changes.of_attribute()
         self.__dict__.setdefault("_buffer_names", {})[name] = persistent
         object.__setattr__(self, name, tensor)
 

@@ -7,7 +7,8 @@
 namespace fastconv::cpu::FASTCONV_ISA {
 namespace {
 
-// A running maximum: the first NaN wins, else the first of the largest.
+// A running maximum: the first NaN wins, else the first of the largest. `consider_number` is for
+// values of which none is NaN.
 struct Maximum {
   static constexpr bool placed = false;
   V value;
@@ -20,6 +21,7 @@ struct Maximum {
     return take;
   }
   FASTCONV_INLINE void consider(V v, float) { value = select(takes(v), v, value); }
+  FASTCONV_INLINE void consider_number(V v, float) { value = max(v, value); }
 };
 
 // The same, and where it was.
@@ -35,6 +37,10 @@ struct PlacedMaximum {
     const Mask take = best.takes(v);
     value = select(take, v, value), nan = best.nan;
     position = select(take, set1(at), position);
+  }
+  FASTCONV_INLINE void consider_number(V v, float at) {
+    position = select(v > value, set1(at), position);
+    value = max(v, value);
   }
 };
 
@@ -70,9 +76,21 @@ FASTCONV_INLINE void store_position(uint16_t* p, V position, int n) {
 template <class Best, int K, class Tap>
 FASTCONV_INLINE Best window(const PoolShape& s, Range kh, Range kw, const Tap& tap) {
   if constexpr (K > 0) {
-    Best best = Best::start(tap(0, 0), 0.0f);
+    V v[K * K];
 #pragma GCC unroll 16
-    for (int k = 1; k < K * K; ++k) best.consider(tap(k / K, k % K), static_cast<float>(k));
+    for (int k = 0; k < K * K; ++k) v[k] = tap(k / K, k % K);
+    Mask nan = is_nan(v[0]);
+#pragma GCC unroll 16
+    for (int k = 1; k + 1 < K * K; k += 2) nan = nan | either_nan(v[k], v[k + 1]);
+    if constexpr (K % 2 == 0) nan = nan | is_nan(v[K * K - 1]);
+    Best best = Best::start(v[0], 0.0f);
+    if (any(nan)) {
+#pragma GCC unroll 16
+      for (int k = 1; k < K * K; ++k) best.consider(v[k], static_cast<float>(k));
+    } else {
+#pragma GCC unroll 16
+      for (int k = 1; k < K * K; ++k) best.consider_number(v[k], static_cast<float>(k));
+    }
     return best;
   }
   // Where no tap is inside, tap (0, 0) stands for the padding.
@@ -90,7 +108,7 @@ struct Row {
   uint16_t* argmax;  // for PlacedMaximum
   const float* x;
   Range kh;
-  V floor;  // 0 for relu, else -inf
+  float floor;  // 0 for relu, else -inf
 };
 
 // Outputs ow .. ow + count - 1, whose windows all have the same taps.
@@ -102,7 +120,7 @@ FASTCONV_INLINE void pool_span(const Row& row, int64_t ow, int64_t count, Range 
   const float* x = row.x + (ow * s.SW - s.PL) * unit;
   float* y = row.y + ow * unit;
   const auto put = [&](int64_t to, int n, const Best& best) {
-    store_first(y + to, max(row.floor, best.value), n);
+    store_first(y + to, max(set1(row.floor), best.value), n);
     if constexpr (Best::placed) store_position(row.argmax + ow * unit + to, best.position, n);
   };
   if constexpr (in_lanes) {
@@ -120,8 +138,9 @@ FASTCONV_INLINE void pool_span(const Row& row, int64_t ow, int64_t count, Range 
       const V a = load_first(upper, left), b = load_partial(upper + kWidth, rest);
       const V c = load_first(lower, left), d = load_partial(lower + kWidth, rest);
       const V taps[4] = {evens(a, b), odds(a, b), evens(c, d), odds(c, d)};
-      put(i, n,
-          window<Best, K>(s, row.kh, kw, [&](int64_t kh, int64_t k) { return taps[2 * kh + k]; }));
+      put(i, n, window<Best, K>(s, row.kh, kw, [&](int64_t kh, int64_t k) {
+            return taps[2 * kh + k];
+          }));
     });
   } else {
     for_vectors(count, [&](int64_t i, int n) {
@@ -162,7 +181,7 @@ template <class Best, int K, bool in_lanes>
 void pool_planes(float* y, uint16_t* argmax, const float* x, int64_t planes, const PoolShape& s,
                  bool relu) {
   constexpr int64_t unit = in_lanes ? kBlock : 1;
-  const V floor = set1(relu ? 0.0f : -INFINITY);
+  const float floor = relu ? 0.0f : -INFINITY;
   const Range inside = windows_inside(s);
   for (int64_t plane = 0; plane < planes; ++plane, x += s.IH * s.IW * unit)
     for (int64_t oh = 0; oh < s.OH; ++oh, y += s.OW * unit) {
