@@ -149,7 +149,7 @@ class _Recorded:
             return self._eagerly(_tensors(inputs, arrays))
         if changes.count != self._count:
             self._look_up()
-        state = self._state_now()
+        state = (self._state, list(map(_requires_grad, self._tensors)))
         program = self._programs.get(key)
         if program is None or program.state != state:
             program, results = self._record(state, _tensors(inputs, arrays), arrays)
@@ -176,10 +176,6 @@ class _Recorded:
             values = [value for module in self._modules for value in vars(module).values()]
             self._tensors = [value for value in values if isinstance(value, Tensor)]
         self._state = [m.training for m in self._modules], [t._array for t in self._tensors]
-
-    def _state_now(self) -> object:
-        """What a recording depends on besides the attributes of modules."""
-        return self._state
 
     def _record(
         self, state: object, tensors: list[Tensor], arrays: list[Array]
@@ -296,9 +292,6 @@ class RecordedStep(_Recorded):
             [*reached.values(), loss._array, *arrays],
             lambda results: (wrap(results[0]), rebuild(results[1:])),
         )
-
-    def _state_now(self) -> object:
-        return self._state, list(map(_requires_grad, self._tensors))
 
     def _forward(self, tensors: list[Tensor]) -> tuple[Tensor, Any]:
         outputs = self._model(tensors[0])

@@ -87,9 +87,13 @@ def assert_same_bits(a: Any, b: Any) -> None:
     assert a.tobytes() == b.tobytes(), f"largest difference {np.nanmax(np.abs(a - b))}"
 
 
+SLAB = (1 << 20) - 16  # floats where a thread's scratch lies (csrc/core/scratch.cpp)
+
+
 def dirty_arena() -> None:
     """Leaves NaN in freed blocks of many sizes: what an operation forgets to write will show."""
     kept = [_core.full((1 << bits,), math.nan) for bits in range(4, 19) for _ in range(3)]
+    kept += [_core.full((SLAB,), math.nan) for _ in range(3)]
     del kept
 
 

@@ -66,7 +66,10 @@ void* system_allocate(size_t bytes) {
   return _aligned_malloc(bytes, kAlign);
 #else
   void* block = nullptr;
-  return posix_memalign(&block, kAlign, bytes) == 0 ? block : nullptr;
+  const size_t align = bytes < kHugePage ? kAlign : kHugePage;
+  if (posix_memalign(&block, align, bytes) != 0) return nullptr;
+  if (align == kHugePage) ask_for_huge_pages(block, bytes);
+  return block;
 #endif
 }
 

@@ -1,4 +1,4 @@
-// The caching allocator behind every Array and every kernel's scratch memory: 64-byte aligned (in
+// The caching allocator behind every Array and all scratch memory: 64-byte aligned (in
 // 2 MiB pages with huge pages asked for when large), kept for reuse when freed, so that a training
 // step after the first asks the operating system for nothing.
 #pragma once
@@ -16,16 +16,5 @@ struct ArenaStats {
   int64_t bytes_in_use, bytes_cached, system_allocations;
 };
 ArenaStats arena_stats();
-
-// Scratch for the length of a scope: Scratch<float> pad(n); pad.data()
-template <class T>
-class Scratch {
- public:
-  explicit Scratch(int64_t n) : memory_(arena_allocate(static_cast<size_t>(n) * sizeof(T))) {}
-  T* data() { return static_cast<T*>(memory_.get()); }
-
- private:
-  std::shared_ptr<void> memory_;
-};
 
 }  // namespace fastconv

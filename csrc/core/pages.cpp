@@ -54,11 +54,13 @@ char* map_pages(size_t bytes, char* end) {
       munmap(begin + bytes, kHugePage - before);
     }
   }
-  if (begin != nullptr) madvise(begin, bytes, MADV_HUGEPAGE);  // a wish: only speed depends on it
+  if (begin != nullptr) ask_for_huge_pages(begin, bytes);
   return begin;
 }
 
 void unmap_pages(char* begin, size_t bytes) { munmap(begin, bytes); }
+
+void ask_for_huge_pages(void* begin, size_t bytes) { madvise(begin, bytes, MADV_HUGEPAGE); }
 
 #elif defined(_WIN32)
 
@@ -66,6 +68,7 @@ char* map_pages(size_t bytes, char*) {
   return static_cast<char*>(_aligned_malloc(bytes, kHugePage));
 }
 void unmap_pages(char* begin, size_t) { _aligned_free(begin); }
+void ask_for_huge_pages(void*, size_t) {}
 
 #else
 
@@ -74,6 +77,7 @@ char* map_pages(size_t bytes, char*) {
   return posix_memalign(&block, kHugePage, bytes) == 0 ? static_cast<char*>(block) : nullptr;
 }
 void unmap_pages(char* begin, size_t) { std::free(begin); }
+void ask_for_huge_pages(void*, size_t) {}
 
 #endif
 

@@ -12,6 +12,9 @@ constexpr size_t kHugePage = size_t{2} << 20;
 // an earlier piece, so that the two are one.
 char* map_pages(size_t bytes, char* end);
 
+// Wishes huge pages behind memory; only speed depends on it.
+void ask_for_huge_pages(void* begin, size_t bytes);
+
 // Gives pages back. kPiecewise: any of them; otherwise whole pieces, as they were mapped.
 #if defined(__linux__)
 constexpr bool kPiecewise = true;

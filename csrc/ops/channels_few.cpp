@@ -3,6 +3,7 @@
 // padding, takes four for 49 of them.
 #include "ops/channels_few.h"
 
+#include "core/scratch.h"
 #include "cpu/dispatch.h"
 #include "ops/few_window.h"
 #include "ops/finish.h"

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/cache_size.h"
+#include "core/scratch.h"
 #include "cpu/dispatch.h"
 #include "ops/check.h"
 #include "ops/conv2d_few.h"

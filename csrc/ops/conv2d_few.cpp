@@ -13,6 +13,7 @@
 
 #include <algorithm>
 
+#include "core/scratch.h"
 #include "cpu/dispatch.h"
 #include "ops/channels_few.h"
 #include "ops/depthwise_few.h"

@@ -8,7 +8,7 @@
 #include <numeric>
 #include <vector>
 
-#include "core/arena.h"
+#include "core/scratch.h"
 #include "core/thread_pool.h"
 #include "cpu/dispatch.h"
 #include "ops/conv2d_few.h"

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "core/scratch.h"
 #include "cpu/dispatch.h"
 #include "ops/finish.h"
 #include "ops/split.h"

@@ -8,7 +8,7 @@
 
 #include <algorithm>
 
-#include "core/arena.h"
+#include "core/scratch.h"
 #include "core/thread_pool.h"
 #include "cpu/dispatch.h"
 #include "ops/check.h"

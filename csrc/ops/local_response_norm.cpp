@@ -1,3 +1,4 @@
+#include "core/scratch.h"
 #include "cpu/dispatch.h"
 #include "ops/channels.h"
 #include "ops/elementwise.h"

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/scratch.h"
 #include "cpu/dispatch.h"
 #include "ops/channels.h"
 #include "ops/layout.h"

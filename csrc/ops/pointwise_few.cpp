@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "core/scratch.h"
 #include "cpu/dispatch.h"
 #include "ops/few_window.h"
 #include "ops/finish.h"

@@ -1,5 +1,6 @@
 #include "ops/resample.h"
 
+#include "core/scratch.h"
 #include "cpu/dispatch.h"
 #include "ops/split.h"
 

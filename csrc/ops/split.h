@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "core/arena.h"
 #include "core/array.h"
+#include "core/scratch.h"
 #include "core/thread_pool.h"
 
 namespace fastconv {

@@ -11,7 +11,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/arena.h"
+#include "core/scratch.h"
 #include "core/thread_pool.h"
 #include "cpu/dispatch.h"
 #include "ops/window.h"

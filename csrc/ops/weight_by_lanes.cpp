@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "core/arena.h"
+#include "core/scratch.h"
 #include "core/thread_pool.h"
 #include "cpu/dispatch.h"
 #include "ops/window.h"

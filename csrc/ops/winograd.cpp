@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "core/arena.h"
 #include "core/cache_size.h"
+#include "core/scratch.h"
 #include "core/thread_pool.h"
 #include "cpu/dispatch.h"
 #include "ops/split.h"

@@ -16,7 +16,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "core/arena.h"
+#include "core/scratch.h"
 #include "core/thread_pool.h"
 #include "cpu/dispatch.h"
 #include "ops/finish.h"

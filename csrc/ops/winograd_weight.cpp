@@ -7,7 +7,7 @@
 
 #include <algorithm>
 
-#include "core/arena.h"
+#include "core/scratch.h"
 #include "core/thread_pool.h"
 #include "cpu/dispatch.h"
 #include "ops/winograd_tiles.h"
