@@ -26,7 +26,7 @@ POOL_2X2 = ((2, 2), (2, 2), (0, 0, 0, 0), (1, 1), False)
 POOL_3X3 = ((3, 3), (2, 2), (1, 1, 1, 1), (1, 1), True)
 
 # Large enough to go through block by block, with and without empty lanes; too small as a whole, too
-# few blocks, a block too large for it; few samples.
+# few blocks, a block too large for it; few samples; blocks with their channels cut.
 CASES = [
     (Conv("lenet_1", (128, 1, 28, 28), 6, (5, 5), pads=same(2)), POOL_2X2),
     (Conv("winograd", (130, 16, 15, 15), 24, pads=same(1)), POOL_3X3),
@@ -36,6 +36,9 @@ CASES = [
     (Conv("one_block", (16, 3, 10, 10), 8), POOL_2X2),
     (Conv("large", (64, 2, 40, 40), 24, (1, 1)), POOL_2X2),
     (Conv("few", (3, 4, 8, 8), 5), POOL_2X2),
+    (Conv("cut", (66, 3, 26, 26), 41), POOL_2X2),
+    (Conv("cut_relu_only", (65, 2, 30, 31), 26, (5, 5), stride=(1, 2)), None),
+    (Conv("large_but_cut", (64, 3, 34, 34), 40), POOL_3X3),
 ]
 every_case = pytest.mark.parametrize(("case", "pool"), CASES, ids=[c.name for c, _ in CASES])
 
@@ -114,6 +117,21 @@ def test_only_what_is_wanted(case: Conv, pool: Any) -> None:
     for i in range(3):
         wanted = (i == 0, i == 1, i == 2)
         assert_same_bits(numpy(backward(case, pool, wanted)[i]), numpy(everything[i]))
+
+
+def test_wrong_sizes_are_refused_before_anything_is_cut() -> None:
+    case = Conv("cut", (66, 3, 26, 26), 41)
+    p, geometry = problem(case), case.geometry
+    x, w = array(p.x, "lanes"), array(p.w)
+    y, argmax = forward(case, POOL_2X2)
+    with pytest.raises(ShapeError, match=r"bias must have shape \(41,\)"):
+        _core.conv_stage_forward(x, w, array(p.b[:5]), *geometry, True, POOL_2X2)
+    fewer = _core.conv_stage_forward(x, array(p.w[:5]), None, *geometry, True, POOL_2X2)
+    good = [y, y, argmax, x]
+    for i, bad in enumerate((fewer[0], fewer[0], fewer[1], y)):
+        given = [*good[:i], bad, *good[i + 1 :]]
+        with pytest.raises(ShapeError, match="must have"):
+            _core.conv_stage_backward(*given, case.x, w, *geometry, POOL_2X2, (False, True, True))
 
 
 def test_sequential_names_the_layer_that_does_not_fit() -> None:

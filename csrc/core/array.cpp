@@ -107,6 +107,16 @@ Array Array::block(int64_t index) const {
   return a;
 }
 
+Array Array::slice(int64_t first, int64_t count) const {
+  const int axis = in_lanes() ? 1 : 0;
+  const int64_t each = stored_ / dim(axis);
+  Array a = *this;
+  a.shape_[axis] = count;
+  a.stored_ = count * each;
+  a.data_ = static_cast<char*>(data_) + first * each * static_cast<int64_t>(size_of(dtype_));
+  return a;
+}
+
 Array Array::copy() const {
   if (!defined()) return {};
   Array a = empty(shape_, dtype_, layout_);

@@ -72,6 +72,9 @@ class Array {
   Array copy() const;
   // In lanes: the samples of one block as an array of their own, sharing storage.
   Array block(int64_t index) const;
+  // Positions first .. first + count - 1 of the outermost axis in storage, sharing it: of a plain
+  // array the first axis, of one block in lanes the second.
+  Array slice(int64_t first, int64_t count) const;
 
  private:
   Shape shape_;

@@ -95,15 +95,6 @@ void check_bias(const Array& b, int64_t channels) {
                              ",), one for each output channel, got ", b.shape()));
 }
 
-Conv2dShape forward_shape(const Array& x, const Array& w, const Array& b,
-                          const Conv2dParams& params) {
-  check_float32("conv2d", "input", x);
-  check_float32("conv2d", "weight", w);
-  const Conv2dShape s = conv2d_shape(x.shape(), w.shape(), params);
-  check_bias(b, s.OC);
-  return s;
-}
-
 void check_dy(const Array& dy, const Conv2dShape& s) {
   check_float32("conv2d", "dy", dy);
   if (dy.shape() != s.y())
@@ -145,12 +136,21 @@ std::vector<Correlation> outside(const WinogradPart& part, const Correlation& jo
 
 }  // namespace
 
+Conv2dShape conv2d_shape(const Array& x, const Array& w, const Array& b,
+                         const Conv2dParams& params) {
+  check_float32("conv2d", "input", x);
+  check_float32("conv2d", "weight", w);
+  const Conv2dShape s = conv2d_shape(x.shape(), w.shape(), params);
+  check_bias(b, s.OC);
+  return s;
+}
+
 Array conv_norm_forward(const Array& x, const Array& w, const Array& b, const Conv2dParams& params,
                         const NormStatistics& norm, const Epilogue& epilogue) {
   if (x.in_lanes())
     return batch_norm_eval(conv2d_forward(x, w, b, params, false), norm.weight, norm.bias,
                            norm.mean, norm.var, norm.eps, epilogue);
-  const Conv2dShape s = forward_shape(x, w, b, params);
+  const Conv2dShape s = conv2d_shape(x, w, b, params);
   const ChannelMap map = batch_norm_map(s.OC, norm);
   cpu::Finish finish = finish_relu(epilogue.relu);
   if (epilogue.relu) finish.high = static_cast<float>(epilogue.cap);
@@ -172,7 +172,7 @@ Array conv_norm_forward(const Array& x, const Array& w, const Array& b, const Co
 
 Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2dParams& params,
                      bool relu) {
-  const Conv2dShape s = forward_shape(x, w, b, params);
+  const Conv2dShape s = conv2d_shape(x, w, b, params);
   const Array weight = to_plain(w);
   const float* bias = b.defined() ? b.data() : nullptr;
   Array y = Array::empty(s.y(), DType::float32, x.layout());

@@ -29,6 +29,9 @@ struct Conv2dShape {
   Shape y() const { return {N, OC, OH, OW}; }
 };
 Conv2dShape conv2d_shape(const Shape& x, const Shape& w, const Conv2dParams& params);
+// The same of arrays, element types and b (may be undefined) checked too.
+Conv2dShape conv2d_shape(const Array& x, const Array& w, const Array& b,
+                         const Conv2dParams& params);
 
 // x in lanes -> y in lanes; x plain -> y plain (the path for few samples). b may be undefined.
 Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2dParams& params,
