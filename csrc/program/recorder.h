@@ -65,7 +65,7 @@ class Recorder {
   std::unordered_map<const void*, std::vector<Known>> known_;
   std::unordered_map<uint64_t, int32_t> seeds_;
   std::vector<bool> varies_;    // by slot
-  std::vector<int64_t> bytes_;  // too
+  std::vector<int64_t> bytes_;  // by slot
   std::vector<Slot> operands_;  // of the instruction that is being made
   bool seeded_ = false;         // it too
   std::string reason_;

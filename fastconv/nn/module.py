@@ -143,12 +143,6 @@ class Module(KerasMethods):
     # ---- attributes
     def __setattr__(self, name: str, value: Any) -> None:
         current = self.__dict__.get(name)
-        if isinstance(value, Module) or isinstance(current, Module) or name == "forward":
-            changes.of_structure()
-        elif name != "training":
-            changes.of_attribute()
-        elif value is not current:
-            changes.of_state()
         if value is not None:
             if isinstance(current, Parameter) and not isinstance(value, Parameter):
                 raise TypeError(
@@ -158,17 +152,24 @@ class Module(KerasMethods):
             if name in self._buffer_names and not isinstance(value, Tensor):
                 raise TypeError(f"{type(self).__name__}.{name} is a buffer: assign a Tensor")
         object.__setattr__(self, name, value)
+        # Counted once it is there: what another thread looks up before that is looked up again.
+        if isinstance(value, Module) or isinstance(current, Module) or name == "forward":
+            changes.of_structure()
+        elif name != "training":
+            changes.of_attribute()
+        elif value is not current:
+            changes.of_state()
 
     def __delattr__(self, name: str) -> None:
-        changes.of_structure()
         object.__delattr__(self, name)
         self.__dict__.get("_buffer_names", {}).pop(name, None)
+        changes.of_structure()
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """A tensor that belongs to the state but is not trained, as running statistics."""
-        changes.of_attribute()
         self.__dict__.setdefault("_buffer_names", {})[name] = persistent
         object.__setattr__(self, name, tensor)
+        changes.of_attribute()
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         setattr(self, name, param)
