@@ -138,9 +138,8 @@ FASTCONV_INLINE void pool_span(const Row& row, int64_t ow, int64_t count, Range 
       const V a = load_first(upper, left), b = load_partial(upper + kWidth, rest);
       const V c = load_first(lower, left), d = load_partial(lower + kWidth, rest);
       const V taps[4] = {evens(a, b), odds(a, b), evens(c, d), odds(c, d)};
-      put(i, n, window<Best, K>(s, row.kh, kw, [&](int64_t kh, int64_t k) {
-            return taps[2 * kh + k];
-          }));
+      put(i, n,
+          window<Best, K>(s, row.kh, kw, [&](int64_t kh, int64_t k) { return taps[2 * kh + k]; }));
     });
   } else {
     for_vectors(count, [&](int64_t i, int n) {
