@@ -32,7 +32,8 @@ void channels_few(float* y, const float* x, const float* w, const float* bias, c
   window.set_rows(s.OH);
   Scratch<int64_t> offsets(2 * taps);
   int64_t *x_tap = offsets.data(), *w_tap = x_tap + taps;
-  for (int64_t t = 0; t < taps; ++t) x_tap[t] = window.tap(t), w_tap[t] = t * kLanes;
+  window.taps(x_tap);
+  for (int64_t t = 0; t < taps; ++t) w_tap[t] = t * kLanes;
   constexpr int64_t kTurned = 64 * 1024;  // floats of weights at a time, in L2
   const bool two = s.OC_per_group % (2 * kLanes) == 0 && 2 * kLanes * length <= kTurned;
   const int64_t blocks = two ? 2 : 1, K = blocks * kLanes;

@@ -69,7 +69,8 @@ void windowed_few(float* y, const float* x, const float* w, const float* bias, c
   const Cut cut = choose_cut(s, window);
   Scratch<int64_t> offsets(2 * taps);
   int64_t *x_tap = offsets.data(), *w_tap = x_tap + taps;
-  for (int64_t t = 0; t < taps; ++t) x_tap[t] = window.tap(t), w_tap[t] = t;
+  window.taps(x_tap);
+  for (int64_t t = 0; t < taps; ++t) w_tap[t] = t;
   const cpu::Kernels& kernels = cpu::kernels();
   const int64_t macs = cut.K * C * taps * cut.band * s.OW;
   const int64_t vectors = ceil_div((cut.band - 1) * window.width + s.OW, kLanes);

@@ -170,9 +170,9 @@ void conv2d_backward_weight_few(float* dw, const float* dy, const float* x, cons
   const int64_t groups = s.params.groups, group_cuts = ceil_div(groups, cut.groups);
   const int64_t k_cuts = ceil_div(s.OC_per_group, cut.K);
   Scratch<int64_t> offsets(J);
-  for (int64_t c = 0; c < C; ++c)
-    for (int64_t t = 0; t < taps; ++t)
-      offsets.data()[c * taps + t] = c * window.channel() + window.tap(t);
+  window.taps(offsets.data());
+  for (int64_t j = taps; j < J; ++j)
+    offsets.data()[j] = offsets.data()[j - taps] + window.channel();
   Scratch<float> partial(cut.slices > 1 ? cut.slices * weights : 1);
   float* sums = cut.slices > 1 ? partial.data() : dw;
 

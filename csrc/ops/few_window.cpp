@@ -20,11 +20,16 @@ FewWindow::FewWindow(const Conv2dShape& s)
       s_(s),
       reach_((s.KH - 1) * s.params.dilation[0] / s.params.stride[0]) {}
 
-int64_t FewWindow::tap(int64_t index) const {
+void FewWindow::taps(int64_t* places) const {
   const Conv2dParams& p = s_.params;
-  const int64_t row = index / s_.KW * p.dilation[0], col = index % s_.KW * p.dilation[1];
-  const int64_t in_phase = row % p.stride[0] * phase_cols + col % p.stride[1];
-  return in_phase * phase() + row / p.stride[0] * width + col / p.stride[1];
+  for (int64_t r = 0; r < s_.KH; ++r) {
+    const int64_t row = r * p.dilation[0], of_phase = row % p.stride[0] * phase_cols;
+    const int64_t begin = row / p.stride[0] * width;
+    for (int64_t t = 0; t < s_.KW; ++t) {
+      const int64_t col = t * p.dilation[1], in_phase = of_phase + col % p.stride[1];
+      *places++ = in_phase * phase() + begin + col / p.stride[1];
+    }
+  }
 }
 
 void FewWindow::copy(float* out, const float* x, int64_t row0, int64_t rows) const {

@@ -20,8 +20,8 @@ class FewWindow {
 
   int64_t phase() const { return height * width; }
   int64_t channel() const { return phase() * phase_rows * phase_cols; }
-  // The place of tap index = r * KW + t of output 0 in a channel.
-  int64_t tap(int64_t index) const;
+  // The places of the taps r * KW + t of output 0 in a channel.
+  void taps(int64_t* places) const;
 
   // What output rows row0 .. row0 + rows - 1 read of the channel x, zeros where the padding is.
   void copy(float* out, const float* x, int64_t row0, int64_t rows) const;
