@@ -132,6 +132,20 @@ def test_wrong_sizes_are_refused_before_anything_is_cut() -> None:
         given = [*good[:i], bad, *good[i + 1 :]]
         with pytest.raises(ShapeError, match="must have"):
             _core.conv_stage_backward(*given, case.x, w, *geometry, POOL_2X2, (False, True, True))
+    for i, refused in ((2, "argmax must be uint16"), (3, "input is None")):
+        missing = [*good[:i], None, *good[i + 1 :]]
+        with pytest.raises((TypeError, ValueError), match=refused):
+            _core.conv_stage_backward(*missing, case.x, w, *geometry, POOL_2X2, (False, True, True))
+
+
+def test_plain_arrays_go_back_by_blocks_too() -> None:
+    case = Conv("cut", (66, 3, 26, 26), 41)
+    y, argmax = forward(case, POOL_2X2)
+    arrays = [array(upstream(y), "lanes"), y, argmax, array(problem(case).x, "lanes")]
+    rest = (case.x, array(problem(case).w), *case.geometry, POOL_2X2, (True, True, True))
+    plain = _core.conv_stage_backward(*[a.to_plain() for a in arrays], *rest)
+    for one, other in zip(plain, _core.conv_stage_backward(*arrays, *rest), strict=True):
+        assert_same_bits(numpy(one), numpy(other))
 
 
 def test_sequential_names_the_layer_that_does_not_fit() -> None:
