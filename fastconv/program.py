@@ -3,7 +3,7 @@
 `record` makes a fast forward pass of a model, `record_step` a fast step of training. The first call
 with inputs of a new form runs as ever, while the core writes down which operations run on which
 arrays (csrc/program); later calls run that list in one call of the core. Same operations, same
-order, same bits, including dropout, which gets fresh random seeds from the same generator.
+bits, including dropout, which gets fresh random seeds from the same generator.
 
 Python code is not run again, so a recording must not depend on values it has seen. What changes the
 list is watched, and recorded anew when it changes: shapes, training mode, which parameters require

@@ -43,10 +43,10 @@ def _linear(x: Tensor, w: Tensor, b: Tensor | None, relu: bool) -> Tensor:
             dy = _core.relu_backward(dy, mask)
         if need_x:
             dx = _core.linear_backward_input(dy, w_array)
+        if saved_x is not None:
+            dw = _core.linear_backward_weight(dy, saved_x)
         if need_b:
             db = _core.channel_sum(dy)
-        if saved_x is not None:  # the last to use dy: a recorded program may then put it off
-            dw = _core.linear_backward_weight(dy, saved_x)
         return dx, dw, db
 
     return record(y, (x, w, b), backward)
