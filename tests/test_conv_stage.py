@@ -30,6 +30,7 @@ POOL_3X3 = ((3, 3), (2, 2), (1, 1, 1, 1), (1, 1), True)
 CASES = [
     (Conv("lenet_1", (128, 1, 28, 28), 6, (5, 5), pads=same(2)), POOL_2X2),
     (Conv("winograd", (130, 16, 15, 15), 24, pads=same(1)), POOL_3X3),
+    (Conv("winograd_tiles_in_turn", (78, 32, 13, 13), 64), POOL_2X2),
     (Conv("grouped_strided", (180, 8, 30, 20), 12, stride=(2, 1), groups=4), POOL_2X2),
     (Conv("relu_only", (129, 5, 20, 20), 12, pads=same(1)), None),
     (Conv("small", (70, 6, 14, 14), 16, (5, 5)), POOL_2X2),

@@ -41,6 +41,10 @@ CASES = [
     Conv("uneven_padding", (17, 16, 8, 7), 20, pads=(2, 0, 1, 2)),
     Conv("wide_padding", (16, 16, 12, 16), 16, pads=(4, 3, 3, 4)),
     Conv("smaller_than_a_tile", (48, 64, 5, 5), 72),
+    Conv("small_tiles", (31, 33, 8, 5), 40),
+    Conv("small_tiles_same", (17, 24, 9, 5), 37, pads=same(1)),
+    Conv("small_tiles_uneven", (16, 40, 5, 8), 70, pads=(0, 1, 2, 0)),
+    Conv("small_tiles_slices", (250, 16, 9, 9), 24, pads=same(1)),
     Conv("one_row", (16, 40, 3, 30), 16),
     Conv("many_blocks", (100, 16, 12, 12), 16),
     Conv("shares_of_channels", (33, 150, 7, 7), 70, pads=same(1)),
@@ -175,6 +179,7 @@ def test_random_shapes(
     ("name", "rounding"),
     [
         ("keras_convnet_2", 2e-6),
+        ("small_tiles", 2e-6),
         ("strided_3x3_few_tiles", 4e-6),
         ("strided_11x11", 4e-6),
         ("2x2", 2e-6),

@@ -21,8 +21,8 @@ void set_num_threads(int n);  // std::invalid_argument unless 1 <= n <= kMaxThre
 // Safe after fork(): the child gets a new pool.
 void parallel_for(int64_t tasks, FunctionRef<void(int64_t task)> body);
 
-// Into how many tasks work is worth cutting at least, when cutting finer costs something and
-// changes no result: one inside a task, where all runs in one thread.
+// Into how many tasks work is worth cutting at least, when cutting finer costs something: one
+// inside a task, where all runs in one thread. It does not depend on the number of threads.
 int64_t tasks_wanted();
 
 // Cuts [0, n) into ranges of `grain` (rounded up to a multiple of 16 elements) and runs

@@ -152,21 +152,21 @@ struct DotSweep {
 };
 
 // Tiles of one image in lane blocks for Winograd's F(m x m, r x r) with n = m + r - 1 points along
-// an axis, 5 for r = 2 and 6 for r = 3 .. 5. Pixels of a tile are `stride` apart, tiles m * stride:
-// tile i begins at pixel (row0 + i / tile_cols * m * stride, col0 + i % tile_cols * m * stride),
-// which may lie outside.
+// an axis: 5 for r = 2, 5 or 6 for r = 3, 6 for r = 4 and 5. Pixels of a tile are `stride` apart,
+// tiles m * stride: tile i begins at pixel (row0 + i / tile_cols * m * stride, col0 + i % tile_cols
+// * m * stride), which may lie outside.
 struct WinogradGrid {
   int64_t rows, cols;  // of the image
   int64_t row0, col0;
   int64_t tile_cols;
-  int64_t first, count;  // the tiles to transform
-  int64_t taps, stride;  // taps: r
+  int64_t first, count;          // the tiles to transform
+  int64_t taps, points, stride;  // r, n
 };
 
 // Of a kernel of size x size the r x r taps (row + i * stride, col + j * stride), r = ceil(size /
-// stride); one beyond the kernel is zero.
+// stride), and the n points along an axis they are evaluated at; a tap beyond the kernel is zero.
 struct WinogradTaps {
-  int64_t size, stride, row, col;
+  int64_t size, stride, row, col, points;
 };
 
 // Elementwise functions; x, a and b are the elements, p and q the parameters.
@@ -358,7 +358,8 @@ struct Kernels {
                                    int64_t K, const float* scale, const float* shift, float low,
                                    float high, const WinogradGrid& grid);
   // The adjoint of winograd_input: K images of which every pixel is start[k] (0 when null) and the
-  // sum of what the tiles that reach it make of their points m. grid: all tiles of the image.
+  // sum of what the tiles that reach it make of their points m. Tiles of an image are added in
+  // order, those that begin with its first one overwrite it.
   void (*winograd_input_adjoint)(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                                  const float* start, const WinogradGrid& grid);
   // pairs (1 .. 16) kernels, w_pair floats apart, of each of which `taps` are transformed; point p
@@ -368,7 +369,7 @@ struct Kernels {
   void (*winograd_weight)(float* u, int64_t u_point, const float* w, int64_t w_pair, int pairs,
                           const WinogradTaps& taps, bool turned, int64_t w_ahead);
   // C kernels for each of sixteen output channels, which are the lanes: w is [C][taps * taps][16],
-  // point p of channel c the vector u + p * u_point + c * u_c.
+  // point p of channel c the vector u + p * u_point + c * u_c. 3 to 5 taps, 36 points.
   void (*winograd_weight_channels)(float* u, int64_t u_point, int64_t u_c, const float* w,
                                    int64_t C, int taps);
   // The adjoint of winograd_weight, not turned: those taps of the kernels dw, dw_pair floats apart,

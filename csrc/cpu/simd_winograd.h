@@ -1,5 +1,5 @@
 // The points of Winograd's algorithm, which the transforms of tiles and of weights share: 0, +-a,
-// +-b and infinity for kernels of 3x3 to 5x5, all but 0 for 2x2.
+// +-b and infinity for kernels of 3x3 to 5x5, all but 0 for 2x2 and for small tiles of 3x3.
 //
 // The polynomials are evaluated at +-3/4 and +-3/2 instead of the usual +-1 and +-2: the largest
 // error over 64 channels falls from 1.6e-4 to 3.5e-5. Without 0, +-3/8 and +-5/4 are best. Powers
@@ -17,9 +17,6 @@ struct At {
   static constexpr float a = n == 6 ? 0.75f : 0.375f, a2 = a * a, a3 = a2 * a;
   static constexpr float b = n == 6 ? 1.5f : 1.25f, b2 = b * b, b3 = b2 * b;
 };
-
-constexpr int points_of(int taps) { return taps == 2 ? 5 : 6; }  // along one axis
-constexpr int outputs_of(int taps) { return points_of(taps) + 1 - taps; }
 
 }  // namespace
 }  // namespace fastconv::cpu::FASTCONV_ISA

@@ -312,8 +312,9 @@ Array conv2d_backward_weight(const Array& dy_any, const Array& x_any, const Shap
     return dw;
   }
   const Array dy = to_lanes(dy_any), x = to_lanes(x_any);
-  if (winograd_part(s, Pass::backward_weight).rows > 0) {
-    winograd_backward_weight(dw.data(), dy.data(), x.data(), x.blocks(), s);
+  const WinogradPart part = winograd_part(s, Pass::backward_weight);
+  if (part.rows > 0) {
+    winograd_backward_weight(dw.data(), dy.data(), x.data(), x.blocks(), s, part);
     return dw;
   }
   if (weight_by_channels_pays(s))

@@ -25,22 +25,24 @@ struct TiledCorrelation {
   const Conv2dShape& s;
   bool by_input, adjoint;
   Image x, y;
+  Phases phases;
   TileGrid grid;
-  Phases phases{s};
   int64_t K = y.channels * y.phases, C = x.channels * x.phases;
 
   static TiledCorrelation forward(const Conv2dShape& s, const WinogradPart& part) {
     const Conv2dParams& p = s.params;
+    const Phases phases(s, part.points);
     return {s,
             false,
             false,
             {s.IC, p.stride[0] * p.stride[0], s.IH, s.IW, -p.pads[0], -p.pads[2], p.stride[0]},
             {s.OC, 1, s.OH, s.OW, 0, 0, 1},
-            grid_of(part.rows, part.cols, Phases(s).tile)};
+            phases,
+            grid_of(part.rows, part.cols, phases.tile)};
   }
   static TiledCorrelation backward(const Conv2dShape& s, const WinogradPart& part) {
     const Conv2dParams& p = s.params;
-    const Phases phases(s);
+    const Phases phases(s, part.points);
     const Positions rows(phases, p.pads[0], part.rows), cols(phases, p.pads[2], part.cols);
     const int64_t before = phases.taps - 1, stride = phases.stride;
     return {s,
@@ -49,15 +51,18 @@ struct TiledCorrelation {
             {s.OC, 1, s.OH, s.OW, rows.first - before, cols.first - before, 1},
             {s.IC, phases.count, s.IH, s.IW, rows.first * stride - p.pads[0],
              cols.first * stride - p.pads[2], stride},
+            phases,
             grid_of(rows.count, cols.count, phases.tile)};
   }
-  static TiledCorrelation adjoint_of(const Conv2dShape& s) {
+  static TiledCorrelation adjoint_of(const Conv2dShape& s, const WinogradPart& part) {
+    const Phases phases(s, part.points);
     return {s,
             true,
             true,
             {s.OC, 1, s.OH, s.OW, 0, 0, 1},
             {s.IC, 1, s.IH, s.IW, -s.params.pads[0], -s.params.pads[2], 1},
-            grid_of(s.OH, s.OW, Phases(s).tile)};
+            phases,
+            grid_of(s.OH, s.OW, phases.tile)};
   }
 
   cpu::WinogradGrid tiles(const Image& image, int64_t phase, int64_t first, int64_t count) const {
@@ -70,7 +75,8 @@ struct TiledCorrelation {
         col -= Positions::higher(phases, at.col) * image.stride;
       }
     }
-    return {image.rows, image.cols, row, col, grid.cols, first, count, phases.taps, image.stride};
+    return {image.rows,  image.cols,         row,         col, grid.cols, first, count,
+            phases.taps, phases.axis_points, image.stride};
   }
 
   // v[point][c][tile] of the tiles begin .. end - 1 for the channels from c0 on.
@@ -213,10 +219,15 @@ void run_by_tiles(float* y, const float* x, const float* w, const float* bias, b
   if (cut == 4 && all % 12 == 0 && all < 16 * cut) cut = 3;  // 36 tiles: nine tasks are too uneven
   cut = ceil_div(all, ceil_div(all, cut));
   if (p.adjoint) cut = ceil_div(cut, p.grid.tiles()) * p.grid.tiles();  // tiles of an image overlap
+  // Inside a task of a larger operation, whose arrays are in L2 too, fewer at a time: with their
+  // results in half of it (Keras's second layer, forward 1.08x).
+  const int64_t half = l2_bytes() / 2 / (points * (p.C + 32) * kLanes * 4);
+  const int64_t most = wanted == 1 ? std::min(cut, std::max<int64_t>(3, half)) : cut;
+  const int64_t step = ceil_div(cut, ceil_div(cut, most));
   // Where the points of all channels do not stay in L2, they are read again for each chunk of
   // output channels: in chunks as large as leave their results there, 32 channels or 64.
-  const bool far = points * p.C * cut * kLanes * 4 > l2_bytes() / 2;
-  const int64_t chunk = far && points * 64 * cut * kLanes * 4 <= l2_bytes() / 3 ? 64 : 32;
+  const bool far = points * p.C * step * kLanes * 4 > l2_bytes() / 2;
+  const int64_t chunk = far && points * 64 * step * kLanes * 4 <= l2_bytes() / 3 ? 64 : 32;
   const int64_t tile_cuts = ceil_div(all, cut);
   const int64_t k_cuts = std::clamp<int64_t>(wanted / tile_cuts, 1, ceil_div(p.K, chunk));
   const int64_t k_cut = ceil_div(p.K, k_cuts);
@@ -230,21 +241,24 @@ void run_by_tiles(float* y, const float* x, const float* w, const float* bias, b
   if (!in_chunks) weights.transform(u_all.data(), w, {0, p.K, 0, p.C});
 
   parallel_for(tile_cuts * k_cuts, [&](int64_t task) {
-    const int64_t begin = task / k_cuts * cut, end = std::min(all, begin + cut);
+    const int64_t first = task / k_cuts * cut, last = std::min(all, first + cut);
     const int64_t k_begin = task % k_cuts * k_cut, k_end = std::min(p.K, k_begin + k_cut);
-    const int64_t row = (end - begin) * kLanes;
-    const Products products{weights, end - begin, spread_stride(p.C * row),
-                            spread_stride(chunk * row)};
-    Scratch<float> v(points * products.v_point), m(points * products.m_point);
-    Scratch<float> u_own(in_chunks ? weights.size() : 1);
-    p.transform_x(v.data(), products.v_point, row, x, begin, end, 0, p.C);
-    for (int64_t k = k_begin; k < k_end; k += chunk) {
-      const Channels part{k, std::min(chunk, k_end - k), 0, p.C};
-      if (in_chunks) weights.transform(u_own.data(), w, part);
-      const float* u = in_chunks ? u_own.data() : u_all.data() + k * weights.row;
-      products(m.data(), v.data(), u, part, 0, points, false);
-      p.transform_y(y, m.data(), products.m_point, row, begin, end, k, part.K, bias, relu,
-                    streaming);
+    for (int64_t begin = first; begin < last; begin += step) {
+      const int64_t end = std::min(last, begin + step);
+      const int64_t row = (end - begin) * kLanes;
+      const Products products{weights, end - begin, spread_stride(p.C * row),
+                              spread_stride(chunk * row)};
+      Scratch<float> v(points * products.v_point), m(points * products.m_point);
+      Scratch<float> u_own(in_chunks ? weights.size() : 1);
+      p.transform_x(v.data(), products.v_point, row, x, begin, end, 0, p.C);
+      for (int64_t k = k_begin; k < k_end; k += chunk) {
+        const Channels part{k, std::min(chunk, k_end - k), 0, p.C};
+        if (in_chunks) weights.transform(u_own.data(), w, part);
+        const float* u = in_chunks ? u_own.data() : u_all.data() + k * weights.row;
+        products(m.data(), v.data(), u, part, 0, points, false);
+        p.transform_y(y, m.data(), products.m_point, row, begin, end, k, part.K, bias, relu,
+                      streaming);
+      }
     }
   });
 }
@@ -291,8 +305,9 @@ void run(float* y, const float* x, const float* w, const float* bias, bool relu,
          const TiledCorrelation& p, bool streaming) {
   constexpr int64_t kFewTiles = 16, kFewPixels = 4608;
   const int64_t all = blocks * p.grid.tiles();
-  (all <= kFewTiles && p.K * all <= kFewPixels ? run_by_points : run_by_tiles)(y, x, w, bias, relu,
-                                                                               all, p, streaming);
+  const bool few = all <= kFewTiles && p.K * all <= kFewPixels;
+  (few && tasks_wanted() > 1 ? run_by_points : run_by_tiles)(y, x, w, bias, relu, all, p,
+                                                             streaming);
 }
 
 }  // namespace
@@ -307,7 +322,7 @@ void winograd_backward_input(float* dx, const float* dy, const float* w, const f
                              int64_t blocks, const Conv2dShape& s, const WinogradPart& part,
                              bool streaming) {
   const auto p =
-      part.adjoint ? TiledCorrelation::adjoint_of(s) : TiledCorrelation::backward(s, part);
+      part.adjoint ? TiledCorrelation::adjoint_of(s, part) : TiledCorrelation::backward(s, part);
   run(dx, dy, w, bias, false, blocks, p, streaming);
 }
 

@@ -1,7 +1,7 @@
 // Convolutions through Winograd's F(m x m, r x r): 36 products for m * m outputs, m + r = 7, where
-// the formula has m * m * r * r, 144 for 3x3 kernels; 25 for 4 x 4 outputs of 2x2 kernels. On
-// images in lane blocks. r is the size of the kernels with stride 1, or of the phases of larger
-// strides (winograd_tiles.h).
+// the formula has m * m * r * r, 144 for 3x3 kernels; 25 for 4 x 4 outputs of 2x2 kernels, or 3 x 3
+// of 3x3 ones. On images in lane blocks. r is the size of the kernels with stride 1, or of the
+// phases of larger strides (winograd_tiles.h).
 #pragma once
 
 #include "ops/conv2d.h"
@@ -19,6 +19,7 @@ enum class Pass { forward, backward_input, backward_weight };
 // padding.
 struct WinogradPart {
   int64_t rows, cols;
+  int64_t points;  // along an axis of a tile
   bool adjoint = false;
 };
 WinogradPart winograd_part(const Conv2dShape& shape, Pass pass);
@@ -37,6 +38,6 @@ void winograd_backward_input(float* dx, const float* dy, const float* w, const f
                              int64_t blocks, const Conv2dShape& shape, const WinogradPart& part,
                              bool streaming);
 void winograd_backward_weight(float* dw, const float* dy, const float* x, int64_t blocks,
-                              const Conv2dShape& shape);
+                              const Conv2dShape& shape, const WinogradPart& part);
 
 }  // namespace fastconv

@@ -26,7 +26,7 @@
 namespace fastconv {
 namespace {
 
-constexpr int64_t kPoints = 36;  // of kernels of 3x3 to 5x5
+constexpr int64_t kAxisPoints = 6, kPoints = 36;  // of kernels of 3x3 to 5x5
 
 // Two vectors by eight tiles (AVX2: six) are sums enough to hide the latency of a multiply-add;
 // wider chunks were no quicker, and are fewer tasks.
@@ -140,7 +140,7 @@ class FewImages {
       cpu::kernels().winograd_input(v + (block * tiles + done) * kLanes, v_point(tiles),
                                     tiles * kLanes, pixels.data(), 1,
                                     {last - first, s.IW, top - first, -s.params.pads[2], grid_.cols,
-                                     0, rows * grid_.cols, s.KH, 1});
+                                     0, rows * grid_.cols, s.KH, kAxisPoints, 1});
     });
   }
 
@@ -199,7 +199,7 @@ class FewImages {
         cpu::kernels().winograd_output_channels(
             pixels.data(), m.data() + k * block + done * kLanes, m_point, block, 1,
             scale_.data() + oc, shift_.data() + oc, low, high,
-            {height, s.OW, 0, 0, grid_.cols, 0, rows * grid_.cols, s.KH, 1});
+            {height, s.OW, 0, 0, grid_.cols, 0, rows * grid_.cols, s.KH, kAxisPoints, 1});
         const int64_t channels = std::min(kLanes, s.OC - oc);
         const int64_t at = (image * s.OC + oc) * plane + first * s.OW;
         cpu::kernels().to_plain(y_ + at, plane, pixels.data(), kLanes, height * s.OW,

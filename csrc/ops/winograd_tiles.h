@@ -28,10 +28,12 @@ inline const int64_t kNoOffset = 0;
 class Phases {
  public:
   explicit Phases(const Conv2dShape& s)
+      : Phases(s, ceil_div(s.KH, s.params.stride[0]) == 2 ? 5 : 6) {}
+  Phases(const Conv2dShape& s, int64_t points_of_axis)
       : stride(s.params.stride[0]),
         taps(ceil_div(s.KH, stride)),
         count(stride * stride),
-        axis_points(taps == 2 ? 5 : 6),
+        axis_points(points_of_axis),
         points(axis_points * axis_points),
         tile(axis_points + 1 - taps),
         size_(s.KH),
@@ -46,11 +48,14 @@ class Phases {
   // Of phase number i.
   cpu::WinogradTaps operator[](int64_t i) const {
     const int64_t short_ = stride - full_, row_short = short_ * full_;
-    if (i < row_short) return {size_, stride, full_ + i / full_, i % full_};
+    const auto at = [this](int64_t row, int64_t col) {
+      return cpu::WinogradTaps{size_, stride, row, col, axis_points};
+    };
+    if (i < row_short) return at(full_ + i / full_, i % full_);
     i -= row_short;
-    if (i < full_ * full_) return {size_, stride, i / full_, i % full_};
+    if (i < full_ * full_) return at(i / full_, i % full_);
     i -= full_ * full_;
-    return {size_, stride, i / short_, full_ + i % short_};
+    return at(i / short_, full_ + i % short_);
   }
 
   // The phases first .. last - 1 have products at a point.

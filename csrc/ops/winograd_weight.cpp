@@ -17,9 +17,9 @@ namespace {
 
 class WeightGradient {
  public:
-  WeightGradient(const Conv2dShape& shape, int64_t blocks)
+  WeightGradient(const Conv2dShape& shape, const WinogradPart& part, int64_t blocks)
       : s_(shape),
-        phases_(shape),
+        phases_(shape, part.points),
         x_channels_(shape.IC * phases_.count),
         x_in_vectors_(x_channels_ <= shape.OC),
         K_(x_in_vectors_ ? shape.OC : x_channels_),
@@ -35,16 +35,18 @@ class WeightGradient {
     share_k_ = std::min<int64_t>(few_ ? 32 : 128, K_);
     share_c_ = std::min<int64_t>(few_ ? 128 : 64, ceil_div(C_, kLanes) * kLanes);
     k_shares_ = ceil_div(K_, share_k_), c_shares_ = ceil_div(C_, share_c_);
-    v_row_ = spread_stride(std::min(C_, share_c_));
+    // Up to four lines a row, sixteen rows lie in different sets of the L1 cache as they are.
+    const int64_t row = ceil_div(std::min(C_, share_c_), kLanes) * kLanes;
+    v_row_ = row <= 4 * kLanes ? row : spread_stride(row);
     // A thread that has du and three tiles or more in its L2 writes no points to L3. (From the
     // shape alone, for an L2 of 2 MiB: the order of sums depends on it.) The slices' sums are added
-    // up in order.
-    constexpr int64_t kSlices = 8, kFewestTiles = 3, kNearFloats = 7 << 16;
-    const int64_t row = v_row_ * c_shares_;  // of all channels of v
-    const int64_t fit = (kNearFloats / phases_.points - K_ * row) / (kLanes * (K_ + row));
-    if (fit >= kFewestTiles && all_ >= kSlices * fit) {
-      slices_ = kSlices;
-      cut_ = ceil_div(all_ / kSlices, ceil_div(all_ / kSlices, std::min<int64_t>(fit, 16)));
+    // up in order. A task of a larger operation has all tiles for itself.
+    constexpr int64_t kFewestTiles = 3, kNearFloats = 7 << 16;
+    const int64_t slices = tasks_wanted(), all_rows = v_row_ * c_shares_;
+    const int64_t fit = (kNearFloats / phases_.points - K_ * all_rows) / (kLanes * (K_ + all_rows));
+    if (fit >= kFewestTiles && all_ >= slices * fit) {
+      slices_ = slices;
+      cut_ = ceil_div(all_ / slices, ceil_div(all_ / slices, std::min<int64_t>(fit, 16)));
     }
     v_panel_ = cut_ * kLanes * v_row_;
     v_point_ = spread_stride(v_panel_ * c_shares_);
@@ -150,8 +152,9 @@ class WeightGradient {
     const cpu::Kernels& kernels = cpu::kernels();
     if (!of_x) {
       const float* image = images + (block * s_.OC + first) * s_.OH * s_.OW * kLanes;
-      kernels.winograd_dy(to, point, channel, image, channels,
-                          {s_.OH, s_.OW, 0, 0, grid_.cols, tile, n, phases_.taps, 1});
+      kernels.winograd_dy(
+          to, point, channel, image, channels,
+          {s_.OH, s_.OW, 0, 0, grid_.cols, tile, n, phases_.taps, phases_.axis_points, 1});
       return;
     }
     for_each_block(first, first + channels, s_.IC,
@@ -161,7 +164,7 @@ class WeightGradient {
                          to + done * channel, point, channel,
                          images + (block * s_.IC + c) * s_.IH * s_.IW * kLanes, count,
                          {s_.IH, s_.IW, at.row - s_.params.pads[0], at.col - s_.params.pads[2],
-                          grid_.cols, tile, n, phases_.taps, at.stride});
+                          grid_.cols, tile, n, phases_.taps, at.points, at.stride});
                    });
   }
 
@@ -242,8 +245,8 @@ class WeightGradient {
 }  // namespace
 
 void winograd_backward_weight(float* dw, const float* dy, const float* x, int64_t blocks,
-                              const Conv2dShape& s) {
-  WeightGradient(s, blocks).run(dw, dy, x);
+                              const Conv2dShape& s, const WinogradPart& part) {
+  WeightGradient(s, part, blocks).run(dw, dy, x);
 }
 
 }  // namespace fastconv

@@ -279,15 +279,11 @@ void max_pool_backward_2x2(float* dx, const float* dy, const uint16_t* argmax, c
                   select(position == set1(static_cast<float>(k)), g, zero()));
         }
       }
-      if (2 * OW < IW) {  // a column that no window reaches
-        const size_t rest = static_cast<size_t>(IW - 2 * OW) * kBlock * sizeof(float);
-        memset(to, 0, rest);
-        memset(to + row, 0, rest);
-      }
+      // Columns, then rows, that no window reaches.
+      for (const float* end = dx + row; to < end; to += kWidth)
+        store(to, zero()), store(to + row, zero());
     }
-    const int64_t rest = (IH - 2 * OH) * row;
-    memset(dx, 0, static_cast<size_t>(rest) * sizeof(float));
-    dx += rest;
+    for (const float* end = dx + (IH - 2 * OH) * row; dx < end; dx += kWidth) store(dx, zero());
   }
 }
 

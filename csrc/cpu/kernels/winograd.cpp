@@ -98,9 +98,7 @@ FASTCONV_INLINE void transform_input_adjoint(const V (&p)[n], V (&d)[n]) {
   }
 }
 
-FASTCONV_INLINE int64_t step_of(const WinogradGrid& g) {
-  return outputs_of(static_cast<int>(g.taps));
-}
+FASTCONV_INLINE int64_t step_of(const WinogradGrid& g) { return g.points + 1 - g.taps; }
 
 // The first pixel of one tile after the other.
 class TileWalk {
@@ -277,10 +275,11 @@ void transform_outputs(float* y, const float* m, int64_t m_point, int64_t m_k, i
 template <class FinishOf>
 void outputs_by_taps(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                      const FinishOf& finish_of, const WinogradGrid& g, bool streaming) {
-  const auto transform = g.taps == 2   ? transform_outputs<5, 4, FinishOf>
-                         : g.taps == 3 ? transform_outputs<6, 4, FinishOf>
-                         : g.taps == 4 ? transform_outputs<6, 3, FinishOf>
-                                       : transform_outputs<6, 2, FinishOf>;
+  const auto transform = g.taps == 2     ? transform_outputs<5, 4, FinishOf>
+                         : g.taps == 4   ? transform_outputs<6, 3, FinishOf>
+                         : g.taps == 5   ? transform_outputs<6, 2, FinishOf>
+                         : g.points == 5 ? transform_outputs<5, 3, FinishOf>
+                                         : transform_outputs<6, 4, FinishOf>;
   transform(y, m, m_point, m_k, K, finish_of, g, streaming);
 }
 
@@ -290,7 +289,8 @@ void add_tiles(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K
                const float* start, const WinogradGrid& g) {
   const int64_t plane = g.rows * g.cols * kBlock;
   for (int64_t k = 0; k < K; ++k, y += plane) {
-    for (int64_t i = 0; i < plane; i += kWidth) store(y + i, start ? set1(start[k]) : zero());
+    for (int64_t i = 0; i < plane && g.first == 0; i += kWidth)
+      store(y + i, start ? set1(start[k]) : zero());
     TileWalk tile(g);
     for (int64_t t = 0; t < g.count; ++t, tile.next())
       for (int part = 0; part < kParts; ++part) {
@@ -323,18 +323,20 @@ void add_tiles(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K
 void winograd_input(float* v, int64_t v_point, int64_t v_c, const float* x, int64_t C,
                     const WinogradGrid& g) {
   const auto transform =
-      g.stride == 1 ? (g.taps == 2 ? transform_tiles<InputLine<5>> : transform_tiles<InputLine<6>>)
-      : g.taps == 2 ? transform_tiles<InputLine<5>, false>
-                    : transform_tiles<InputLine<6>, false>;
+      g.stride == 1
+          ? (g.points == 5 ? transform_tiles<InputLine<5>> : transform_tiles<InputLine<6>>)
+      : g.points == 5 ? transform_tiles<InputLine<5>, false>
+                      : transform_tiles<InputLine<6>, false>;
   transform(v, v_point, v_c, x, C, g);
 }
 
 void winograd_dy(float* v, int64_t v_point, int64_t v_k, const float* dy, int64_t K,
                  const WinogradGrid& g) {
-  const auto transform = g.taps == 2   ? transform_tiles<GradientLine<5, 4>>
-                         : g.taps == 3 ? transform_tiles<GradientLine<6, 4>>
-                         : g.taps == 4 ? transform_tiles<GradientLine<6, 3>>
-                                       : transform_tiles<GradientLine<6, 2>>;
+  const auto transform = g.taps == 2     ? transform_tiles<GradientLine<5, 4>>
+                         : g.taps == 4   ? transform_tiles<GradientLine<6, 3>>
+                         : g.taps == 5   ? transform_tiles<GradientLine<6, 2>>
+                         : g.points == 5 ? transform_tiles<GradientLine<5, 3>>
+                                         : transform_tiles<GradientLine<6, 4>>;
   transform(v, v_point, v_k, dy, K, g);
 }
 
@@ -361,7 +363,7 @@ void winograd_output_channels(float* y, const float* m, int64_t m_point, int64_t
 
 void winograd_input_adjoint(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                             const float* start, const WinogradGrid& g) {
-  (g.taps == 2 ? add_tiles<5> : add_tiles<6>)(y, m, m_point, m_k, K, start, g);
+  (g.points == 5 ? add_tiles<5> : add_tiles<6>)(y, m, m_point, m_k, K, start, g);
 }
 
 }  // namespace fastconv::cpu::FASTCONV_ISA

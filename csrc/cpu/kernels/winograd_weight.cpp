@@ -17,9 +17,9 @@ struct Factors {
   static constexpr float b = 1 / (2 * (n == 6 ? P::b2 : P::b) * (P::b2 - P::a2));
 };
 
-template <int R>
-FASTCONV_INLINE void transform_weight(const V (&w)[R], V (&o)[points_of(R)]) {  // G
-  constexpr int n = points_of(R), z = At<n>::zero;
+template <int R, int n>
+FASTCONV_INLINE void transform_weight(const V (&w)[R], V (&o)[n]) {  // G
+  constexpr int z = At<n>::zero;
   using P = At<n>;
   using F = Factors<n>;
   // The even and the odd part of the polynomial at a point.
@@ -42,9 +42,9 @@ FASTCONV_INLINE void transform_weight(const V (&w)[R], V (&o)[points_of(R)]) {  
   o[n - 1] = w[R - 1];
 }
 
-template <int R>
-FASTCONV_INLINE void transform_dw(const V (&u)[points_of(R)], V (&o)[R]) {  // G^T
-  constexpr int n = points_of(R), z = At<n>::zero;
+template <int R, int n>
+FASTCONV_INLINE void transform_dw(const V (&u)[n], V (&o)[R]) {  // G^T
+  constexpr int z = At<n>::zero;
   using P = At<n>;
   using F = Factors<n>;
   const V plus_a = u[z] + u[z + 1], minus_a = u[z] - u[z + 1];
@@ -68,10 +68,9 @@ FASTCONV_INLINE int pairs_in(int pairs, int part) {
 }
 
 // One vector of the lanes of a block of kernels, w: [R * R][16]; `valid` of them are stored.
-template <int R>
+template <int R, int n>
 FASTCONV_INLINE void transform_kernels(float* u, int64_t u_point, const float* w, int valid,
                                        bool turned) {
-  constexpr int n = points_of(R);
   V half[n][R];
   for (int j = 0; j < R; ++j) {
     V taps[R], o[n];
@@ -79,12 +78,12 @@ FASTCONV_INLINE void transform_kernels(float* u, int64_t u_point, const float* w
       const int tap = turned ? R * R - 1 - (i * R + j) : i * R + j;
       taps[i] = load(w + tap * kBlock);
     }
-    transform_weight<R>(taps, o);
+    transform_weight<R, n>(taps, o);
     for (int i = 0; i < n; ++i) half[i][j] = o[i];
   }
   for (int i = 0; i < n; ++i) {
     V o[n];
-    transform_weight<R>(half[i], o);
+    transform_weight<R, n>(half[i], o);
     for (int j = 0; j < n; ++j) {
       float* p = u + (i * n + j) * u_point;
       if (valid == kWidth)
@@ -108,7 +107,7 @@ FASTCONV_INLINE void for_taps(const WinogradTaps& taps, bool turned, const Body&
            (i * taps.stride + taps.row) * taps.size + j * taps.stride + taps.col);
 }
 
-template <int R>
+template <int R, int n>
 void transform_weights(float* u, int64_t u_point, const float* w, int64_t w_pair, int pairs,
                        const WinogradTaps& taps, bool turned, int64_t w_ahead) {
   constexpr int kTaps = R * R;
@@ -123,22 +122,22 @@ void transform_weights(float* u, int64_t u_point, const float* w, int64_t w_pair
     });
   }
   for (int part = 0; part < kParts && pairs_in(pairs, part) > 0; ++part)
-    transform_kernels<R>(u + part * kWidth, u_point, lanes + part * kWidth, pairs_in(pairs, part),
-                         turned && taps.stride == 1);
+    transform_kernels<R, n>(u + part * kWidth, u_point, lanes + part * kWidth,
+                            pairs_in(pairs, part), turned && taps.stride == 1);
 }
 
 template <int R>
 void transform_weight_lanes(float* u, int64_t u_point, int64_t u_c, const float* w, int64_t C) {
   for (int64_t c = 0; c < C; ++c)
     for (int part = 0; part < kParts; ++part)
-      transform_kernels<R>(u + c * u_c + part * kWidth, u_point,
-                           w + c * R * R * kBlock + part * kWidth, kWidth, false);
+      transform_kernels<R, 6>(u + c * u_c + part * kWidth, u_point,
+                              w + c * R * R * kBlock + part * kWidth, kWidth, false);
 }
 
-template <int R>
+template <int R, int n>
 void transform_weight_gradients(float* dw, int64_t dw_pair, const float* u, int64_t u_point,
                                 int pairs, const WinogradTaps& taps) {
-  constexpr int kTaps = R * R, n = points_of(R);
+  constexpr int kTaps = R * R;
   float lanes[kTaps * kBlock];
   for (int i = 0; i < n * n; ++i) prefetch(u + i * u_point + 8 * kBlock);
   for (int part = 0; part < kParts && pairs_in(pairs, part) > 0; ++part) {
@@ -148,12 +147,12 @@ void transform_weight_gradients(float* dw, int64_t dw_pair, const float* u, int6
       V d[n], o[R];
       for (int i = 0; i < n; ++i)
         d[i] = load_partial(u + (i * n + j) * u_point + part * kWidth, valid);
-      transform_dw<R>(d, o);
+      transform_dw<R, n>(d, o);
       for (int i = 0; i < R; ++i) half[i][j] = o[i];
     }
     for (int i = 0; i < R; ++i) {
       V o[R];
-      transform_dw<R>(half[i], o);
+      transform_dw<R, n>(half[i], o);
       for (int j = 0; j < R; ++j) store(lanes + (i * R + j) * kBlock + part * kWidth, o[j]);
     }
   }
@@ -168,10 +167,11 @@ void transform_weight_gradients(float* dw, int64_t dw_pair, const float* u, int6
 void winograd_weight(float* u, int64_t u_point, const float* w, int64_t w_pair, int pairs,
                      const WinogradTaps& taps, bool turned, int64_t w_ahead) {
   const int64_t r = ceil_div(taps.size, taps.stride);
-  const auto transform = r == 2   ? transform_weights<2>
-                         : r == 3 ? transform_weights<3>
-                         : r == 4 ? transform_weights<4>
-                                  : transform_weights<5>;
+  const auto transform = r == 2             ? transform_weights<2, 5>
+                         : r == 4           ? transform_weights<4, 6>
+                         : r == 5           ? transform_weights<5, 6>
+                         : taps.points == 5 ? transform_weights<3, 5>
+                                            : transform_weights<3, 6>;
   transform(u, u_point, w, w_pair, pairs, taps, turned, w_ahead);
 }
 
@@ -186,10 +186,11 @@ void winograd_weight_channels(float* u, int64_t u_point, int64_t u_c, const floa
 void winograd_dw(float* dw, int64_t dw_pair, const float* u, int64_t u_point, int pairs,
                  const WinogradTaps& taps) {
   const int64_t r = ceil_div(taps.size, taps.stride);
-  const auto transform = r == 2   ? transform_weight_gradients<2>
-                         : r == 3 ? transform_weight_gradients<3>
-                         : r == 4 ? transform_weight_gradients<4>
-                                  : transform_weight_gradients<5>;
+  const auto transform = r == 2             ? transform_weight_gradients<2, 5>
+                         : r == 4           ? transform_weight_gradients<4, 6>
+                         : r == 5           ? transform_weight_gradients<5, 6>
+                         : taps.points == 5 ? transform_weight_gradients<3, 5>
+                                            : transform_weight_gradients<3, 6>;
   transform(dw, dw_pair, u, u_point, pairs, taps);
 }
 
