@@ -136,62 +136,78 @@ FASTCONV_INLINE Patch patch_of(const float* plane, const WinogradGrid& g, int64_
   const int64_t s = dense ? 1 : g.stride, reach = (size - 1) * s;
   const bool inside = row >= 0 && col >= 0 && row + reach < g.rows && col + reach < g.cols;
   if (inside) return {p, s * g.cols * kBlock, s * kBlock};
+  const Mask none = first_lanes(0), all = first_lanes(kWidth);
+  Mask there[size];  // of each column
+  for (int j = 0; j < size; ++j) there[j] = col + j * s >= 0 && col + j * s < g.cols ? all : none;
   for (int i = 0; i < size; ++i) {
     const bool row_inside = row + i * s >= 0 && row + i * s < g.rows;
     const float* from = p + i * s * g.cols * kBlock;
     for (int j = 0; j < size; ++j, from += s * kBlock)
-      for (int part = 0; part < kBlock; part += kWidth) {
-        const bool there = row_inside && col + j * s >= 0 && col + j * s < g.cols;
-        store(copy + (i * size + j) * kBlock + part, there ? load(from + part) : zero());
-      }
+      for (int part = 0; part < kBlock; part += kWidth)
+        store(copy + (i * size + j) * kBlock + part,
+              load_masked(from + part, row_inside ? there[j] : none));
   }
   return {copy, size * kBlock, kBlock};
 }
 
+// Vectors `step` floats apart. One register is `at`, another `step`, a third three steps: without
+// `hidden` there would be a pointer in memory for each vector, to be moved on for each tile.
+template <class T>
+class Strided {
+ public:
+  FASTCONV_INLINE Strided(T* first, int64_t floats)
+      : at(hidden(first)), step(hidden(floats)), three(hidden(3 * step)) {}
+
+  FASTCONV_INLINE T* operator[](int i) const {
+    return at + (i < 3 ? i * step : i == 5 ? step + 4 * step : i == 4 ? 4 * step : three);
+  }
+
+ private:
+  T* at;
+  int64_t step, three;
+};
+
 // A line of pixels to the points of row i of a tile.
 template <class Line>
 FASTCONV_INLINE void store_points(float* v, int64_t v_point, int i, const V (&d)[Line::size]) {
-  float* out = v + i * Line::points * v_point;
+  constexpr int z = Line::points - 5;
+  const Strided<float> out(v + i * Line::points * v_point, v_point);
   const Both at_a = Line::at_a(d), at_b = Line::at_b(d);
-  if constexpr (Line::points == 6) store(out, Line::at_zero(d)), out += v_point;
-  store(out, at_a.plus);
-  store(out + v_point, at_a.minus);
-  store(out + 2 * v_point, at_b.plus);
-  store(out + 3 * v_point, at_b.minus);
-  store(out + 4 * v_point, Line::at_infinity(d));
+  if constexpr (z == 1) store(out[0], Line::at_zero(d));
+  store(out[z], at_a.plus);
+  store(out[z + 1], at_a.minus);
+  store(out[z + 2], at_b.plus);
+  store(out[z + 3], at_b.minus);
+  store(out[z + 4], Line::at_infinity(d));
 }
 
 template <class Line, bool dense>
 FASTCONV_INLINE void transform_patch(float* v, int64_t v_point, const Patch& patch) {
   constexpr int size = Line::size, z = Line::points - 5;
-  const auto column = [&](int j, V(&d)[size]) {
+  // Each step reads the pixels again, at addresses made anew.
+  const auto for_columns = [&](const auto& step) {
+    const Strided<const float> rows(patch.at, patch.row);
     const int64_t col = dense ? kBlock : patch.col;
-    for (int i = 0; i < size; ++i) d[i] = load(patch.at + i * patch.row + j * col);
-  };
-  V d[size], one[size], other[size];
-  if constexpr (z == 1) {
 #pragma GCC unroll 8
-    for (int j = 0; j < size; ++j) column(j, d), one[j] = Line::at_zero(d);
+    for (int j = 0; j < size; ++j) {
+      V d[size];
+      for (int i = 0; i < size; ++i) d[i] = load(rows[i] + j * col);
+      step(j, d);
+    }
+  };
+  V one[size], other[size];
+  const auto put = [&](int j, Both p) { one[j] = p.plus, other[j] = p.minus; };
+  if constexpr (z == 1) {
+    for_columns([&](int j, const V(&d)[size]) { one[j] = Line::at_zero(d); });
     store_points<Line>(v, v_point, 0, one);
   }
-#pragma GCC unroll 8
-  for (int j = 0; j < size; ++j) {
-    column(j, d);
-    const Both p = Line::at_a(d);
-    one[j] = p.plus, other[j] = p.minus;
-  }
+  for_columns([&](int j, const V(&d)[size]) { put(j, Line::at_a(d)); });
   store_points<Line>(v, v_point, z, one);
   store_points<Line>(v, v_point, z + 1, other);
-#pragma GCC unroll 8
-  for (int j = 0; j < size; ++j) {
-    column(j, d);
-    const Both p = Line::at_b(d);
-    one[j] = p.plus, other[j] = p.minus;
-  }
+  for_columns([&](int j, const V(&d)[size]) { put(j, Line::at_b(d)); });
   store_points<Line>(v, v_point, z + 2, one);
   store_points<Line>(v, v_point, z + 3, other);
-#pragma GCC unroll 8
-  for (int j = 0; j < size; ++j) column(j, d), one[j] = Line::at_infinity(d);
+  for_columns([&](int j, const V(&d)[size]) { one[j] = Line::at_infinity(d); });
   store_points<Line>(v, v_point, z + 4, one);
 }
 
@@ -248,8 +264,9 @@ void transform_outputs(float* y, const float* m, int64_t m_point, int64_t m_k, i
         V half[M][n];
 #pragma GCC unroll 8
         for (int j = 0; j < n; ++j) {
+          const Strided<const float> points(in + j * m_point, n * m_point);
           V d[n], o[M];
-          for (int i = 0; i < n; ++i) d[i] = load(in + (i * n + j) * m_point);
+          for (int i = 0; i < n; ++i) d[i] = load(points[i]);
           transform_output(d, o);
           for (int i = 0; i < M; ++i) half[i][j] = o[i];
         }
@@ -292,29 +309,32 @@ void add_tiles(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K
     for (int64_t i = 0; i < plane && g.first == 0; i += kWidth)
       store(y + i, start ? set1(start[k]) : zero());
     TileWalk tile(g);
-    for (int64_t t = 0; t < g.count; ++t, tile.next())
+    for (int64_t t = 0; t < g.count; ++t, tile.next()) {
+      const bool whole = tile.col >= 0 && tile.col + n <= g.cols;
       for (int part = 0; part < kParts; ++part) {
         const float* in = m + k * m_k + t * kBlock + part * kWidth;
         V half[n][n];
 #pragma GCC unroll 8
         for (int j = 0; j < n; ++j) {
+          const Strided<const float> points(in + j * m_point, n * m_point);
           V p[n], d[n];
-          for (int i = 0; i < n; ++i) p[i] = load(in + (i * n + j) * m_point);
+          for (int i = 0; i < n; ++i) p[i] = load(points[i]);
           transform_input_adjoint(p, d);
           for (int i = 0; i < n; ++i) half[i][j] = d[i];
         }
-        for (int i = 0; i < n; ++i) {
-          const int64_t row = tile.row + i;
-          if (row < 0 || row >= g.rows) continue;
+        float* out = y + (tile.row * g.cols + tile.col) * kBlock + part * kWidth;
+#pragma GCC unroll 8
+        for (int i = 0; i < n; ++i, out += g.cols * kBlock) {
+          if (tile.row + i < 0 || tile.row + i >= g.rows) continue;
           V d[n];
           transform_input_adjoint(half[i], d);
-          float* out = y + (row * g.cols + tile.col) * kBlock + part * kWidth;
 #pragma GCC unroll 8
           for (int j = 0; j < n; ++j)
-            if (tile.col + j >= 0 && tile.col + j < g.cols)
+            if (whole || (tile.col + j >= 0 && tile.col + j < g.cols))
               store(out + j * kBlock, load(out + j * kBlock) + d[j]);
         }
       }
+    }
   }
 }
 
