@@ -18,5 +18,22 @@ struct At {
   static constexpr float b = n == 6 ? 1.5f : 1.25f, b2 = b * b, b3 = b2 * b;
 };
 
+// Vectors `step` floats apart. One register is `at`, another `step`, a third three steps: without
+// `hidden` there would be a pointer in memory for each vector, to be moved on for each tile.
+template <class T>
+class Strided {
+ public:
+  FASTCONV_INLINE Strided(T* first, int64_t floats)
+      : at(hidden(first)), step(hidden(floats)), three(hidden(3 * step)) {}
+
+  FASTCONV_INLINE T* operator[](int i) const {
+    return at + (i < 3 ? i * step : i == 5 ? step + 4 * step : i == 4 ? 4 * step : three);
+  }
+
+ private:
+  T* at;
+  int64_t step, three;
+};
+
 }  // namespace
 }  // namespace fastconv::cpu::FASTCONV_ISA

@@ -150,23 +150,6 @@ FASTCONV_INLINE Patch patch_of(const float* plane, const WinogradGrid& g, int64_
   return {copy, size * kBlock, kBlock};
 }
 
-// Vectors `step` floats apart. One register is `at`, another `step`, a third three steps: without
-// `hidden` there would be a pointer in memory for each vector, to be moved on for each tile.
-template <class T>
-class Strided {
- public:
-  FASTCONV_INLINE Strided(T* first, int64_t floats)
-      : at(hidden(first)), step(hidden(floats)), three(hidden(3 * step)) {}
-
-  FASTCONV_INLINE T* operator[](int i) const {
-    return at + (i < 3 ? i * step : i == 5 ? step + 4 * step : i == 4 ? 4 * step : three);
-  }
-
- private:
-  T* at;
-  int64_t step, three;
-};
-
 // A line of pixels to the points of row i of a tile.
 template <class Line>
 FASTCONV_INLINE void store_points(float* v, int64_t v_point, int i, const V (&d)[Line::size]) {

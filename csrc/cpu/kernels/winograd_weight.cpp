@@ -84,12 +84,12 @@ FASTCONV_INLINE void transform_kernels(float* u, int64_t u_point, const float* w
   for (int i = 0; i < n; ++i) {
     V o[n];
     transform_weight<R, n>(half[i], o);
+    const Strided<float> points(u + i * n * u_point, u_point);
     for (int j = 0; j < n; ++j) {
-      float* p = u + (i * n + j) * u_point;
       if (valid == kWidth)
-        store(p, o[j]);
+        store(points[j], o[j]);
       else
-        store_partial(p, o[j], valid);
+        store_partial(points[j], o[j], valid);
     }
   }
 }
@@ -144,9 +144,9 @@ void transform_weight_gradients(float* dw, int64_t dw_pair, const float* u, int6
     const int valid = pairs_in(pairs, part);
     V half[R][n];
     for (int j = 0; j < n; ++j) {
+      const Strided<const float> points(u + j * u_point + part * kWidth, n * u_point);
       V d[n], o[R];
-      for (int i = 0; i < n; ++i)
-        d[i] = load_partial(u + (i * n + j) * u_point + part * kWidth, valid);
+      for (int i = 0; i < n; ++i) d[i] = load_partial(points[i], valid);
       transform_dw<R, n>(d, o);
       for (int i = 0; i < R; ++i) half[i][j] = o[i];
     }
