@@ -211,13 +211,13 @@ FASTCONV_INLINE void add_taps(V (&acc)[KT][WT], const TileSweep& s, const Pass& 
 template <int KT, int WT>
 FASTCONV_INLINE void add_products(V (&acc)[KT][WT], const TileSweep& s, const Pass& pass,
                                   const float* x) {
-  if (s.x_col != kBlock) return add_taps(acc, s, pass, x, s.x_col);
-  if (s.taps != 1) return add_taps(acc, s, pass, x, kBlock);
+  if (s.x_col != kWidth) return add_taps(acc, s, pass, x, s.x_col);
+  if (s.taps != 1) return add_taps(acc, s, pass, x, kWidth);
   const int64_t x_c = s.x_c, w_k = s.w_k, w_c = s.w_c;
   const float* xt = x + s.x_tap[0];
   WeightRows<KT> w(pass.w + s.w_tap[0], w_k);
   for_steps(s, pass, x, [&](int64_t n) {
-    for (; n > 0; --n, xt += x_c, w.advance(w_c)) add_product(acc, xt, kBlock, w, w_k);
+    for (; n > 0; --n, xt += x_c, w.advance(w_c)) add_product(acc, xt, kWidth, w, w_k);
   });
 }
 
@@ -339,12 +339,34 @@ Columns cut_columns(int64_t cols, int kt) {
   return {narrow_tiles, tiles - narrow_tiles, static_cast<int>(wide)};
 }
 
+// Narrow vectors: the parts of a lane block are columns of their own where neighbouring columns are
+// neighbours in memory, or where there is one row, which becomes a column then. Else each part is
+// swept by itself, and reads of every line but its own part.
+TileSweep in_vectors(const TileSweep& given) {
+  TileSweep s = given;
+  if (kParts == 1 || s.K == 1) return s;  // one output channel: see taps_in_row
+  if (s.x_col == kBlock && s.y_col == kBlock) {
+    const int parts = (s.tail + kWidth - 1) / kWidth;  // of the last block
+    s.cols = (s.cols - 1) * kParts + parts;
+    s.tail -= (parts - 1) * kWidth;
+  } else if (s.rows == 1 && s.tail == kBlock) {
+    s.rows = s.cols, s.x_row = s.x_col, s.y_row = s.y_col;
+    s.cols = kParts, s.tail = kWidth;
+  } else {
+    return s;
+  }
+  s.x_col = s.y_col = kWidth;
+  return s;
+}
+
+int parts_of(const TileSweep& s) { return s.x_col == kWidth ? 1 : kParts; }
+
 // `tiles` neighbouring tiles of one row; the last one may end in a partial vector.
 void row_of_tiles(Tile tile, int width, const TileSweep& s, const Pass& pass, const float* x,
                   float* y, int64_t tiles, bool last_is_partial) {
   for (int64_t i = 0; i < tiles; ++i, x += width * s.x_col, y += width * s.y_col) {
     const bool partial = last_is_partial && i == tiles - 1;
-    for (int part = 0; part < kParts; ++part) {
+    for (int part = 0; part < parts_of(s); ++part) {
       const int rest = s.tail - part * kWidth;
       const int valid = partial && rest < kWidth ? rest : kWidth;
       if (valid <= 0 && width == 1) continue;
@@ -358,7 +380,8 @@ void sweep_rows(const TileSweep& s, const Columns& columns, int kt, const float*
   const int wide = columns.wide;
   const Pass pass = make_pass(s, w, bias, k0, kt, wide);
   const auto wide_tiles = [&](const float* from, float* to) {
-    row_of_tiles(kTiles.at[kt][wide], wide, s, pass, from, to, columns.wide_tiles, s.tail < kBlock);
+    row_of_tiles(kTiles.at[kt][wide], wide, s, pass, from, to, columns.wide_tiles,
+                 s.tail < parts_of(s) * kWidth);
   };
   if (columns.narrow_tiles == 0) {
     for (int64_t row = 0; row < s.rows; ++row) wide_tiles(x + row * s.x_row, y + row * s.y_row);
@@ -385,7 +408,8 @@ void prefetch_rows(const float* w, int64_t rows, const TileSweep& s) {
 
 }  // namespace
 
-void tile_sweep(const TileSweep& s) {
+void tile_sweep(const TileSweep& given) {
+  const TileSweep s = in_vectors(given);
   // Both cuts are even: K = 16 in tiles of at most 6 is 6 + 5 + 5, not 6 + 6 + 4. Tall tiles first.
   const int64_t k_tiles = ceil_div(s.K, best_kt(s.K, s.cols));
   const int tall = static_cast<int>(ceil_div(s.K, k_tiles));
