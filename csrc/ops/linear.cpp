@@ -2,8 +2,8 @@
 //
 // In lanes, x is [N/16][I][16]: spread a weight, multiply a vector of sixteen samples, four blocks
 // at a time. Forward reads w row by row, the gradient by input column by column. For the gradient
-// by weight the sums run over samples, so x and dy go back to plain (they are small beside the
-// product) and the lanes hold sixteen input features.
+// by weight the sums run over samples, so x goes back to plain (it is small beside the product) and
+// the lanes hold sixteen input features; dy is spread as it lies.
 #include "ops/linear.h"
 
 #include <algorithm>
@@ -224,31 +224,38 @@ Array linear_backward_weight(const Array& dy_any, const Array& x) {
     std::fill_n(dw.data(), O * I, 0.0f);
     return dw;
   }
-  const Array dy = to_plain(dy_any);
+  const Array dy = to_lanes(dy_any);
   const int64_t panel_count = ceil_div(I, kPanel);
   Scratch<float> panels(panel_count * N * kPanel);
   to_panels(panels.data(), x);
 
   const int64_t o_cut = share(O, N * O * std::min(I, kPanel)), o_cuts = ceil_div(O, o_cut);
   const cpu::Kernels& kernels = cpu::kernels();
+  int64_t x_sample[kLanes], dy_sample[kLanes];  // of a block; where each one begins
+  for (int64_t n = 0; n < kLanes; ++n) x_sample[n] = n * kPanel, dy_sample[n] = n;
   // Rows of dw first: a thread's share is then what it reads of w, and what it will update.
   parallel_for(panel_count * o_cuts, [&](int64_t task) {
     const int64_t p = task % panel_count, o = task / panel_count * o_cut;
     const int64_t width = std::min(kPanel, I - p * kPanel);
     cpu::TileSweep sweep{};
-    sweep.groups = sweep.taps = sweep.rows = 1;
-    sweep.K = std::min(o_cut, O - o), sweep.C = N;
+    sweep.groups = sweep.rows = 1;
+    sweep.K = std::min(o_cut, O - o);
     sweep.cols = ceil_div(width, kLanes);
-    sweep.x = panels.data() + p * N * kPanel;
-    sweep.x_c = kPanel, sweep.x_col = kLanes;
-    sweep.x_tap = sweep.w_tap = &kNoOffset;
-    sweep.w = dy.data() + o;
-    sweep.w_k = 1, sweep.w_c = O;
+    sweep.x_c = kLanes * kPanel, sweep.x_col = kLanes;
+    sweep.x_tap = x_sample, sweep.w_tap = dy_sample;
+    sweep.w_k = kLanes, sweep.w_c = O * kLanes;
     sweep.y = dw.data() + o * I + p * kPanel;
     sweep.y_k = I, sweep.y_col = kLanes;
     sweep.tail = static_cast<int>(width - (sweep.cols - 1) * kLanes);
     sweep.streaming = I % kLanes == 0 && O * I >= kStreamedFloats;
-    kernels.tile_sweep(sweep);
+    // Whole blocks of samples, then those of one that has empty lanes.
+    for (int64_t n = 0; n < N; n += sweep.C * sweep.taps) {
+      sweep.taps = std::min(kLanes, N - n), sweep.C = std::max<int64_t>(1, (N - n) / kLanes);
+      sweep.x = panels.data() + (p * N + n) * kPanel;
+      sweep.w = dy.data() + n * O + o * kLanes;
+      sweep.accumulate = n > 0;
+      kernels.tile_sweep(sweep);
+    }
   });
   return dw;
 }
