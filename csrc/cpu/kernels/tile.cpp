@@ -73,7 +73,8 @@ FASTCONV_INLINE void store_tile(const TileSweep& s, float* y, V (&acc)[KT][WT], 
       else if (valid > 0)
         store_partial(p, acc[k][j], valid);
     });
-  if (kParts == 1 && s.streaming)  // half a line at a time would be slow
+  constexpr bool whole_lines = WT % kParts == 0;  // half a line at a time would be slow
+  if (whole_lines && s.streaming && (kParts == 1 || s.y_col == kWidth))
     return for_places<KT, WT>(y, s, [&](int k, int j, float* p) { stream(p, acc[k][j]); });
   for_places<KT, WT>(y, s, [&](int k, int j, float* p) { store(p, acc[k][j]); });
 }
@@ -321,7 +322,9 @@ int best_kt(int64_t K, int64_t cols) {
     const int64_t fmas = 4 * K * cols, broadcasts = 2 * K * col_tiles, loads = 4 * cols * k_tiles;
     const int64_t work = fmas > broadcasts + loads ? fmas : broadcasts + loads;
     const int64_t cost = work + (broadcasts + loads) / 8 + 8 * k_tiles * col_tiles;
-    if (cost < best_cost) best_cost = cost, best = kt;
+    // Narrow vectors: tall tiles are two wide, a whole line. A lower one must repay reading more.
+    const int64_t margin = kParts > 1 ? cost / 50 : 0;
+    if (cost + margin < best_cost) best_cost = cost, best = kt;
     if (kt <= 4 && K > kMaxKT) break;  // wide layers never want the flat tiles
   }
   return best;
