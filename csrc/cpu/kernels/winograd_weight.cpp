@@ -72,6 +72,7 @@ template <int R, int n>
 FASTCONV_INLINE void transform_kernels(float* u, int64_t u_point, const float* w, int valid,
                                        bool turned) {
   V half[n][R];
+#pragma GCC unroll 8
   for (int j = 0; j < R; ++j) {
     V taps[R], o[n];
     for (int i = 0; i < R; ++i) {
@@ -81,10 +82,12 @@ FASTCONV_INLINE void transform_kernels(float* u, int64_t u_point, const float* w
     transform_weight<R, n>(taps, o);
     for (int i = 0; i < n; ++i) half[i][j] = o[i];
   }
+#pragma GCC unroll 8
   for (int i = 0; i < n; ++i) {
     V o[n];
     transform_weight<R, n>(half[i], o);
     const Strided<float> points(u + i * n * u_point, u_point);
+#pragma GCC unroll 8
     for (int j = 0; j < n; ++j) {
       if (valid == kWidth)
         store(points[j], o[j]);
@@ -143,6 +146,7 @@ void transform_weight_gradients(float* dw, int64_t dw_pair, const float* u, int6
   for (int part = 0; part < kParts && pairs_in(pairs, part) > 0; ++part) {
     const int valid = pairs_in(pairs, part);
     V half[R][n];
+#pragma GCC unroll 8
     for (int j = 0; j < n; ++j) {
       const Strided<const float> points(u + j * u_point + part * kWidth, n * u_point);
       V d[n], o[R];
@@ -150,6 +154,7 @@ void transform_weight_gradients(float* dw, int64_t dw_pair, const float* u, int6
       transform_dw<R, n>(d, o);
       for (int i = 0; i < R; ++i) half[i][j] = o[i];
     }
+#pragma GCC unroll 8
     for (int i = 0; i < R; ++i) {
       V o[R];
       transform_dw<R, n>(half[i], o);
