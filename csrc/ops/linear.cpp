@@ -231,31 +231,31 @@ Array linear_backward_weight(const Array& dy_any, const Array& x) {
 
   const int64_t o_cut = share(O, N * O * std::min(I, kPanel)), o_cuts = ceil_div(O, o_cut);
   const cpu::Kernels& kernels = cpu::kernels();
-  int64_t x_sample[kLanes], dy_sample[kLanes];  // of a block; where each one begins
-  for (int64_t n = 0; n < kLanes; ++n) x_sample[n] = n * kPanel, dy_sample[n] = n;
+  // The samples are the taps: where each one begins.
+  Scratch<int64_t> taps(2 * N);
+  int64_t *x_tap = taps.data(), *dy_tap = taps.data() + N;
+  for (int64_t n = 0; n < N; ++n) {
+    x_tap[n] = n * kPanel;
+    dy_tap[n] = n / kLanes * O * kLanes + n % kLanes;
+  }
   // Rows of dw first: a thread's share is then what it reads of w, and what it will update.
   parallel_for(panel_count * o_cuts, [&](int64_t task) {
     const int64_t p = task % panel_count, o = task / panel_count * o_cut;
     const int64_t width = std::min(kPanel, I - p * kPanel);
     cpu::TileSweep sweep{};
-    sweep.groups = sweep.rows = 1;
-    sweep.K = std::min(o_cut, O - o);
+    sweep.groups = sweep.C = sweep.rows = 1;
+    sweep.K = std::min(o_cut, O - o), sweep.taps = N;
     sweep.cols = ceil_div(width, kLanes);
-    sweep.x_c = kLanes * kPanel, sweep.x_col = kLanes;
-    sweep.x_tap = x_sample, sweep.w_tap = dy_sample;
-    sweep.w_k = kLanes, sweep.w_c = O * kLanes;
+    sweep.x = panels.data() + p * N * kPanel;
+    sweep.x_col = kLanes;
+    sweep.x_tap = x_tap, sweep.w_tap = dy_tap;
+    sweep.w = dy.data() + o * kLanes;
+    sweep.w_k = kLanes;
     sweep.y = dw.data() + o * I + p * kPanel;
     sweep.y_k = I, sweep.y_col = kLanes;
     sweep.tail = static_cast<int>(width - (sweep.cols - 1) * kLanes);
     sweep.streaming = I % kLanes == 0 && O * I >= kStreamedFloats;
-    // Whole blocks of samples, then those of one that has empty lanes.
-    for (int64_t n = 0; n < N; n += sweep.C * sweep.taps) {
-      sweep.taps = std::min(kLanes, N - n), sweep.C = std::max<int64_t>(1, (N - n) / kLanes);
-      sweep.x = panels.data() + (p * N + n) * kPanel;
-      sweep.w = dy.data() + n * O + o * kLanes;
-      sweep.accumulate = n > 0;
-      kernels.tile_sweep(sweep);
-    }
+    kernels.tile_sweep(sweep);
   });
   return dw;
 }
