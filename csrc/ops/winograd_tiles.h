@@ -27,6 +27,7 @@ inline const int64_t kNoOffset = 0;
 // Phases are so numbered that those with products at a point are neighbours.
 class Phases {
  public:
+  // In tiles as large as there are, or with so many points along an axis (3x3: 6 or 5).
   explicit Phases(const Conv2dShape& s)
       : Phases(s, ceil_div(s.KH, s.params.stride[0]) == 2 ? 5 : 6) {}
   Phases(const Conv2dShape& s, int64_t points_of_axis)
