@@ -34,7 +34,7 @@
 namespace fastconv {
 namespace {
 
-constexpr auto kSpin = std::chrono::microseconds(200);
+constexpr auto kSpin = std::chrono::microseconds(100);
 
 inline void relax() {
 #if defined(FASTCONV_X86_64)
