@@ -169,6 +169,38 @@ struct WinogradTaps {
   int64_t size, stride, row, col, points;
 };
 
+// Windows of 2x2 outputs of a convolution, two apart, of each of which the maximum was taken:
+// g[k][row][col] is its gradient, at position argmax (2 * lower + right) of the window, in lanes.
+struct PooledWindows {
+  int64_t rows, cols;
+  const float* g;
+  const uint16_t* argmax;
+};
+
+// dw[k][c][t][u] = sum_{row, col} sum_lanes g[k][row][col] *
+//                  x[c][2 * row + lower + t][2 * col + right + u]
+struct PooledDot {
+  int64_t K, C, size;  // of the kernels: 3 x 3 or 5 x 5
+  PooledWindows windows;
+  const float* x;  // every pixel that is met is there
+  int64_t x_c, x_row;
+  float* dw;
+  int64_t dw_k;
+};
+
+// dx[c][2 * row + lower + t][2 * col + right + u] += sum_k g[k][row][col] * w[k][c][t][u]
+struct PooledSpread {
+  int64_t K, C, size;
+  PooledWindows windows;
+  // For each pixel (t, u) of the (size + 1) x (size + 1) that a window reaches the weights that it meets
+  // if the maximum is at position 0, 1, 2, 3: four floats, four times over, zero outside the kernel.
+  const float* w;
+  int64_t w_k, w_c;
+  const uint32_t* position;  // argmax
+  float* dx;
+  int64_t dx_c, dx_row;
+};
+
 // Elementwise functions; x, a and b are the elements, p and q the parameters.
 enum class Unary {
   exp,  // within 1.1 ulp (simd_math.h), as are the others below
@@ -379,6 +411,10 @@ struct Kernels {
 
   // ---- dot.cpp: convolution by weight, linear layers for a few samples --------------------------
   void (*dot_sweep)(const DotSweep& sweep);
+
+  // ---- pooled.cpp: convolution by weight and by input behind 2x2 maxima -------------------------
+  void (*pooled_dot)(const PooledDot& sum);
+  void (*pooled_spread)(const PooledSpread& sum);
 
   // ---- elementwise.cpp -------------------------------------------------------------------------
   // y[i] = f(x[i]) for i < n; y may be x.

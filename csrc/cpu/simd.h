@@ -102,6 +102,12 @@ FASTCONV_INLINE void store_u16(uint16_t* p, V a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
                       _mm512_cvtepi32_epi16(_mm512_cvttps_epi32(a.v)));
 }
+// Whether each of kWidth unsigned 16-bit integers has the bit 2^number.
+template <int number>
+FASTCONV_INLINE Mask has_bit(const uint16_t* p) {
+  return {_mm256_test_epi16_mask(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
+                                 _mm256_set1_epi16(1 << number))};
+}
 FASTCONV_INLINE V load_u8(const uint8_t* p) {
   return {_mm512_cvtepi32_ps(
       _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
@@ -143,6 +149,9 @@ FASTCONV_INLINE U shift_right(U a) {
 FASTCONV_INLINE V to_float(U a) { return {_mm512_cvtepi32_ps(a.v)}; }  // values below 2^31
 FASTCONV_INLINE U bits_of(V a) { return {_mm512_castps_si512(a.v)}; }
 FASTCONV_INLINE V from_bits(U a) { return {_mm512_castsi512_ps(a.v)}; }
+FASTCONV_INLINE U load(const uint32_t* p) { return {_mm512_loadu_si512(p)}; }
+// In each lane one of the four floats that are there for every four lanes: number `which`, 0 to 3.
+FASTCONV_INLINE V one_of(V fours, U which) { return {_mm512_permutevar_ps(fours.v, which.v)}; }
 
 #elif defined(FASTCONV_ISA_AVX2)
 
@@ -219,6 +228,11 @@ FASTCONV_INLINE void store_u16(uint16_t* p, V a) {
       _mm_packus_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), packed);
 }
+template <int number>
+FASTCONV_INLINE Mask has_bit(const uint16_t* p) {
+  const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(wide, 31 - number))};  // select looks at the sign
+}
 FASTCONV_INLINE V load_u8(const uint8_t* p) {
   return {_mm256_cvtepi32_ps(
       _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
@@ -256,6 +270,10 @@ FASTCONV_INLINE U shift_right(U a) {
 FASTCONV_INLINE V to_float(U a) { return {_mm256_cvtepi32_ps(a.v)}; }
 FASTCONV_INLINE U bits_of(V a) { return {_mm256_castps_si256(a.v)}; }
 FASTCONV_INLINE V from_bits(U a) { return {_mm256_castsi256_ps(a.v)}; }
+FASTCONV_INLINE U load(const uint32_t* p) {
+  return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))};
+}
+FASTCONV_INLINE V one_of(V fours, U which) { return {_mm256_permutevar_ps(fours.v, which.v)}; }
 
 #else  // scalar: the readable meaning of every function above
 
@@ -361,6 +379,22 @@ FASTCONV_INLINE U shift_right(U a){FASTCONV_EACH(U, a.u[i] >> bits)} FASTCONV_IN
 }
 #undef FASTCONV_FIELD
 #undef FASTCONV_EACH
+template <int number>
+FASTCONV_INLINE Mask has_bit(const uint16_t* p) {
+  Mask r;
+  for (int i = 0; i < kWidth; ++i) r.m[i] = p[i] >> number & 1;
+  return r;
+}
+FASTCONV_INLINE U load(const uint32_t* p) {
+  U r;
+  std::memcpy(r.u, p, sizeof r.u);
+  return r;
+}
+FASTCONV_INLINE V one_of(V fours, U which) {
+  V r;
+  for (int i = 0; i < kWidth; ++i) r.v[i] = fours.v[which.u[i]];
+  return r;
+}
 
 #endif
 

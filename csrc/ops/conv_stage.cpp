@@ -9,6 +9,7 @@
 #include "ops/elementwise.h"
 #include "ops/layout.h"
 #include "ops/norm.h"
+#include "ops/pooled_gradient.h"
 
 namespace fastconv {
 namespace {
@@ -114,7 +115,8 @@ std::pair<Array, Array> conv_stage_forward(const Array& x, const Array& w, const
 }
 
 bool conv_stage_by_blocks(const Shape& x, const Shape& w, const ConvStage& stage) {
-  return (stage.relu || stage.pool) && by_blocks(conv2d_shape(x, w, stage.conv));
+  const Conv2dShape s = conv2d_shape(x, w, stage.conv);
+  return pooled_gradient_applies(s, stage) || ((stage.relu || stage.pool) && by_blocks(s));
 }
 
 Array conv_stage_conv_dy(Array dy, const Array& y, const Array& argmax, const Shape& x,
@@ -141,6 +143,14 @@ std::tuple<Array, Array, Array> conv_stage_backward(const Array& dy_any, const A
   const Array x = lanes_of(x_any), weight = to_plain(w);
   Array dx, dw, db;
   if (wanted.dx) dx = Array::empty(x_shape, DType::float32, Layout::lanes);
+  if (pooled_gradient_applies(s, stage)) {
+    check_pool_gradient(dy, argmax, y);
+    if (wanted.dw) check_float32("conv2d", "input", x);
+    if (wanted.dw) dw = Array::empty(w.shape());
+    if (wanted.db) db = Array::empty({s.OC});
+    pooled_gradient(dx, dw, db, dy, y, argmax, x, weight, s, wanted);
+    return {dx, dw, db};
+  }
   const Tasks tasks(s);
   const auto count = static_cast<size_t>(tasks.blocks * tasks.cuts);
   std::vector<Array> dw_parts(wanted.dw ? count : 0), db_parts(wanted.db ? count : 0);

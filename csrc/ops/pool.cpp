@@ -173,15 +173,20 @@ Array average_backward(const Array& dy, const Shape& x, Windows rows, Windows co
   return resample(dy, rows.taps.transposed(x[2]), cols.taps.transposed(x[3]));
 }
 
-// The layout of arrays that come with dy (argmax, y) follows dy's.
-void check_companion(const char* what, const Array& a, const Array& dy, DType dtype) {
-  if (a.dtype() != dtype)
-    throw DTypeError(message("[max_pool2d_backward] ", what, " must be ", name_of(dtype), ", got ",
-                             name_of(a.dtype())));
-  check_same_shape("max_pool2d_backward", what, a, "dy", dy);
-}
-
 }  // namespace
+
+void check_pool_gradient(const Array& dy, const Array& argmax, const Array& y) {
+  const char* const op = "max_pool2d_backward";
+  const auto companion = [&](const char* what, const Array& a, DType dtype) {
+    if (a.dtype() != dtype)
+      throw DTypeError(
+          message("[", op, "] ", what, " must be ", name_of(dtype), ", got ", name_of(a.dtype())));
+    check_same_shape(op, what, a, "dy", dy);
+  };
+  check_float32(op, "dy", dy);
+  companion("argmax", argmax, DType::uint16);
+  if (y.defined()) companion("y", y, DType::float32);
+}
 
 Shape pooled_shape(const char* op, const Shape& x, const PoolParams& params) {
   const Axes axes = pool_axes(op, x, params);
@@ -218,11 +223,9 @@ Array max_pool2d_backward(const Array& dy, const Array& argmax_any, const Array&
                           const Shape& x_shape, const PoolParams& params) {
   const char* const op = "max_pool2d_backward";
   check_image_shape(op, x_shape);
-  check_float32(op, "dy", dy);
+  check_pool_gradient(dy, argmax_any, y_any);
   const auto [rows, cols] = axes_of_gradient(op, dy, x_shape, params);
   check_gradient(op, dy, x_shape, rows.output, cols.output);
-  check_companion("argmax", argmax_any, dy, DType::uint16);
-  if (y_any.defined()) check_companion("y", y_any, dy, DType::float32);
   const Array argmax = as_layout(argmax_any, dy.layout());
   const Array y = y_any.defined() ? as_layout(y_any, dy.layout()) : Array();
 

@@ -29,6 +29,9 @@ std::pair<Array, Array> max_pool2d_forward(const Array& x, const PoolParams& par
 // The same into memory that is there, of the right shapes and x's layout; argmax may be undefined.
 void max_pool2d_forward_into(Array& y, Array& argmax, const Array& x, const PoolParams& params,
                              bool relu);
+// Of the gradient of the maxima, their positions and, where there was a ReLU, the maxima: element
+// types, and that all have one shape.
+void check_pool_gradient(const Array& dy, const Array& argmax, const Array& y);
 // y: the output of a forward pass with relu, else undefined. ceil_mode of params is not used: dy
 // tells.
 Array max_pool2d_backward(const Array& dy, const Array& argmax, const Array& y,

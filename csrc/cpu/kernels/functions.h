@@ -46,6 +46,10 @@ void winograd_weight_channels(float* u, int64_t u_point, int64_t u_c, const floa
 void winograd_dw(float* dw, int64_t dw_pair, const float* u, int64_t u_point, int pairs,
                  const WinogradTaps& taps);
 
+// pooled.cpp
+void pooled_dot(const PooledDot& sum);
+void pooled_spread(const PooledSpread& sum);
+
 // peak.cpp
 double fma_loop(int64_t rounds);
 

@@ -39,6 +39,9 @@ constexpr Kernels make_table() {
   t.winograd_weight = winograd_weight;
   t.winograd_weight_channels = winograd_weight_channels;
   t.winograd_dw = winograd_dw;
+  // pooled.cpp
+  t.pooled_dot = pooled_dot;
+  t.pooled_spread = pooled_spread;
   // peak.cpp
   t.fma_loop = fma_loop;
   // elementwise.cpp
