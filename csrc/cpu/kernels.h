@@ -169,6 +169,29 @@ struct WinogradTaps {
   int64_t size, stride, row, col, points;
 };
 
+// The maxima of windows of 2x2 outputs of a convolution, side by side:
+//
+//   y[k][row][col] = act(max_{lower, right < 2} (start + sum_{c < C} sum_{t < taps} w[k][c][t] *
+//                        x[c][2 * row + lower][2 * col + right][t]))
+//
+// in lanes, x and w as for TileSweep, y_k and y_row in elements of y and of argmax. start is bias[k]
+// or 0, act is max(., 0) when relu. argmax, or null: the position 2 * lower + right as max_pool
+// finds it.
+struct PooledSweep {
+  int64_t K, C, taps, rows, cols;  // rows and columns of windows
+  const float* x;
+  int64_t x_c, x_row, x_col;
+  const int64_t* x_tap;
+  const float* w;
+  int64_t w_k, w_c;
+  const int64_t* w_tap;
+  float* y;
+  uint16_t* argmax;
+  int64_t y_k, y_row;
+  const float* bias;
+  bool relu;
+};
+
 // Windows of 2x2 outputs of a convolution, two apart, of each of which the maximum was taken:
 // g[k][row][col] is its gradient, at position argmax (2 * lower + right) of the window, in lanes.
 struct PooledWindows {
@@ -412,7 +435,8 @@ struct Kernels {
   // ---- dot.cpp: convolution by weight, linear layers for a few samples --------------------------
   void (*dot_sweep)(const DotSweep& sweep);
 
-  // ---- pooled.cpp: convolution by weight and by input behind 2x2 maxima -------------------------
+  // ---- pooled_tile.cpp, pooled.cpp: convolution and 2x2 maxima, forward and back ----------------
+  void (*pooled_sweep)(const PooledSweep& sweep);
   void (*pooled_dot)(const PooledDot& sum);
   void (*pooled_spread)(const PooledSpread& sum);
 

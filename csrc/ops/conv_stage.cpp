@@ -6,10 +6,10 @@
 
 #include "core/thread_pool.h"
 #include "ops/check.h"
+#include "ops/conv_pool.h"
 #include "ops/elementwise.h"
 #include "ops/layout.h"
 #include "ops/norm.h"
-#include "ops/pooled_gradient.h"
 
 namespace fastconv {
 namespace {
@@ -94,8 +94,9 @@ std::pair<Array, Array> conv_stage_forward(const Array& x, const Array& w, const
   if (!stage.pool) return {conv2d_forward(x, w, b, stage.conv, stage.relu), Array()};
   const Conv2dShape s = conv2d_shape(x, w, b, stage.conv);
   const Shape y_shape = pooled_shape("max_pool2d", s.y(), *stage.pool);
+  const bool in_registers = x.in_lanes() && conv_pool_applies(s, stage);
   // ReLU and the maximum commute; after pooling it has less to do.
-  if (!x.in_lanes() || !by_blocks(s))
+  if (!in_registers && (!x.in_lanes() || !by_blocks(s)))
     return max_pool2d_forward(conv2d_forward(x, w, b, stage.conv, false), *stage.pool, stage.relu,
                               placed);
 
@@ -103,6 +104,10 @@ std::pair<Array, Array> conv_stage_forward(const Array& x, const Array& w, const
   Array argmax;
   if (placed) argmax = Array::empty(y_shape, DType::uint16, Layout::lanes);
   const Array weight = to_plain(w);
+  if (in_registers) {
+    conv_pool_forward(y, argmax, x, weight, b, s, stage.relu);
+    return {y, argmax};
+  }
   const Tasks tasks(s);
   parallel_for(tasks.blocks * tasks.cuts, [&](int64_t task) {
     const int64_t block = task / tasks.cuts, cut = task % tasks.cuts;
@@ -116,7 +121,7 @@ std::pair<Array, Array> conv_stage_forward(const Array& x, const Array& w, const
 
 bool conv_stage_by_blocks(const Shape& x, const Shape& w, const ConvStage& stage) {
   const Conv2dShape s = conv2d_shape(x, w, stage.conv);
-  return pooled_gradient_applies(s, stage) || ((stage.relu || stage.pool) && by_blocks(s));
+  return conv_pool_backward_applies(s, stage) || ((stage.relu || stage.pool) && by_blocks(s));
 }
 
 Array conv_stage_conv_dy(Array dy, const Array& y, const Array& argmax, const Shape& x,
@@ -143,12 +148,12 @@ std::tuple<Array, Array, Array> conv_stage_backward(const Array& dy_any, const A
   const Array x = lanes_of(x_any), weight = to_plain(w);
   Array dx, dw, db;
   if (wanted.dx) dx = Array::empty(x_shape, DType::float32, Layout::lanes);
-  if (pooled_gradient_applies(s, stage)) {
+  if (conv_pool_backward_applies(s, stage)) {
     check_pool_gradient(dy, argmax, y);
     if (wanted.dw) check_float32("conv2d", "input", x);
     if (wanted.dw) dw = Array::empty(w.shape());
     if (wanted.db) db = Array::empty({s.OC});
-    pooled_gradient(dx, dw, db, dy, y, argmax, x, weight, s, wanted);
+    conv_pool_backward(dx, dw, db, dy, y, argmax, x, weight, s, wanted);
     return {dx, dw, db};
   }
   const Tasks tasks(s);

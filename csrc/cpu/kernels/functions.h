@@ -46,7 +46,8 @@ void winograd_weight_channels(float* u, int64_t u_point, int64_t u_c, const floa
 void winograd_dw(float* dw, int64_t dw_pair, const float* u, int64_t u_point, int pairs,
                  const WinogradTaps& taps);
 
-// pooled.cpp
+// pooled_tile.cpp, pooled.cpp
+void pooled_sweep(const PooledSweep& sweep);
 void pooled_dot(const PooledDot& sum);
 void pooled_spread(const PooledSpread& sum);
 

@@ -3,46 +3,10 @@
 // is in resample.cpp.
 #include "cpu/kernels/functions.h"
 #include "cpu/simd_math.h"
+#include "cpu/simd_maximum.h"
 
 namespace fastconv::cpu::FASTCONV_ISA {
 namespace {
-
-// A running maximum: the first NaN wins, else the first of the largest. `consider_number` is for
-// values of which none is NaN.
-struct Maximum {
-  static constexpr bool placed = false;
-  V value;
-  Mask nan;
-
-  static FASTCONV_INLINE Maximum start(V v, float) { return {v, is_nan(v)}; }
-  FASTCONV_INLINE Mask takes(V v) {
-    const Mask is = is_nan(v), take = (v > value) | (is & !nan);
-    nan = nan | is;
-    return take;
-  }
-  FASTCONV_INLINE void consider(V v, float) { value = select(takes(v), v, value); }
-  FASTCONV_INLINE void consider_number(V v, float) { value = max(v, value); }
-};
-
-// The same, and where it was.
-struct PlacedMaximum {
-  static constexpr bool placed = true;
-  V value;
-  Mask nan;
-  V position;
-
-  static FASTCONV_INLINE PlacedMaximum start(V v, float at) { return {v, is_nan(v), set1(at)}; }
-  FASTCONV_INLINE void consider(V v, float at) {
-    Maximum best{value, nan};
-    const Mask take = best.takes(v);
-    value = select(take, v, value), nan = best.nan;
-    position = select(take, set1(at), position);
-  }
-  FASTCONV_INLINE void consider_number(V v, float at) {
-    position = select(v > value, set1(at), position);
-    value = max(v, value);
-  }
-};
 
 // The taps k of one axis that lie inside [0, size): begin <= k < end.
 struct Range {
@@ -79,19 +43,7 @@ FASTCONV_INLINE Best window(const PoolShape& s, Range kh, Range kw, const Tap& t
     V v[K * K];
 #pragma GCC unroll 16
     for (int k = 0; k < K * K; ++k) v[k] = tap(k / K, k % K);
-    Mask nan = is_nan(v[0]);
-#pragma GCC unroll 16
-    for (int k = 1; k + 1 < K * K; k += 2) nan = nan | either_nan(v[k], v[k + 1]);
-    if constexpr (K % 2 == 0) nan = nan | is_nan(v[K * K - 1]);
-    Best best = Best::start(v[0], 0.0f);
-    if (any(nan)) {
-#pragma GCC unroll 16
-      for (int k = 1; k < K * K; ++k) best.consider(v[k], static_cast<float>(k));
-    } else {
-#pragma GCC unroll 16
-      for (int k = 1; k < K * K; ++k) best.consider_number(v[k], static_cast<float>(k));
-    }
-    return best;
+    return maximum_of<Best>(v);
   }
   // Where no tap is inside, tap (0, 0) stands for the padding.
   if (kh.begin == kh.end || kw.begin == kw.end) return Best::start(set1(-INFINITY), 0.0f);

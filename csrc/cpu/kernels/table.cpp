@@ -39,7 +39,8 @@ constexpr Kernels make_table() {
   t.winograd_weight = winograd_weight;
   t.winograd_weight_channels = winograd_weight_channels;
   t.winograd_dw = winograd_dw;
-  // pooled.cpp
+  // pooled_tile.cpp, pooled.cpp
+  t.pooled_sweep = pooled_sweep;
   t.pooled_dot = pooled_dot;
   t.pooled_spread = pooled_spread;
   // peak.cpp

@@ -1,6 +1,7 @@
-#include "ops/pooled_gradient.h"
+#include "ops/conv_pool.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "core/scratch.h"
 #include "core/thread_pool.h"
@@ -10,6 +11,39 @@
 
 namespace fastconv {
 namespace {
+
+bool side_by_side(const Conv2dShape& s, const ConvStage& stage) {
+  if (!stage.pool) return false;
+  const PoolParams& pool = *stage.pool;
+  const std::array<int64_t, 2> one{1, 1}, two{2, 2};
+  return pool.kernel == two && pool.stride == two && pool.dilation == one &&
+         pool.pads == std::array<int64_t, 4>{0, 0, 0, 0} &&
+         !(pool.ceil_mode && (s.OH % 2 != 0 || s.OW % 2 != 0));
+}
+
+// Windows begin .. end - 1 along an axis of which an output meets a pixel with the taps first_tap
+// .. end_tap - 1 only.
+struct Run {
+  int64_t begin, end, first_tap, end_tap;
+};
+
+std::vector<Run> runs_of(int64_t windows, int64_t pixels, int64_t kernel, int64_t stride,
+                         int64_t pad, int64_t dilation) {
+  std::vector<Run> runs;
+  for (int64_t i = 0; i < windows; ++i) {
+    const int64_t lowest = 2 * i * stride - pad, highest = lowest + stride;
+    Run run{i, i + 1, 0, kernel};
+    while (run.first_tap < kernel && highest + run.first_tap * dilation < 0) ++run.first_tap;
+    while (run.end_tap > run.first_tap && lowest + (run.end_tap - 1) * dilation >= pixels)
+      --run.end_tap;
+    if (!runs.empty() && runs.back().first_tap == run.first_tap &&
+        runs.back().end_tap == run.end_tap)
+      runs.back().end = run.end;
+    else
+      runs.push_back(run);
+  }
+  return runs;
+}
 
 // The pixels of x that windows meet, padding included: rows x cols from (top, left).
 struct Reach {
@@ -62,16 +96,19 @@ void look_up_table(float* table, const float* w, const Conv2dShape& s) {
 
 }  // namespace
 
-bool pooled_gradient_applies(const Conv2dShape& s, const ConvStage& stage) {
+bool conv_pool_applies(const Conv2dShape& s, const ConvStage& stage) {
+  constexpr int64_t kLongSum = 512;  // its weights for a tile leave room in L1
+  return s.N >= kLanes && side_by_side(s, stage) && s.params.groups == 1 &&
+         s.IC * s.KH * s.KW <= kLongSum && winograd_part(s, Pass::forward).rows == 0;
+}
+
+bool conv_pool_backward_applies(const Conv2dShape& s, const ConvStage& stage) {
   constexpr int64_t kTable = 256 * 1024, kBlock = 512 * 1024;  // floats
-  if (!stage.pool || s.N < kLanes) return false;
-  const PoolParams& pool = *stage.pool;
-  const std::array<int64_t, 2> one{1, 1}, two{2, 2};
-  const bool side_by_side = pool.kernel == two && pool.stride == two && pool.dilation == one &&
-                            pool.pads == std::array<int64_t, 4>{0, 0, 0, 0} &&
-                            !(pool.ceil_mode && (s.OH % 2 != 0 || s.OW % 2 != 0));
-  const bool plain = s.params.stride == one && s.params.dilation == one && s.params.groups == 1;
-  if (!side_by_side || !plain || s.KH != s.KW || (s.KH != 3 && s.KH != 5)) return false;
+  const std::array<int64_t, 2> one{1, 1};
+  if (s.N < kLanes || !side_by_side(s, stage) || s.params.stride != one ||
+      s.params.dilation != one || s.params.groups != 1 || s.KH != s.KW ||
+      (s.KH != 3 && s.KH != 5))
+    return false;
   const Reach reach(s);
   return s.OC * s.IC * (s.KH + 1) * (s.KW + 1) * kLanes <= kTable &&
          (s.OC * reach.windows + s.IC * reach.rows * reach.cols) * kLanes <= kBlock &&
@@ -79,9 +116,64 @@ bool pooled_gradient_applies(const Conv2dShape& s, const ConvStage& stage) {
          winograd_part(s, Pass::backward_weight).rows == 0;
 }
 
-void pooled_gradient(Array& dx, Array& dw, Array& db, const Array& dy, const Array& y,
-                     const Array& argmax, const Array& x, const Array& w, const Conv2dShape& s,
-                     const Wanted& wanted) {
+void conv_pool_forward(Array& y, Array& argmax, const Array& x, const Array& w, const Array& b,
+                       const Conv2dShape& s, bool relu) {
+  constexpr int64_t kNear = 64 * 1024;  // floats of x that output channels pass over in turn
+  const Conv2dParams& p = s.params;
+  const std::vector<Run> rows = runs_of(s.OH / 2, s.IH, s.KH, p.stride[0], p.pads[0],
+                                        p.dilation[0]),
+                         cols = runs_of(s.OW / 2, s.IW, s.KW, p.stride[1], p.pads[2],
+                                        p.dilation[1]);
+  const int64_t OH = s.OH / 2, OW = s.OW / 2, blocks = x.blocks();
+  const int64_t in_cols = (2 * OW - 1) * p.stride[1] + (s.KW - 1) * p.dilation[1] + 1;
+  const auto in_rows = [&](int64_t windows) {
+    return (2 * windows - 1) * p.stride[0] + (s.KH - 1) * p.dilation[0] + 1;
+  };
+  const int64_t one_row = s.IC * 2 * p.stride[0] * in_cols * kLanes;
+  const int64_t most = std::min(std::max<int64_t>(1, kNear / one_row),
+                                ceil_div(OH, ceil_div(tasks_wanted(), blocks)));
+  const int64_t bands = ceil_div(OH, most), band = ceil_div(OH, bands);
+  parallel_for(blocks * bands, [&](int64_t task) {
+    const int64_t block = task / bands, row0 = task % bands * band;
+    const int64_t row_end = std::min(OH, row0 + band), height = in_rows(row_end - row0);
+    const int64_t top = 2 * row0 * p.stride[0] - p.pads[0];
+    Scratch<float> scratch(s.IC * height * in_cols * kLanes);
+    Scratch<int64_t> taps(2 * s.KH * s.KW);
+    const Window from = take_window(x.data() + block * s.IC * s.IH * s.IW * kLanes, s.IC, s.IH,
+                                    s.IW, top, -p.pads[2], height, in_cols, scratch.data());
+    cpu::PooledSweep sweep{};
+    sweep.K = s.OC, sweep.C = s.IC;
+    sweep.x_c = from.channel, sweep.x_row = p.stride[0] * from.row;
+    sweep.x_col = p.stride[1] * from.col;
+    sweep.w = w.data(), sweep.w_k = s.IC * s.KH * s.KW, sweep.w_c = s.KH * s.KW;
+    sweep.y_k = OH * OW * kLanes, sweep.y_row = OW * kLanes;
+    sweep.bias = b.defined() ? b.data() : nullptr, sweep.relu = relu;
+    int64_t *x_tap = taps.data(), *w_tap = taps.data() + s.KH * s.KW;
+    sweep.x_tap = x_tap, sweep.w_tap = w_tap;
+    for (const Run& down : rows) {
+      const int64_t row = std::max(down.begin, row0);
+      sweep.rows = std::min(down.end, row_end) - row;
+      if (sweep.rows <= 0) continue;
+      for (const Run& across : cols) {
+        sweep.cols = across.end - across.begin, sweep.taps = 0;
+        for (int64_t t = down.first_tap; t < down.end_tap; ++t)
+          for (int64_t u = across.first_tap; u < across.end_tap; ++u, ++sweep.taps) {
+            x_tap[sweep.taps] = t * p.dilation[0] * from.row + u * p.dilation[1] * from.col;
+            w_tap[sweep.taps] = t * s.KW + u;
+          }
+        sweep.x = from.data + 2 * (row - row0) * sweep.x_row + 2 * across.begin * sweep.x_col;
+        const int64_t to = block * s.OC * sweep.y_k + row * sweep.y_row + across.begin * kLanes;
+        sweep.y = y.data() + to;
+        sweep.argmax = argmax.defined() ? argmax.data<uint16_t>() + to : nullptr;
+        cpu::kernels().pooled_sweep(sweep);
+      }
+    }
+  });
+}
+
+void conv_pool_backward(Array& dx, Array& dw, Array& db, const Array& dy, const Array& y,
+                        const Array& argmax, const Array& x, const Array& w, const Conv2dShape& s,
+                        const Wanted& wanted) {
   const cpu::Kernels& kernels = cpu::kernels();
   const Reach reach(s);
   const Shares shares(s, reach, wanted.dx);
