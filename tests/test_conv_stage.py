@@ -26,7 +26,9 @@ POOL_2X2 = ((2, 2), (2, 2), (0, 0, 0, 0), (1, 1), False)
 POOL_3X3 = ((3, 3), (2, 2), (1, 1, 1, 1), (1, 1), True)
 
 # Large enough to go through block by block, with and without empty lanes; too small as a whole, too
-# few blocks, a block too large for it; few samples; blocks with their channels cut.
+# few blocks, a block too large for it; few samples; blocks with their channels cut; 2x2 maxima taken
+# in registers and their gradients alone, with padding, rows that no window reaches, channels that
+# fill no tile, and where only the way there goes so.
 CASES = [
     (Conv("lenet_1", (128, 1, 28, 28), 6, (5, 5), pads=same(2)), POOL_2X2),
     (Conv("winograd", (130, 16, 15, 15), 24, pads=same(1)), POOL_3X3),
@@ -40,6 +42,14 @@ CASES = [
     (Conv("cut", (66, 3, 26, 26), 41), POOL_2X2),
     (Conv("cut_relu_only", (65, 2, 30, 31), 26, (5, 5), stride=(1, 2)), None),
     (Conv("large_but_cut", (64, 3, 34, 34), 40), POOL_3X3),
+    (Conv("maxima_3x3", (35, 2, 11, 9), 7, pads=same(1)), POOL_2X2),
+    (Conv("maxima_5x5", (17, 5, 12, 15), 9, (5, 5), pads=(3, 0, 1, 4)), POOL_2X2),
+    (Conv("maxima_of_wide_padding", (16, 1, 3, 4), 1, (5, 5), pads=same(5)), POOL_2X2),
+    (Conv("maxima_ceil", (20, 3, 10, 10), 4), (*POOL_2X2[:4], True)),
+    (Conv("maxima_ceil_outside", (20, 3, 9, 10), 4), (*POOL_2X2[:4], True)),
+    (Conv("maxima_strided", (33, 3, 17, 20), 8, stride=(2, 1), pads=same(2)), POOL_2X2),
+    (Conv("maxima_dilated", (18, 2, 14, 13), 5, dilation=(2, 3), pads=same(3)), POOL_2X2),
+    (Conv("maxima_4x2", (19, 4, 9, 12), 6, (4, 2), pads=(0, 2, 1, 0)), POOL_2X2),
 ]
 every_case = pytest.mark.parametrize(("case", "pool"), CASES, ids=[c.name for c, _ in CASES])
 
@@ -87,6 +97,12 @@ def test_against_one_after_the_other(case: Conv, pool: Any, isa: str) -> None:
         pooled, _ = _core.max_pool2d_forward(conv, *pool, True)
         # A block by itself may be cut, and so rounded, in another way than the whole batch.
         assert_close(numpy(y), numpy(pooled).astype(np.float64), prod(case.w[1:]) + 1, c=2.0)
+        at = numpy(_core.max_pool2d_indices(argmax, conv.shape, *pool[:4]))
+        there = np.take_along_axis(
+            numpy(conv).reshape(*conv.shape[:2], -1), at.reshape(*at.shape[:2], -1), axis=2
+        )
+        largest = np.maximum(there.reshape(at.shape), 0).astype(np.float64)
+        assert_close(numpy(y), largest, prod(case.w[1:]) + 1, c=2.0)
         dirty = _core.max_pool2d_backward(array(conv_dy, "lanes"), argmax, y, conv.shape, *pool[:4])
         conv_dy = numpy(dirty)
         assert np.isfinite(empty_lanes(y)).all()
@@ -118,6 +134,22 @@ def test_only_what_is_wanted(case: Conv, pool: Any) -> None:
     for i in range(3):
         wanted = (i == 0, i == 1, i == 2)
         assert_same_bits(numpy(backward(case, pool, wanted)[i]), numpy(everything[i]))
+
+
+def test_nan_and_ties_are_those_of_pooling(isa: str) -> None:
+    """The first NaN of a window wins, else the first of the largest."""
+    case = Conv("maxima", (16, 2, 8, 8), 7)
+    p = problem(case)
+    x, w = p.x.copy(), np.zeros(case.w, np.float32)
+    w[:3, 0, 1, 1], w[3, 1, 2, 0] = 1.0, -1.0  # one product each; then none, all are equal
+    x[2, 0, 3, 3] = x[2, 0, 4, 4] = x[5, 1, 3:5, 2:5] = np.nan
+    x[7, 0, 1:5, 1:5] = np.inf
+    arrays = array(x, "lanes"), array(w), array(p.b), *case.geometry
+    expected = _core.max_pool2d_forward(_core.conv2d_forward(*arrays, False), *POOL_2X2, True)
+    for got, one in zip(_core.conv_stage_forward(*arrays, True, POOL_2X2), expected, strict=True):
+        np.testing.assert_array_equal(numpy(got), numpy(one))
+    assert np.isnan(numpy(expected[0])).any()
+    assert not numpy(expected[1])[8, 4:].any()
 
 
 def test_wrong_sizes_are_refused_before_anything_is_cut() -> None:
