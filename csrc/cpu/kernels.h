@@ -212,14 +212,17 @@ struct PooledDot {
 };
 
 // dx[c][2 * row + lower + t][2 * col + right + u] += sum_k g[k][row][col] * w[k][c][t][u]
+struct PooledMaximum {
+  float g[16];
+  uint8_t pick[4][16];  // 4 * i + position, i < 4
+};
 struct PooledSpread {
-  int64_t K, C, size;
-  PooledWindows windows;
-  // For each pixel (t, u) of the (size + 1) x (size + 1) that a window reaches the weights that it meets
-  // if the maximum is at position 0, 1, 2, 3: four floats, four times over, zero outside the kernel.
+  int64_t K, C, size, rows, cols;
+  const PooledMaximum* maxima;  // [row][col][k]
+  // For each pixel (t, u) of the (size + 1) x (size + 1) that a window reaches the weights that it
+  // meets if the maximum is at position 0, 1, 2, 3: four floats, zero outside the kernel.
   const float* w;
   int64_t w_k, w_c;
-  const uint32_t* position;  // argmax
   float* dx;
   int64_t dx_c, dx_row;
 };
@@ -437,6 +440,10 @@ struct Kernels {
 
   // ---- pooled_tile.cpp, pooled.cpp: convolution and 2x2 maxima, forward and back ----------------
   void (*pooled_sweep)(const PooledSweep& sweep);
+  // The gradients of `windows` maxima of each of K channels, 0 where y <= 0: as g[k][window], and,
+  // unless null, as maxima[window][k].
+  void (*pooled_gate)(float* g, PooledMaximum* maxima, const float* dy, const float* y,
+                      const uint16_t* argmax, int64_t K, int64_t windows);
   void (*pooled_dot)(const PooledDot& sum);
   void (*pooled_spread)(const PooledSpread& sum);
 

@@ -149,9 +149,32 @@ FASTCONV_INLINE U shift_right(U a) {
 FASTCONV_INLINE V to_float(U a) { return {_mm512_cvtepi32_ps(a.v)}; }  // values below 2^31
 FASTCONV_INLINE U bits_of(V a) { return {_mm512_castps_si512(a.v)}; }
 FASTCONV_INLINE V from_bits(U a) { return {_mm512_castsi512_ps(a.v)}; }
-FASTCONV_INLINE U load(const uint32_t* p) { return {_mm512_loadu_si512(p)}; }
-// In each lane one of the four floats that are there for every four lanes: number `which`, 0 to 3.
-FASTCONV_INLINE V one_of(V fours, U which) { return {_mm512_permutevar_ps(fours.v, which.v)}; }
+// Four tables of four floats each, in a row, and for each of them what the lanes pick there: the
+// number of a float, counted from the first table.
+struct Picks {
+  __m512i of[4];
+};
+// For sixteen lanes, each a number below four: that of the float in its table.
+FASTCONV_INLINE void store_picks(uint8_t (&lanes)[4][16], const uint16_t* which) {
+  const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(which));
+  const __m512i first = _mm512_broadcast_i32x4(
+      _mm256_cvtepi16_epi8(_mm256_and_si256(words, _mm256_set1_epi16(3))));
+  const __m512i tables = _mm512_maskz_set1_epi32(0xfff0, 0x04040404);
+  const __m512i more = _mm512_add_epi8(_mm512_maskz_set1_epi32(0xff00, 0x04040404),
+                                       _mm512_maskz_set1_epi32(0xf000, 0x04040404));
+  _mm512_storeu_si512(lanes, _mm512_add_epi8(first, _mm512_add_epi8(tables, more)));
+}
+FASTCONV_INLINE Picks load_picks(const uint8_t (&lanes)[4][16], int) {
+  Picks p;
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i)
+    p.of[i] =
+        _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(lanes[i])));
+  return p;
+}
+FASTCONV_INLINE V pick(const float* tables, int table, const Picks& picks) {
+  return {_mm512_permutexvar_ps(picks.of[table], _mm512_loadu_ps(tables))};
+}
 
 #elif defined(FASTCONV_ISA_AVX2)
 
@@ -270,10 +293,26 @@ FASTCONV_INLINE U shift_right(U a) {
 FASTCONV_INLINE V to_float(U a) { return {_mm256_cvtepi32_ps(a.v)}; }
 FASTCONV_INLINE U bits_of(V a) { return {_mm256_castps_si256(a.v)}; }
 FASTCONV_INLINE V from_bits(U a) { return {_mm256_castsi256_ps(a.v)}; }
-FASTCONV_INLINE U load(const uint32_t* p) {
-  return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))};
+struct Picks {
+  __m256i of;  // in the first table: vpermilps looks at two bits
+};
+FASTCONV_INLINE void store_picks(uint8_t (&lanes)[4][16], const uint16_t* which) {
+  const __m256i words = _mm256_and_si256(
+      _mm256_loadu_si256(reinterpret_cast<const __m256i*>(which)), _mm256_set1_epi16(3));
+  const __m128i first =
+      _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  for (int table = 0; table < 4; ++table)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(lanes[table]),
+                     _mm_add_epi8(first, _mm_set1_epi8(static_cast<char>(4 * table))));
 }
-FASTCONV_INLINE V one_of(V fours, U which) { return {_mm256_permutevar_ps(fours.v, which.v)}; }
+FASTCONV_INLINE Picks load_picks(const uint8_t (&lanes)[4][16], int part) {
+  const auto* p = reinterpret_cast<const __m128i*>(lanes[0] + part * kWidth);
+  return {_mm256_cvtepu8_epi32(_mm_loadl_epi64(p))};
+}
+FASTCONV_INLINE V pick(const float* tables, int table, const Picks& picks) {
+  const auto* four = reinterpret_cast<const __m128*>(tables + 4 * table);
+  return {_mm256_permutevar_ps(_mm256_broadcast_ps(four), picks.of)};
+}
 
 #else  // scalar: the readable meaning of every function above
 
@@ -385,14 +424,20 @@ FASTCONV_INLINE Mask has_bit(const uint16_t* p) {
   for (int i = 0; i < kWidth; ++i) r.m[i] = p[i] >> number & 1;
   return r;
 }
-FASTCONV_INLINE U load(const uint32_t* p) {
-  U r;
-  std::memcpy(r.u, p, sizeof r.u);
-  return r;
+struct Picks {
+  const uint8_t (*of)[16];
+  int first;
+};
+FASTCONV_INLINE void store_picks(uint8_t (&lanes)[4][16], const uint16_t* which) {
+  for (int table = 0; table < 4; ++table)
+    for (int i = 0; i < 16; ++i) lanes[table][i] = static_cast<uint8_t>(4 * table + which[i] % 4);
 }
-FASTCONV_INLINE V one_of(V fours, U which) {
+FASTCONV_INLINE Picks load_picks(const uint8_t (&lanes)[4][16], int part) {
+  return {lanes, part * kWidth};
+}
+FASTCONV_INLINE V pick(const float* tables, int table, const Picks& picks) {
   V r;
-  for (int i = 0; i < kWidth; ++i) r.v[i] = fours.v[which.u[i]];
+  for (int i = 0; i < kWidth; ++i) r.v[i] = tables[picks.of[table][picks.first + i]];
   return r;
 }
 

@@ -76,19 +76,21 @@ struct Shares {
   }
 };
 
-// What PooledSpread calls w, in the order [K][C][KH + 1][KW + 1][4][4].
+// What PooledSpread calls w, in the order [C][K][S + 1][S + 1][4], S the size of the kernels.
 void look_up_table(float* table, const float* w, const Conv2dShape& s) {
-  parallel_for(s.OC, [&](int64_t k) {
-    float* to = table + k * s.IC * (s.KH + 1) * (s.KW + 1) * kLanes;
-    for (int64_t c = 0; c < s.IC; ++c) {
-      const float* kernel = w + (k * s.IC + c) * s.KH * s.KW;
-      const auto at = [&](int64_t t, int64_t u) {
-        return t >= 0 && t < s.KH && u >= 0 && u < s.KW ? kernel[t * s.KW + u] : 0.0f;
-      };
-      for (int64_t t = 0; t <= s.KH; ++t)
-        for (int64_t u = 0; u <= s.KW; ++u, to += kLanes) {
-          const float met[4] = {at(t, u), at(t, u - 1), at(t - 1, u), at(t - 1, u - 1)};
-          for (int64_t i = 0; i < kLanes; ++i) to[i] = met[i % 4];
+  const int64_t S = s.KH, row = S + 2;
+  parallel_for(s.IC, [&](int64_t c) {
+    Scratch<float> bordered(row * row);
+    float* from = bordered.data();
+    std::fill_n(from, row * row, 0.0f);
+    float* to = table + c * s.OC * (S + 1) * (S + 1) * 4;
+    for (int64_t k = 0; k < s.OC; ++k) {
+      const float* kernel = w + (k * s.IC + c) * S * S;
+      for (int64_t t = 0; t < S; ++t) std::copy_n(kernel + t * S, S, from + (t + 1) * row + 1);
+      for (int64_t t = 0; t <= S; ++t)
+        for (int64_t u = 0; u <= S; ++u, to += 4) {
+          const float *upper = from + t * row + u, *own = upper + row;
+          to[0] = own[1], to[1] = own[0], to[2] = upper[1], to[3] = upper[0];
         }
     }
   });
@@ -103,14 +105,14 @@ bool conv_pool_applies(const Conv2dShape& s, const ConvStage& stage) {
 }
 
 bool conv_pool_backward_applies(const Conv2dShape& s, const ConvStage& stage) {
-  constexpr int64_t kTable = 256 * 1024, kBlock = 512 * 1024;  // floats
+  constexpr int64_t kTable = 64 * 1024, kBlock = 512 * 1024;  // floats
   const std::array<int64_t, 2> one{1, 1};
   if (s.N < kLanes || !side_by_side(s, stage) || s.params.stride != one ||
       s.params.dilation != one || s.params.groups != 1 || s.KH != s.KW ||
       (s.KH != 3 && s.KH != 5))
     return false;
   const Reach reach(s);
-  return s.OC * s.IC * (s.KH + 1) * (s.KW + 1) * kLanes <= kTable &&
+  return s.OC * s.IC * (s.KH + 1) * (s.KW + 1) * 4 <= kTable &&
          (s.OC * reach.windows + s.IC * reach.rows * reach.cols) * kLanes <= kBlock &&
          winograd_part(s, Pass::backward_input).rows == 0 &&
          winograd_part(s, Pass::backward_weight).rows == 0;
@@ -179,8 +181,8 @@ void conv_pool_backward(Array& dx, Array& dw, Array& db, const Array& dy, const 
   const Shares shares(s, reach, wanted.dx);
   const int64_t weights = dw.defined() ? dw.stored() : 0, plane = reach.windows * kLanes;
   const int64_t patch = reach.rows * reach.cols * kLanes, image = s.IH * s.IW * kLanes;
-  const int64_t w_c = (s.KH + 1) * (s.KW + 1) * kLanes;
-  Scratch<float> table(wanted.dx ? s.OC * s.IC * w_c : 1);
+  const int64_t w_k = (s.KH + 1) * (s.KW + 1) * 4, w_c = s.OC * w_k;
+  Scratch<float> table(wanted.dx ? s.IC * w_c : 1);
   if (wanted.dx) look_up_table(table.data(), w.data(), s);
   Scratch<float> dw_parts(wanted.dw ? shares.blocks * weights : 1);
   Scratch<double> db_parts(shares.blocks * s.OC);
@@ -193,16 +195,14 @@ void conv_pool_backward(Array& dx, Array& dw, Array& db, const Array& dy, const 
     // By input the sum runs over all output channels.
     const int64_t first = wanted.dx ? 0 : k0, channels = wanted.dx ? s.OC : K;
     const int64_t at = (block * s.OC + first) * plane, n = channels * plane;
-    Scratch<float> gated(y.defined() ? n : 1);
-    cpu::PooledWindows windows{reach.windows_down, reach.windows_across, dy.data() + at,
-                               argmax.data<uint16_t>() + at};
-    if (y.defined()) {
-      kernels.binary(cpu::Binary::relu_backward, gated.data(), dy.data() + at, y.data() + at, n,
-                     0.0f, false);
-      windows.g = gated.data();
-    }
-    cpu::PooledWindows own = windows;
-    own.g += (k0 - first) * plane, own.argmax += (k0 - first) * plane;
+    Scratch<float> gated(n);
+    Scratch<cpu::PooledMaximum> maxima(wanted.dx ? n / kLanes : 1);
+    kernels.pooled_gate(gated.data(), wanted.dx ? maxima.data() : nullptr, dy.data() + at,
+                        y.defined() ? y.data() + at : nullptr, argmax.data<uint16_t>() + at,
+                        channels, reach.windows);
+    const cpu::PooledWindows own{reach.windows_down, reach.windows_across,
+                                 gated.data() + (k0 - first) * plane,
+                                 argmax.data<uint16_t>() + (block * s.OC + k0) * plane};
     if (wanted.db) kernels.channel_sums(db_part + block * s.OC + k0, own.g, 1, K, plane, plane);
     if (wanted.dw) {
       Scratch<float> padded(reach.padded ? s.IC * patch : 1);
@@ -214,12 +214,10 @@ void conv_pool_backward(Array& dx, Array& dw, Array& db, const Array& dy, const 
     }
     const int64_t c0 = share * shares.C, C = std::min(shares.C, s.IC - c0);
     if (wanted.dx && C > 0) {
-      Scratch<uint32_t> position(n);
-      std::copy_n(windows.argmax, n, position.data());
       Scratch<float> padded(reach.padded ? C * patch : 1);
       float* to = dx.data() + (block * s.IC + c0) * image;
-      cpu::PooledSpread sum{s.OC,      C,   s.KH, windows, spread + c0 * w_c, s.IC * w_c, w_c,
-                            position.data(), to,  image,   s.IW * kLanes};
+      cpu::PooledSpread sum{s.OC, C, s.KH, reach.windows_down, reach.windows_across, maxima.data(),
+                            spread + c0 * w_c, w_k, w_c, to, image, s.IW * kLanes};
       if (reach.padded)
         sum.dx = padded.data(), sum.dx_c = patch, sum.dx_row = reach.cols * kLanes;
       std::fill_n(sum.dx, C * sum.dx_c, 0.0f);

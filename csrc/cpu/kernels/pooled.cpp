@@ -93,72 +93,73 @@ void dot(const PooledDot& s) {
 #endif
 }
 
-// Rows t .. t + R - 1 of the patches of x[c] that the windows col .. col + WT - 1 of a row reach.
-template <int R, int WT, int S>
-void spread_rows(const PooledSpread& s, const float* w, int64_t c, int64_t t, int64_t row,
-                 int64_t col) {
+// Of the windows of a row: rows t .. t + R - 1 of the patches of x[c] .. x[c + CT - 1] that they
+// reach. Each window begins with what those before it left in the columns that they share.
+template <int R, int CT, int S>
+void spread_rows(const PooledSpread& s, int64_t c, int64_t t, int64_t row) {
   constexpr int T = S + 1;
-  const int64_t windows = s.windows.rows * s.windows.cols * kBlock;
-  const int64_t first = (row * s.windows.cols + col) * kBlock;
-  const int64_t w_k = s.w_k;
+  const int64_t w_c = s.w_c, w_k = s.w_k;
   for (int part = 0; part < kParts; ++part) {
-    V sum[WT][R][T];
+    float* y = s.dx + c * s.dx_c + (2 * row + t) * s.dx_row + part * kWidth;
+    V sum[CT][R * T];
+    const auto add_columns = [&](int count) {
 #pragma GCC unroll 16
-    for (int j = 0; j < WT; ++j)
+      for (int i = 0; i < CT; ++i)
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r)
+        for (int j = 0; j < R * T; ++j)
+          if (j % T < count) {
+            float* to = y + i * s.dx_c + j / T * s.dx_row + j % T * kBlock;
+            store(to, load(to) + sum[i][j]);
+          }
+    };
 #pragma GCC unroll 16
-        for (int u = 0; u < T; ++u) sum[j][r][u] = zero();
-    const float* g = s.windows.g + first + part * kWidth;
-    const uint32_t* at = s.position + first + part * kWidth;
-    const float* fours = w + part * kWidth;
-    for (int64_t k = 0; k < s.K; ++k, g += windows, at += windows, fours += w_k) {
-      U position[WT];
-      V dy[WT];
+    for (int i = 0; i < CT; ++i)
 #pragma GCC unroll 16
-      for (int j = 0; j < WT; ++j) {
-        position[j] = load(at + j * kBlock);
-        dy[j] = load(g + j * kBlock);
+      for (int j = 0; j < R * T; ++j) sum[i][j] = zero();
+    const PooledMaximum* at = s.maxima + row * s.cols * s.K;
+    for (int64_t col = 0; col < s.cols; ++col, y += 2 * kBlock) {
+      const float* w = s.w + c * w_c + t * T * 4;
+      for (const PooledMaximum* end = at + s.K; at < end; ++at, w += w_k) {
+        const Picks picks = load_picks(at->pick, part);
+        const V dy = load(at->g + part * kWidth);
+#pragma GCC unroll 16
+        for (int i = 0; i < CT; ++i)
+#pragma GCC unroll 16
+          for (int j = 0; j < R * T; ++j)
+            sum[i][j] = fma(dy, pick(w + i * w_c + j / 4 * 16, j % 4, picks), sum[i][j]);
       }
+      add_columns(2);
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r)
+      for (int i = 0; i < CT; ++i)
 #pragma GCC unroll 16
-        for (int u = 0; u < T; ++u) {
-          const V met = load(fours + (r * T + u) * kBlock);
-#pragma GCC unroll 16
-          for (int j = 0; j < WT; ++j) sum[j][r][u] = fma(dy[j], one_of(met, position[j]), sum[j][r][u]);
-        }
+        for (int j = 0; j < R * T; ++j) sum[i][j] = j % T < T - 2 ? sum[i][j + 2] : zero();
     }
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-      float* y = s.dx + c * s.dx_c + (2 * row + t + r) * s.dx_row + 2 * col * kBlock + part * kWidth;
-#pragma GCC unroll 32
-      for (int u = 0; u < T + 2 * (WT - 1); ++u) {
-        V total = load(y + u * kBlock);
-#pragma GCC unroll 16
-        for (int j = 0; j < WT; ++j)
-          if (u - 2 * j >= 0 && u - 2 * j < T) total = total + sum[j][r][u - 2 * j];
-        store(y + u * kBlock, total);
-      }
-    }
+    add_columns(T - 2);
   }
 }
 
-template <int WT, int S, int R>
-void spread(const PooledSpread& s) {
-  constexpr int T = S + 1;
-  for (int64_t c = 0; c < s.C; ++c)
-    for (int64_t t = 0; t < T; t += R) {
-      const float* w = s.w + c * s.w_c + t * T * kBlock;
-      for (int64_t row = 0; row < s.windows.rows; ++row) {
-        int64_t col = 0;
-        for (; col + WT <= s.windows.cols; col += WT) spread_rows<R, WT, S>(s, w, c, t, row, col);
-        for (; col < s.windows.cols; ++col) spread_rows<R, 1, S>(s, w, c, t, row, col);
-      }
-    }
+template <int R, int CT, int S>
+void spread(const PooledSpread& s, int64_t c) {
+  for (int64_t t = 0; t <= S; t += R)
+    for (int64_t row = 0; row < s.rows; ++row) spread_rows<R, CT, S>(s, c, t, row);
 }
 
 }  // namespace
+
+void pooled_gate(float* g, PooledMaximum* maxima, const float* dy, const float* y,
+                 const uint16_t* argmax, int64_t K, int64_t windows) {
+  for (int64_t k = 0; k < K; ++k)
+    for (int64_t i = 0; i < windows; ++i, g += kBlock, dy += kBlock, argmax += kBlock) {
+      for (int part = 0; part < kParts; ++part) {
+        const int at = part * kWidth;
+        const V gradient = y ? select(load(y + at) <= zero(), zero(), load(dy + at)) : load(dy + at);
+        store(g + at, gradient);
+        if (maxima) store(maxima[i * K + k].g + at, gradient);
+      }
+      if (maxima) store_picks(maxima[i * K + k].pick, argmax);
+      if (y) y += kBlock;
+    }
+}
 
 void pooled_dot(const PooledDot& s) {
   if (s.size == 3) return dot<3>(s);
@@ -167,8 +168,13 @@ void pooled_dot(const PooledDot& s) {
 
 void pooled_spread(const PooledSpread& s) {
   constexpr bool wide = kWidth == kBlock;
-  if (s.size == 3) return spread<wide ? 3 : 1, 3, 2>(s);
-  spread<wide ? 2 : 1, 5, 2>(s);
+  int64_t c = 0;
+  if (s.size == 3) {
+    for (; c < s.C; ++c) spread<wide ? 4 : 2, 1, 3>(s, c);
+    return;
+  }
+  for (; wide && c + 2 <= s.C; c += 2) spread<2, wide ? 2 : 1, 5>(s, c);
+  for (; c < s.C; ++c) spread<2, 1, 5>(s, c);
 }
 
 }  // namespace fastconv::cpu::FASTCONV_ISA
