@@ -440,6 +440,9 @@ struct Kernels {
 
   // ---- pooled_tile.cpp, pooled.cpp: convolution and 2x2 maxima, forward and back ----------------
   void (*pooled_sweep)(const PooledSweep& sweep);
+  // The same of a plain image, whose columns are neighbouring floats: x_col is 1 and argmax null.
+  // Beyond the last column that is met, 31 floats of x can be read.
+  void (*pooled_sweep_plain)(const PooledSweep& sweep);
   // The gradients of `windows` maxima of each of K channels, 0 where y <= 0: as g[k][window], and,
   // unless null, as maxima[window][k].
   void (*pooled_gate)(float* g, PooledMaximum* maxima, const float* dy, const float* y,

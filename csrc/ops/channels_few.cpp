@@ -25,8 +25,11 @@ bool channels_few_pay(const Conv2dShape& s) {
   return by_channel + by_channel / 20 < by_pixel;
 }
 
-void channels_few(float* y, const float* x, const float* w, const float* bias, const Conv2dShape& s,
-                  const cpu::Finish& finish) {
+namespace {
+
+// put(n, k, K, sums): of image n the output channels k .. k + K - 1, as [K / 16][OH * OW][16].
+template <class Put>
+void for_channels_of_images(const float* x, const float* w, const Conv2dShape& s, const Put& put) {
   const int64_t taps = s.KH * s.KW, C = s.IC_per_group, length = C * taps, pixels = s.OH * s.OW;
   FewWindow window(s);
   window.set_rows(s.OH);
@@ -63,20 +66,49 @@ void channels_few(float* y, const float* x, const float* w, const float* bias, c
         sweep.y_group = s.OW * kLanes, sweep.y_k = kLanes, sweep.y_col = pixels * kLanes;
         sweep.tail = kLanes;
         kernels.tile_sweep(sweep);
-        for (int64_t block = 0; block < blocks; ++block)
-          kernels.to_plain(y + (n * s.OC + k + block * kLanes) * pixels, pixels,
-                           sums.data() + block * pixels * kLanes, kLanes, pixels, kLanes);
-        for (int64_t i = k; i < k + K; ++i) {
-          const int64_t at = (n * s.OC + i) * pixels;
-          cpu::Finish last = finish_from(finish, i, at);
-          const float scale = last.scale ? *last.scale : 1.0f;
-          const float shift = (last.scale ? *last.shift : 0.0f) + (bias ? scale * bias[i] : 0.0f);
-          last.scale = &scale, last.shift = &shift;
-          finish_plane(y + at, last, pixels);
-        }
+        put(n, k, K, sums.data());
       }
     });
   }
+}
+
+// The end of K planes of y, from sums [K / 16][pixels][16].
+void put_planes(float* y, const float* sums, const float* bias, int64_t K, int64_t pixels,
+                const cpu::Finish& finish) {
+  const cpu::Kernels& kernels = cpu::kernels();
+  for (int64_t k = 0; k < K; k += kLanes)
+    kernels.to_plain(y + k * pixels, pixels, sums + k * pixels, kLanes, pixels, kLanes);
+  Scratch<float> ends(3 * K);
+  float *mean = ends.data(), *scale = mean + K, *shift = scale + K;
+  for (int64_t k = 0; k < K; ++k) {
+    mean[k] = 0.0f, scale[k] = finish.scale ? finish.scale[k] : 1.0f;
+    shift[k] = (finish.scale ? finish.shift[k] : 0.0f) + (bias ? scale[k] * bias[k] : 0.0f);
+  }
+  kernels.channel_affine(y, y, finish.plus, 0, K, K, pixels, mean, scale, shift, finish.low,
+                         finish.high, false);
+}
+
+}  // namespace
+
+void channels_few(float* y, const float* x, const float* w, const float* bias, const Conv2dShape& s,
+                  const cpu::Finish& finish) {
+  const int64_t pixels = s.OH * s.OW;
+  for_channels_of_images(x, w, s, [&](int64_t n, int64_t k, int64_t K, const float* sums) {
+    const int64_t at = (n * s.OC + k) * pixels;
+    put_planes(y + at, sums, bias ? bias + k : nullptr, K, pixels, finish_from(finish, k, at));
+  });
+}
+
+void channels_pooled_few(float* y, const float* x, const float* w, const float* bias,
+                         const Conv2dShape& s, bool relu) {
+  const int64_t OH = s.OH / 2, OW = s.OW / 2, windows = OH * OW;
+  const cpu::PoolShape shape{s.OH, s.OW, OH, OW, 2, 2, 2, 2, 0, 0, 1, 1, kLanes};
+  for_channels_of_images(x, w, s, [&](int64_t n, int64_t k, int64_t K, const float* sums) {
+    Scratch<float> maxima(K * windows);
+    cpu::kernels().max_pool(maxima.data(), nullptr, sums, K / kLanes, shape, false);
+    put_planes(y + (n * s.OC + k) * windows, maxima.data(), bias ? bias + k : nullptr, K, windows,
+               finish_relu(relu));
+  });
 }
 
 }  // namespace fastconv

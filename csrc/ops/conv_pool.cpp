@@ -4,13 +4,18 @@
 #include <vector>
 
 #include "core/scratch.h"
-#include "core/thread_pool.h"
 #include "cpu/dispatch.h"
+#include "ops/channels_few.h"
+#include "ops/few_window.h"
+#include "ops/split.h"
 #include "ops/window.h"
 #include "ops/winograd.h"
+#include "ops/winograd_few.h"
 
 namespace fastconv {
 namespace {
+
+constexpr int64_t kLongSum = 512;  // the weights of a tile leave room in L1
 
 bool side_by_side(const Conv2dShape& s, const ConvStage& stage) {
   if (!stage.pool) return false;
@@ -96,12 +101,24 @@ void look_up_table(float* table, const float* w, const Conv2dShape& s) {
   });
 }
 
+// Few images: whether rows of outputs fill vectors, two of which make a vector of maxima.
+bool rows_pay(const Conv2dShape& s) {
+  const std::array<int64_t, 2> one{1, 1};
+  const int64_t tile = 2 * cpu::kernels().width, across = s.OW / 2 * 2;
+  return s.params.groups == 1 && s.params.stride == one && s.IC * s.KH * s.KW <= kLongSum &&
+         4 * across >= 3 * tile * ceil_div(across, tile);
+}
+
 }  // namespace
 
 bool conv_pool_applies(const Conv2dShape& s, const ConvStage& stage) {
-  constexpr int64_t kLongSum = 512;  // its weights for a tile leave room in L1
   return s.N >= kLanes && side_by_side(s, stage) && s.params.groups == 1 &&
          s.IC * s.KH * s.KW <= kLongSum && winograd_part(s, Pass::forward).rows == 0;
+}
+
+bool conv_pool_few_applies(const Conv2dShape& s, const ConvStage& stage) {
+  return s.N < kLanes && side_by_side(s, stage) && !winograd_few_pays(s) &&
+         (rows_pay(s) || channels_few_pay(s));
 }
 
 bool conv_pool_backward_applies(const Conv2dShape& s, const ConvStage& stage) {
@@ -169,6 +186,44 @@ void conv_pool_forward(Array& y, Array& argmax, const Array& x, const Array& w, 
         sweep.argmax = argmax.defined() ? argmax.data<uint16_t>() + to : nullptr;
         cpu::kernels().pooled_sweep(sweep);
       }
+    }
+  });
+}
+
+void conv_pool_forward_few(Array& y, const Array& x, const Array& w, const Array& b,
+                           const Conv2dShape& s, bool relu) {
+  if (!rows_pay(s))
+    return channels_pooled_few(y.data(), x.data(), w.data(), b.defined() ? b.data() : nullptr, s,
+                               relu);
+  constexpr int64_t kNear = 12 * 1024, kBeyond = 32;  // floats, as the kernel may read
+  const int64_t OH = s.OH / 2, OW = s.OW / 2, taps = s.KH * s.KW;
+  FewWindow window(s);
+  const int64_t one_row = 2 * s.IC * window.width;
+  const int64_t most = std::clamp<int64_t>(kNear / one_row, 1, OH);
+  const int64_t bands = ceil_div(OH, most), band = ceil_div(OH, bands);
+  window.set_rows(2 * band);
+  Scratch<int64_t> offsets(2 * taps);
+  int64_t *x_tap = offsets.data(), *w_tap = x_tap + taps;
+  window.taps(x_tap);
+  for (int64_t t = 0; t < taps; ++t) w_tap[t] = t;
+  for_shares(s.N * bands, s.OC * s.IC * taps * band * OW / 4, [&](int64_t begin, int64_t end) {
+    const int64_t floats = s.IC * window.channel();
+    Scratch<float> near(floats + kBeyond);
+    std::fill_n(near.data() + floats, kBeyond, 0.0f);
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t n = task / bands, row = task % bands * band;
+      for (int64_t c = 0; c < s.IC; ++c)
+        window.copy(near.data() + c * window.channel(), x.data() + (n * s.IC + c) * s.IH * s.IW,
+                    2 * row, 2 * band);
+      cpu::PooledSweep sweep{};
+      sweep.K = s.OC, sweep.C = s.IC, sweep.taps = taps;
+      sweep.rows = std::min(band, OH - row), sweep.cols = OW;
+      sweep.x = near.data(), sweep.x_c = window.channel(), sweep.x_row = window.width;
+      sweep.x_col = 1, sweep.x_tap = x_tap;
+      sweep.w = w.data(), sweep.w_k = s.IC * taps, sweep.w_c = taps, sweep.w_tap = w_tap;
+      sweep.y = y.data() + (n * s.OC * OH + row) * OW, sweep.y_k = OH * OW, sweep.y_row = OW;
+      sweep.bias = b.defined() ? b.data() : nullptr, sweep.relu = relu;
+      cpu::kernels().pooled_sweep_plain(sweep);
     }
   });
 }

@@ -1,6 +1,6 @@
 // A convolution and the 2x2 max pooling behind it, without the convolution's output: forward four
 // outputs are compared in registers, and on the way back three of four gradients would be zero.
-// For small networks; in lanes.
+// For small networks.
 #pragma once
 
 #include "ops/conv_stage.h"
@@ -16,6 +16,11 @@ bool conv_pool_backward_applies(const Conv2dShape& s, const ConvStage& stage);
 // y and, where it is defined, argmax are overwritten. w plain; b may be undefined.
 void conv_pool_forward(Array& y, Array& argmax, const Array& x, const Array& w, const Array& b,
                        const Conv2dShape& s, bool relu);
+
+// The same of plain images, one to fifteen of them, without argmax.
+bool conv_pool_few_applies(const Conv2dShape& s, const ConvStage& stage);
+void conv_pool_forward_few(Array& y, const Array& x, const Array& w, const Array& b,
+                           const Conv2dShape& s, bool relu);
 
 // The gradients that are wanted: dx in lanes; dw and db, plain, are overwritten. y: undefined
 // without ReLU.

@@ -94,16 +94,21 @@ std::pair<Array, Array> conv_stage_forward(const Array& x, const Array& w, const
   if (!stage.pool) return {conv2d_forward(x, w, b, stage.conv, stage.relu), Array()};
   const Conv2dShape s = conv2d_shape(x, w, b, stage.conv);
   const Shape y_shape = pooled_shape("max_pool2d", s.y(), *stage.pool);
-  const bool in_registers = x.in_lanes() && conv_pool_applies(s, stage);
+  const bool few = !x.in_lanes() && !placed && conv_pool_few_applies(s, stage);
+  const bool in_registers = few || (x.in_lanes() && conv_pool_applies(s, stage));
   // ReLU and the maximum commute; after pooling it has less to do.
   if (!in_registers && (!x.in_lanes() || !by_blocks(s)))
     return max_pool2d_forward(conv2d_forward(x, w, b, stage.conv, false), *stage.pool, stage.relu,
                               placed);
 
-  Array y = Array::empty(y_shape, DType::float32, Layout::lanes);
+  Array y = Array::empty(y_shape, DType::float32, x.layout());
   Array argmax;
-  if (placed) argmax = Array::empty(y_shape, DType::uint16, Layout::lanes);
+  if (placed) argmax = Array::empty(y_shape, DType::uint16, x.layout());
   const Array weight = to_plain(w);
+  if (few) {
+    conv_pool_forward_few(y, x, weight, b, s, stage.relu);
+    return {y, argmax};
+  }
   if (in_registers) {
     conv_pool_forward(y, argmax, x, weight, b, s, stage.relu);
     return {y, argmax};

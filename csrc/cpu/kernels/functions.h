@@ -48,6 +48,7 @@ void winograd_dw(float* dw, int64_t dw_pair, const float* u, int64_t u_point, in
 
 // pooled_tile.cpp, pooled.cpp
 void pooled_sweep(const PooledSweep& sweep);
+void pooled_sweep_plain(const PooledSweep& sweep);
 void pooled_gate(float* g, PooledMaximum* maxima, const float* dy, const float* y,
                  const uint16_t* argmax, int64_t K, int64_t windows);
 void pooled_dot(const PooledDot& sum);

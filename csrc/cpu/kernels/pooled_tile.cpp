@@ -1,9 +1,10 @@
 // A convolution and its 2x2 maxima in one tile (contract: PooledSweep in cpu/kernels.h): the
-// broadcast tile of tile.cpp, whose columns are the four outputs of a window. They are compared
-// where they are, in registers.
+// broadcast tile of tile.cpp, whose columns are the four outputs of a window, or two rows of
+// outputs of a plain image. They are compared where they are, in registers.
 #include "cpu/kernels.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd.h"
+#include "cpu/simd_math.h"
 #include "cpu/simd_maximum.h"
 
 namespace fastconv::cpu::FASTCONV_ISA {
@@ -16,39 +17,47 @@ constexpr int kMaxKT = 6, kAtOnce = 4;  // vectors of x
 constexpr int kMaxKT = 3, kAtOnce = 2;
 #endif
 
-template <class Best, int KT>
-void window_tile(const PooledSweep& s, const float* x, const float* w, const float* bias, float* y,
-                 uint16_t* argmax) {
-  const int64_t x_c = s.x_c, x_row = s.x_row, x_col = s.x_col, w_k = s.w_k;
-  for (int part = 0; part < kParts; ++part) {
-    V sum[KT][4];
+// sum[k][i]: output i = 2 * lower + right of a window, in lanes; or output vector `right` of the row
+// `lower`, of plain images, next_col floats behind the one before.
+template <int KT>
+FASTCONV_INLINE void add_products(V (&sum)[KT][4], const PooledSweep& s, const float* x,
+                                  const float* w, const float* bias, int64_t next_col) {
+  const int64_t x_c = s.x_c, x_row = s.x_row, w_k = s.w_k;
 #pragma GCC unroll 16
-    for (int k = 0; k < KT; ++k) {
-      const V start = bias ? set1(bias[k]) : zero();
+  for (int k = 0; k < KT; ++k) {
+    const V start = bias ? set1(bias[k]) : zero();
 #pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) sum[k][i] = start;
-    }
-    const float *xp = x + part * kWidth, *wp = w;
-    for (int64_t c = 0; c < s.C; ++c, xp += x_c, wp += s.w_c)
-      for (int64_t t = 0; t < s.taps; ++t) {
-        const float *from = xp + s.x_tap[t], *weight = wp + s.w_tap[t];
+    for (int i = 0; i < 4; ++i) sum[k][i] = start;
+  }
+  for (int64_t c = 0; c < s.C; ++c, x += x_c, w += s.w_c)
+    for (int64_t t = 0; t < s.taps; ++t) {
+      const float *from = x + s.x_tap[t], *weight = w + s.w_tap[t];
 #pragma GCC unroll 2
-        for (int first = 0; first < 4; first += kAtOnce) {
-          if (kAtOnce < 4) weight = hidden(weight);  // spread once more, not kept in a register
-          V v[kAtOnce];
+      for (int first = 0; first < 4; first += kAtOnce) {
+        if (kAtOnce < 4) weight = hidden(weight);  // spread once more, not kept in a register
+        V v[kAtOnce];
+#pragma GCC unroll 4
+        for (int i = 0; i < kAtOnce; ++i)
+          v[i] = load(from + (first + i) / 2 * x_row + (first + i) % 2 * next_col);
+#pragma GCC unroll 16
+        for (int k = 0; k < KT; ++k) {
+          const V spread = set1(weight[k * w_k]);
 #pragma GCC unroll 4
           for (int i = 0; i < kAtOnce; ++i)
-            v[i] = load(from + (first + i) / 2 * x_row + (first + i) % 2 * x_col);
-#pragma GCC unroll 16
-          for (int k = 0; k < KT; ++k) {
-            const V spread = set1(weight[k * w_k]);
-#pragma GCC unroll 4
-            for (int i = 0; i < kAtOnce; ++i)
-              sum[k][first + i] = fma(spread, v[i], sum[k][first + i]);
-          }
+            sum[k][first + i] = fma(spread, v[i], sum[k][first + i]);
         }
       }
-    const V floor = set1(s.relu ? 0.0f : -INFINITY);
+    }
+}
+
+// One window, in lanes.
+template <class Best, int KT>
+void window_tile(const PooledSweep& s, const float* x, const float* w, const float* bias, float* y,
+                 uint16_t* argmax, int) {
+  const V floor = set1(s.relu ? 0.0f : -INFINITY);
+  for (int part = 0; part < kParts; ++part) {
+    V sum[KT][4];
+    add_products<KT>(sum, s, x + part * kWidth, w, bias, s.x_col);
 #pragma GCC unroll 16
     for (int k = 0; k < KT; ++k) {
       const Best best = maximum_of<Best>(sum[k]);
@@ -58,45 +67,62 @@ void window_tile(const PooledSweep& s, const float* x, const float* w, const flo
   }
 }
 
-template <class Best>
-using WindowTile = void (*)(const PooledSweep&, const float*, const float*, const float*, float*,
-                            uint16_t*);
-template <class Best>
-struct WindowTiles {
-  WindowTile<Best> at[kMaxKT + 1];
-};
+// kWidth windows of a row of a plain image, of which the first `valid` count.
 template <class Best, int KT>
-struct FillWindowTiles {
-  static constexpr void fill(WindowTiles<Best>& tiles) {
-    tiles.at[KT] = window_tile<Best, KT>;
-    FillWindowTiles<Best, KT - 1>::fill(tiles);
+void row_tile(const PooledSweep& s, const float* x, const float* w, const float* bias, float* y,
+              uint16_t*, int valid) {
+  V sum[KT][4];
+  add_products<KT>(sum, s, x, w, bias, kWidth);
+  const V floor = set1(s.relu ? 0.0f : -INFINITY);
+#pragma GCC unroll 16
+  for (int k = 0; k < KT; ++k) {
+    const V outputs[4] = {evens(sum[k][0], sum[k][1]), odds(sum[k][0], sum[k][1]),
+                          evens(sum[k][2], sum[k][3]), odds(sum[k][2], sum[k][3])};
+    const Best best = maximum_of<Best>(outputs);
+    store_first(y + k * s.y_k, max(floor, best.value), valid);
   }
-};
-template <class Best>
-struct FillWindowTiles<Best, 0> {
-  static constexpr void fill(WindowTiles<Best>&) {}
-};
-template <class Best>
-constexpr WindowTiles<Best> make_window_tiles() {
-  WindowTiles<Best> tiles{};
-  FillWindowTiles<Best, kMaxKT>::fill(tiles);
-  return tiles;
 }
 
-template <class Best>
-void sweep(const PooledSweep& s) {
-  static constexpr WindowTiles<Best> kTiles = make_window_tiles<Best>();
+using PooledTile = void (*)(const PooledSweep&, const float*, const float*, const float*, float*,
+                            uint16_t*, int);
+struct PooledTiles {
+  PooledTile placed[kMaxKT + 1], lanes[kMaxKT + 1], plain[kMaxKT + 1];
+};
+template <int KT>
+struct FillPooledTiles {
+  static constexpr void fill(PooledTiles& tiles) {
+    tiles.placed[KT] = window_tile<PlacedMaximum, KT>;
+    tiles.lanes[KT] = window_tile<Maximum, KT>;
+    tiles.plain[KT] = row_tile<Maximum, KT>;
+    FillPooledTiles<KT - 1>::fill(tiles);
+  }
+};
+template <>
+struct FillPooledTiles<0> {
+  static constexpr void fill(PooledTiles&) {}
+};
+constexpr PooledTiles make_pooled_tiles() {
+  PooledTiles tiles{};
+  FillPooledTiles<kMaxKT>::fill(tiles);
+  return tiles;
+}
+constexpr PooledTiles kTiles = make_pooled_tiles();
+
+// A tile of so many windows takes x_step floats of x and makes y_step of y.
+void sweep(const PooledSweep& s, const PooledTile (&tiles)[kMaxKT + 1], int64_t windows,
+           int64_t x_step, int64_t y_step) {
   const int64_t k_tiles = ceil_div(s.K, kMaxKT);
   for (int64_t tile = 0, k = 0; tile < k_tiles; ++tile) {
     const int64_t kt = ceil_div(s.K - k, k_tiles - tile);
-    const WindowTile<Best> run = kTiles.at[kt];
     const float *w = s.w + k * s.w_k, *bias = s.bias ? s.bias + k : nullptr;
     for (int64_t row = 0; row < s.rows; ++row) {
       const float* x = s.x + 2 * row * s.x_row;
-      const int64_t y = k * s.y_k + row * s.y_row;
-      for (int64_t col = 0; col < s.cols; ++col)
-        run(s, x + 2 * col * s.x_col, w, bias, s.y + y + col * kBlock,
-            Best::placed ? s.argmax + y + col * kBlock : nullptr);
+      int64_t y = k * s.y_k + row * s.y_row;
+      for (int64_t col = 0; col < s.cols; col += windows, x += x_step, y += y_step) {
+        const int64_t rest = s.cols - col;
+        tiles[kt](s, x, w, bias, s.y + y, s.argmax ? s.argmax + y : nullptr,
+                  static_cast<int>(rest < windows ? rest : windows));
+      }
     }
     k += kt;
   }
@@ -105,10 +131,11 @@ void sweep(const PooledSweep& s) {
 }  // namespace
 
 void pooled_sweep(const PooledSweep& s) {
-  if (s.argmax)
-    sweep<PlacedMaximum>(s);
-  else
-    sweep<Maximum>(s);
+  sweep(s, s.argmax ? kTiles.placed : kTiles.lanes, 1, 2 * s.x_col, kBlock);
+}
+
+void pooled_sweep_plain(const PooledSweep& s) {
+  sweep(s, kTiles.plain, kWidth, 2 * kWidth, kWidth);
 }
 
 }  // namespace fastconv::cpu::FASTCONV_ISA

@@ -41,6 +41,7 @@ constexpr Kernels make_table() {
   t.winograd_dw = winograd_dw;
   // pooled_tile.cpp, pooled.cpp
   t.pooled_sweep = pooled_sweep;
+  t.pooled_sweep_plain = pooled_sweep_plain;
   t.pooled_gate = pooled_gate;
   t.pooled_dot = pooled_dot;
   t.pooled_spread = pooled_spread;
