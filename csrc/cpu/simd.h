@@ -157,8 +157,8 @@ struct Picks {
 // For sixteen lanes, each a number below four: that of the float in its table.
 FASTCONV_INLINE void store_picks(uint8_t (&lanes)[4][16], const uint16_t* which) {
   const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(which));
-  const __m512i first = _mm512_broadcast_i32x4(
-      _mm256_cvtepi16_epi8(_mm256_and_si256(words, _mm256_set1_epi16(3))));
+  const __m512i first =
+      _mm512_broadcast_i32x4(_mm256_cvtepi16_epi8(_mm256_and_si256(words, _mm256_set1_epi16(3))));
   const __m512i tables = _mm512_maskz_set1_epi32(0xfff0, 0x04040404);
   const __m512i more = _mm512_add_epi8(_mm512_maskz_set1_epi32(0xff00, 0x04040404),
                                        _mm512_maskz_set1_epi32(0xf000, 0x04040404));
@@ -168,8 +168,7 @@ FASTCONV_INLINE Picks load_picks(const uint8_t (&lanes)[4][16], int) {
   Picks p;
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i)
-    p.of[i] =
-        _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(lanes[i])));
+    p.of[i] = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(lanes[i])));
   return p;
 }
 FASTCONV_INLINE V pick(const float* tables, int table, const Picks& picks) {

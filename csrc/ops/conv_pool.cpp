@@ -125,8 +125,7 @@ bool conv_pool_backward_applies(const Conv2dShape& s, const ConvStage& stage) {
   constexpr int64_t kTable = 64 * 1024, kBlock = 512 * 1024;  // floats
   const std::array<int64_t, 2> one{1, 1};
   if (s.N < kLanes || !side_by_side(s, stage) || s.params.stride != one ||
-      s.params.dilation != one || s.params.groups != 1 || s.KH != s.KW ||
-      (s.KH != 3 && s.KH != 5))
+      s.params.dilation != one || s.params.groups != 1 || s.KH != s.KW || (s.KH != 3 && s.KH != 5))
     return false;
   const Reach reach(s);
   return s.OC * s.IC * (s.KH + 1) * (s.KW + 1) * 4 <= kTable &&
@@ -139,10 +138,10 @@ void conv_pool_forward(Array& y, Array& argmax, const Array& x, const Array& w, 
                        const Conv2dShape& s, bool relu) {
   constexpr int64_t kNear = 64 * 1024;  // floats of x that output channels pass over in turn
   const Conv2dParams& p = s.params;
-  const std::vector<Run> rows = runs_of(s.OH / 2, s.IH, s.KH, p.stride[0], p.pads[0],
-                                        p.dilation[0]),
-                         cols = runs_of(s.OW / 2, s.IW, s.KW, p.stride[1], p.pads[2],
-                                        p.dilation[1]);
+  const std::vector<Run> rows =
+                             runs_of(s.OH / 2, s.IH, s.KH, p.stride[0], p.pads[0], p.dilation[0]),
+                         cols =
+                             runs_of(s.OW / 2, s.IW, s.KW, p.stride[1], p.pads[2], p.dilation[1]);
   const int64_t OH = s.OH / 2, OW = s.OW / 2, blocks = x.blocks();
   const int64_t in_cols = (2 * OW - 1) * p.stride[1] + (s.KW - 1) * p.dilation[1] + 1;
   const auto in_rows = [&](int64_t windows) {
@@ -264,17 +263,25 @@ void conv_pool_backward(Array& dx, Array& dw, Array& db, const Array& dy, const 
       const Window from = take_window(x.data() + block * s.IC * image, s.IC, s.IH, s.IW, reach.top,
                                       reach.left, reach.rows, reach.cols, padded.data());
       kernels.pooled_dot({K, s.IC, s.KH, own, from.data, from.channel, from.row,
-                          dw_part + block * weights + k0 * s.IC * s.KH * s.KW,
-                          s.IC * s.KH * s.KW});
+                          dw_part + block * weights + k0 * s.IC * s.KH * s.KW, s.IC * s.KH * s.KW});
     }
     const int64_t c0 = share * shares.C, C = std::min(shares.C, s.IC - c0);
     if (wanted.dx && C > 0) {
       Scratch<float> padded(reach.padded ? C * patch : 1);
       float* to = dx.data() + (block * s.IC + c0) * image;
-      cpu::PooledSpread sum{s.OC, C, s.KH, reach.windows_down, reach.windows_across, maxima.data(),
-                            spread + c0 * w_c, w_k, w_c, to, image, s.IW * kLanes};
-      if (reach.padded)
-        sum.dx = padded.data(), sum.dx_c = patch, sum.dx_row = reach.cols * kLanes;
+      cpu::PooledSpread sum{s.OC,
+                            C,
+                            s.KH,
+                            reach.windows_down,
+                            reach.windows_across,
+                            maxima.data(),
+                            spread + c0 * w_c,
+                            w_k,
+                            w_c,
+                            to,
+                            image,
+                            s.IW * kLanes};
+      if (reach.padded) sum.dx = padded.data(), sum.dx_c = patch, sum.dx_row = reach.cols * kLanes;
       std::fill_n(sum.dx, C * sum.dx_c, 0.0f);
       kernels.pooled_spread(sum);
       if (reach.padded)

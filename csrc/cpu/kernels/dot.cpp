@@ -1,11 +1,11 @@
 // The dot tile: convolution by weight, linear layers for a few samples (contract: DotSweep in
-// cpu/kernels.h).
+// cpu/sweeps.h).
 //
 //   for each row, for each col:    load KT vectors of a, JT vectors of b, KT * JT multiply-adds
 //
 // No broadcasts at all: both operands are vectors of sixteen samples. The lanes are summed once per
 // output, after all rows and columns.
-#include "cpu/kernels.h"
+#include "cpu/sweeps.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd.h"
 #include "cpu/simd_math.h"

@@ -1,11 +1,11 @@
 // The gradient of the weights of a depthwise convolution in lane blocks (contract: PlaneDot in
-// cpu/kernels.h).
+// cpu/sweeps.h).
 //
 //   for each row of dy, for each tile of its columns:     load the tile
 //     for each row of x it meets, for each column:  load one vector, a multiply-add for each tap
 //
 // All taps of a kernel have an accumulator in the registers; the lanes are added up at the end.
-#include "cpu/kernels.h"
+#include "cpu/sweeps.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd.h"
 #include "cpu/simd_math.h"

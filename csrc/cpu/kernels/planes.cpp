@@ -1,5 +1,5 @@
 // Depthwise convolution in lane blocks, plane by plane (contract: PlaneSweep in
-// cpu/kernels.h).
+// cpu/sweeps.h).
 //
 //   for each row that two rows of outputs read, for each of its columns:
 //     load one vector of x, a multiply-add for each output that meets it (up to 2 * KW)
@@ -7,7 +7,7 @@
 // The broadcast tile loads a vector for every tap, or every row of taps, and takes the columns and
 // rows beside the edges for themselves. Here a vector is loaded once, and an edge is a column or a
 // row that is left out.
-#include "cpu/kernels.h"
+#include "cpu/sweeps.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd.h"
 #include "cpu/simd_math.h"

@@ -1,10 +1,10 @@
-// Gradients of a convolution behind which 2x2 maxima were taken (contracts: cpu/kernels.h). Of four
+// Gradients of a convolution behind which 2x2 maxima were taken (contracts: cpu/sweeps.h). Of four
 // outputs one has a gradient, another one in each lane, and only its products are computed.
 //
 // By weight the four vectors of x that an output could have met become one: select by the column,
 // then by the row of the maximum. By input the weight that a pixel meets is looked up by the
 // position of the maximum: it is one of four, which lie side by side.
-#include "cpu/kernels.h"
+#include "cpu/sweeps.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd.h"
 #include "cpu/simd_math.h"
@@ -152,7 +152,8 @@ void pooled_gate(float* g, PooledMaximum* maxima, const float* dy, const float* 
     for (int64_t i = 0; i < windows; ++i, g += kBlock, dy += kBlock, argmax += kBlock) {
       for (int part = 0; part < kParts; ++part) {
         const int at = part * kWidth;
-        const V gradient = y ? select(load(y + at) <= zero(), zero(), load(dy + at)) : load(dy + at);
+        const V gradient =
+            y ? select(load(y + at) <= zero(), zero(), load(dy + at)) : load(dy + at);
         store(g + at, gradient);
         if (maxima) store(maxima[i * K + k].g + at, gradient);
       }

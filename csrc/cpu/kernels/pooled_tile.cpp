@@ -1,7 +1,7 @@
-// A convolution and its 2x2 maxima in one tile (contract: PooledSweep in cpu/kernels.h): the
+// A convolution and its 2x2 maxima in one tile (contract: PooledSweep in cpu/sweeps.h): the
 // broadcast tile of tile.cpp, whose columns are the four outputs of a window, or two rows of
 // outputs of a plain image. They are compared where they are, in registers.
-#include "cpu/kernels.h"
+#include "cpu/sweeps.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd.h"
 #include "cpu/simd_math.h"
@@ -17,8 +17,8 @@ constexpr int kMaxKT = 6, kAtOnce = 4;  // vectors of x
 constexpr int kMaxKT = 3, kAtOnce = 2;
 #endif
 
-// sum[k][i]: output i = 2 * lower + right of a window, in lanes; or output vector `right` of the row
-// `lower`, of plain images, next_col floats behind the one before.
+// sum[k][i]: output i = 2 * lower + right of a window, in lanes; or output vector `right` of the
+// row `lower`, of plain images, next_col floats behind the one before.
 template <int KT>
 FASTCONV_INLINE void add_products(V (&sum)[KT][4], const PooledSweep& s, const float* x,
                                   const float* w, const float* bias, int64_t next_col) {

@@ -1,5 +1,5 @@
 // The broadcast tile: convolution forward and by input, linear layers (contract: TileSweep in
-// cpu/kernels.h).
+// cpu/sweeps.h).
 //
 //   for each c, for each tap:      load WT vectors of x, spread KT weights, KT * WT multiply-adds
 //
@@ -7,7 +7,7 @@
 // and 6 broadcasts for 24 multiply-adds, which the load ports sustain beside the FMA pipes; the
 // count of samples in the lanes makes every channel count (1, 6, 16, 20) run at full width. Offsets
 // of taps come from a table, so strides, dilation and both passes are the same code.
-#include "cpu/kernels.h"
+#include "cpu/sweeps.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd.h"
 #include "cpu/simd_finish.h"
