@@ -158,7 +158,7 @@ std::tuple<Array, Array, Array> conv_stage_backward(const Array& dy_any, const A
     if (wanted.dw) check_float32("conv2d", "input", x);
     if (wanted.dw) dw = Array::empty(w.shape());
     if (wanted.db) db = Array::empty({s.OC});
-    conv_pool_backward(dx, dw, db, dy, y, argmax, x, weight, s, wanted);
+    conv_pool_backward(dx, dw, db, dy, y, argmax, x, weight, s, stage, wanted);
     return {dx, dw, db};
   }
   const Tasks tasks(s);

@@ -21,6 +21,9 @@ struct WinogradPart {
   int64_t rows, cols;
   int64_t points;  // along an axis of a tile
   bool adjoint = false;
+  // Of all outputs, in cycles for each pair of channels of a core with one product a cycle; without
+  // meaning where none are computed.
+  double cost = 0.0;
 };
 WinogradPart winograd_part(const Conv2dShape& shape, Pass pass);
 

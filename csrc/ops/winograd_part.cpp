@@ -35,14 +35,8 @@ Axis axis_of(const Conv2dShape& s, size_t i, bool by_input) {
                   : Axis{y, x, -pad, kernel, s.params.stride[i]};
 }
 
-// A part and its cost: cycles for each pair of channels, of a core with one product a cycle.
-struct Choice {
-  WinogradPart part;
-  double cost;
-};
-
 // The quickest part in these tiles, if that is quicker than `best`.
-Choice quickest(const Conv2dShape& s, Pass pass, const Phases& phases, Choice best) {
+WinogradPart quickest(const Conv2dShape& s, Pass pass, const Phases& phases, WinogradPart best) {
   const Conv2dParams& p = s.params;
   const int64_t size = phases.tile, stride = phases.stride, points = phases.axis_points;
   const bool by_weight = pass == Pass::backward_weight, by_input = pass == Pass::backward_input;
@@ -63,8 +57,8 @@ Choice quickest(const Conv2dShape& s, Pass pass, const Phases& phases, Choice be
     tile += (full * OC + other * x_channels) / (IC * OC);
   else
     tile += (full * x_channels + other * OC) / (IC * OC);
-  const auto consider = [&](const WinogradPart& part, double cost) {
-    if (cost < best.cost) best = {part, cost};
+  const auto consider = [&](int64_t R, int64_t C, bool adjoint, double cost) {
+    if (cost < best.cost) best = {R, C, points, adjoint, cost};
   };
   if (stride > 1) {
     // By input, all that windows meet.
@@ -77,7 +71,7 @@ Choice quickest(const Conv2dShape& s, Pass pass, const Phases& phases, Choice be
     const TileGrid grid = by_input ? grid_of(Positions(phases, p.pads[0], rows).count,
                                              Positions(phases, p.pads[2], cols).count, size)
                                    : grid_of(rows, cols, size);
-    consider({rows, cols, points}, blocks * tile * double(grid.tiles()) + once);
+    consider(rows, cols, false, blocks * tile * double(grid.tiles()) + once);
     return best;
   }
   const Axis rows = axis_of(s, 0, by_input), cols = axis_of(s, 1, by_input);
@@ -90,7 +84,7 @@ Choice quickest(const Conv2dShape& s, Pass pass, const Phases& phases, Choice be
         continue;
       const double strips = rows.taps(R, rows.outputs) * cols.taps(0, cols.outputs) +
                             rows.taps(0, R) * cols.taps(C, cols.outputs);
-      consider({R, C, points},
+      consider(R, C, false,
                blocks * (tile * double(grid_of(R, C, size).tiles()) + kStrip * strips) + once);
     }
   if (by_input) {
@@ -99,7 +93,7 @@ Choice quickest(const Conv2dShape& s, Pass pass, const Phases& phases, Choice be
     const int64_t tiles = grid_of(s.OH, s.OW, size).tiles();
     const double adjoint = 1.1 * double(phases.points) + (other * OC + 1.6 * full * IC) / (IC * OC);
     if (phases.points * s.OC * tiles <= kMostVectors)
-      consider({s.IH, s.IW, points, true}, blocks * adjoint * double(tiles) + once);
+      consider(s.IH, s.IW, true, blocks * adjoint * double(tiles) + once);
   }
   return best;
 }
@@ -120,8 +114,8 @@ bool winograd_applies(const Conv2dShape& s) {
 }
 
 WinogradPart winograd_part(const Conv2dShape& s, Pass pass) {
-  Choice best{{0, 0, 0}, 0.0};
-  if (!winograd_applies(s)) return best.part;
+  WinogradPart best{0, 0, 0};
+  if (!winograd_applies(s)) return best;
   const double direct = axis_of(s, 0, false).taps(0, s.OH) * axis_of(s, 1, false).taps(0, s.OW);
   best.cost = 0.9 * 1.05 * double(ceil_div(s.N, kLanes)) * direct;
   const Phases phases(s);
@@ -129,7 +123,7 @@ WinogradPart winograd_part(const Conv2dShape& s, Pass pass) {
   // Maps of 3 x 3, 5 x 5, 6 x 6 or 9 x 9 take fewer products in tiles of 3 x 3, 25 for each, than
   // in those of 4 x 4 with 36.
   if (phases.taps == 3 && phases.stride == 1) best = quickest(s, pass, Phases(s, 5), best);
-  return best.part;
+  return best;
 }
 
 }  // namespace fastconv
