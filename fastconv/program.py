@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from . import _core
 from .changes import changes
 from .convert import as_array
+from .functional._neighbours import fusing
 from .grad_mode import grad_mode, no_grad
 from .nn.module import Module
 from .random import draw_seed
@@ -189,7 +190,8 @@ class _Recorded:
                     if str(getattr(part, "__module__", "")).partition(".")[0] != __package__:
                         name = getattr(part, "__name__", type(part).__name__)
                         recorder.refuse(f"{name} is not of this package: use fc.record_step")
-            leaves, results, rebuild = self._recording(tensors, recorder)
+            with fusing():
+                leaves, results, rebuild = self._recording(tensors, recorder)
             if changes.attributes != self._attributes:
                 recorder.refuse("the network changes attributes of its own while it runs")
                 self._changes += 1

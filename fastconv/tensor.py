@@ -42,7 +42,7 @@ __all__ = ["Tensor", "as_tensor", "needs_grad", "record", "unary", "wrap"]
 class Node:
     """One recorded operation. `parents` are nodes, or leaf tensors, or None: no gradient wanted."""
 
-    __slots__ = ("backward", "id", "parents")
+    __slots__ = ("backward", "id", "parents", "stage")
     _ids = itertools.count()
 
     def __init__(self, parents: tuple[Tensor | None, ...], backward: Backward) -> None:
@@ -51,6 +51,7 @@ class Node:
             [None if p is None or not p.requires_grad else p._node or p for p in parents]
         )
         self.backward: Backward | None = backward  # None once freed
+        self.stage: Any = None  # see functional/_neighbours.py
 
 
 def wrap(array: Array) -> Tensor:
@@ -117,7 +118,7 @@ def _run_backward(root: Node, dy: Array, retain_graph: bool) -> None:
                 arrived[parent] = _core.add(arrived[parent], grad)
                 owned.add(parent)
         if not retain_graph:
-            node.backward = None
+            node.backward = node.stage = None
             node.parents = ()
 
 

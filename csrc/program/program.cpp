@@ -12,6 +12,22 @@
 namespace fastconv::program {
 namespace {
 
+// Leaves out what computes values that nobody uses and writes nothing.
+void drop_unused(Instructions& instructions, const std::vector<Slot>& outputs) {
+  std::unordered_set<Slot> used(outputs.begin(), outputs.end());
+  Instructions kept;  // from behind
+  for (; !instructions.empty(); instructions.pop_back()) {
+    std::unique_ptr<Instruction>& last = instructions.back();
+    const std::vector<Slot>& results = last->results;
+    if (!last->writes && std::none_of(results.begin(), results.end(),
+                                      [&](Slot slot) { return used.count(slot) > 0; }))
+      continue;
+    used.insert(last->operands.begin(), last->operands.end());
+    kept.push_back(std::move(last));
+  }
+  std::move(kept.rbegin(), kept.rend(), std::back_inserter(instructions));
+}
+
 // What is returned and larger than what it is made of is made last: gradients of wide linear
 // layers, while activations are as many as they ever are.
 void postpone_large_outputs(Instructions& instructions, const std::vector<Slot>& outputs) {
@@ -82,6 +98,7 @@ Program::Program(Instructions instructions, Arrays constants, const Arrays& inpu
       slots_(slots),
       seeds_(seeds) {
   for (const Array& x : inputs) inputs_.push_back({x.shape(), x.dtype(), x.layout()});
+  drop_unused(instructions_, outputs_);
   postpone_large_outputs(instructions_, outputs_);
   plan_releases(instructions_, outputs_, slots_);
 }

@@ -8,6 +8,7 @@ from .. import _core
 from ..grad_mode import grad_mode
 from ..tensor import Tensor, record, unary, wrap
 from ._arguments import numpy_too
+from ._neighbours import relu_behind, stage_of
 
 if TYPE_CHECKING:
     from .._core import Array
@@ -16,9 +17,16 @@ __all__ = ["leaky_relu", "log_softmax", "relu", "relu6", "sigmoid", "softmax", "
 
 
 def _relu(x: Tensor) -> Tensor:
+    fused = relu_behind(x)
+    if fused is not None:
+        return fused
     y = _core.relu(x._array)
     if not (grad_mode.enabled and x.requires_grad):
         return wrap(y)
+    made = stage_of(x)
+    if made is not None and made[1].mask is None:
+        node, stage = made
+        return stage._replace(mask=y).record_behind(y, node)
     return record(y, (x,), lambda dy: (_core.relu_backward(dy, y),))
 
 

@@ -5,13 +5,14 @@ As everywhere in the field, "convolution" is cross-correlation: the kernel is no
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from .. import _core
 from ..grad_mode import grad_mode
-from ..tensor import Tensor, record, wrap
+from ..tensor import Tensor, wrap
 from ._arguments import (
     LANES,
     empty_batch,
@@ -24,11 +25,12 @@ from ._arguments import (
     pair,
     shape_error,
 )
+from ._neighbours import Stage, recent, remember
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .._core import Array, Pads, Pair, Pooling
+    from .._core import Pads, Pair, Pooling
     from ._arguments import Operand, Sizes
 
 __all__ = ["conv1d", "conv2d", "conv2d_backward"]
@@ -59,18 +61,18 @@ def _conv2d(
         x_array, w_array, b_array, stride, pads, dilation, groups, relu, pool, recorded
     )
     if not recorded:
-        return wrap(y)
-    mask, positions = y if relu else None, argmax if pool else None
-    saved_x = x_array if need_w else None
-
-    def backward(dy: Array) -> tuple[Array | None, Array | None, Array | None]:
-        dx, dw, db = _core.conv_stage_backward(
-            *(dy, mask, positions, saved_x, shape, w_array),
-            *(stride, pads, dilation, groups, pool, (need_x, need_w, need_b)),
+        result = wrap(y)
+    else:
+        kept_x, mask = x_array if need_w else None, y if relu else None
+        geometry, wanted = (stride, pads, dilation, groups), (need_x, need_w, need_b)
+        stage = Stage(
+            kept_x, shape, w_array, geometry, wanted, mask, argmax if pool else None, pool
         )
-        return dx if need_x else None, dw if need_w else None, db if need_b else None
-
-    return record(y, (x, w, b), backward)
+        result = stage.record(y, (x, w, b))
+    if recent.results is not None:
+        again = partial(_conv2d, x, w, b, stride, pads, dilation, groups)
+        remember(result, again, relu, pool, pools=True)
+    return result
 
 
 def _conv2d_unusual(

@@ -10,6 +10,7 @@ from .. import _core
 from ..grad_mode import grad_mode
 from ..tensor import Tensor, record, wrap
 from ._arguments import LANES, empty_batch, numpy_too, operand
+from ._neighbours import recent, remember
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +33,7 @@ def _linear(x: Tensor, w: Tensor, b: Tensor | None, relu: bool) -> Tensor:
         x_array = x_array.to_lanes()
     y = _core.linear_forward(x_array, w_array, b_array, relu)
     if not (grad_mode.enabled and (need_x or need_w or need_b)):
-        return wrap(y)
+        return _remembered(wrap(y), x, w, b, relu)
 
     mask = y if relu else None
     saved_x = x_array if need_w else None
@@ -49,7 +50,13 @@ def _linear(x: Tensor, w: Tensor, b: Tensor | None, relu: bool) -> Tensor:
             db = _core.channel_sum(dy)
         return dx, dw, db
 
-    return record(y, (x, w, b), backward)
+    return _remembered(record(y, (x, w, b), backward), x, w, b, relu)
+
+
+def _remembered(result: Tensor, x: Tensor, w: Tensor, b: Tensor | None, relu: bool) -> Tensor:
+    if recent.results is not None:
+        remember(result, lambda relu, _: _linear(x, w, b, relu), relu, None, pools=False)
+    return result
 
 
 def _linear_unusual(x: Tensor, w: Tensor, b: Tensor | None, relu: bool) -> Tensor:

@@ -11,6 +11,7 @@ from .. import _core
 from ..grad_mode import grad_mode
 from ..tensor import Tensor, record, unary, wrap
 from ._arguments import empty_batch, in_lanes, numpy_too, operand, pair, shape_error
+from ._neighbours import max_pool_behind, stage_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,12 +49,20 @@ def _max_pool2d(x: Tensor, pooling: Pooling) -> Tensor:
     shape = x_array.shape
     if len(shape) != 4 or shape[0] == 0:
         return _unusual("max_pool2d", x, lambda x: _max_pool2d(x, pooling))
+    fused = max_pool_behind(x, pooling)
+    if fused is not None:
+        return fused
     recorded = grad_mode.enabled and x.requires_grad
     if in_lanes(shape[0], recorded):
         x_array = x_array.to_lanes()
     y, argmax = _core.max_pool2d_forward(x_array, *pooling, False, recorded)
     if not recorded:
         return wrap(y)
+    made = stage_of(x)
+    if made is not None and made[1].pool is None:
+        node, stage = made
+        mask = None if stage.mask is None else y
+        return stage._replace(mask=mask, argmax=argmax, pool=pooling).record_behind(y, node)
 
     def backward(dy: Array) -> tuple[Array]:
         return (_core.max_pool2d_backward(dy, argmax, None, shape, *pooling[:4]),)
