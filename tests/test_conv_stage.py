@@ -26,9 +26,9 @@ POOL_2X2 = ((2, 2), (2, 2), (0, 0, 0, 0), (1, 1), False)
 POOL_3X3 = ((3, 3), (2, 2), (1, 1, 1, 1), (1, 1), True)
 
 # Large enough to go through block by block, with and without empty lanes; too small as a whole, too
-# few blocks, a block too large for it; few samples; blocks with their channels cut. 2x2 maxima taken
-# in registers and their gradients alone: with padding, rows that no window reaches, channels that
-# fill no tile, and where only the way there goes so.
+# few blocks, a block too large for it; few samples; blocks with their channels cut. 2x2 maxima
+# taken in registers and their gradients alone: with padding, rows that no window reaches, channels
+# that fill no tile, and where only the way there goes so.
 CASES = [
     (Conv("lenet_1", (128, 1, 28, 28), 6, (5, 5), pads=same(2)), POOL_2X2),
     (Conv("winograd", (130, 16, 15, 15), 24, pads=same(1)), POOL_3X3),
