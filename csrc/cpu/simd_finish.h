@@ -1,7 +1,7 @@
 // The end of a convolution in registers: contract of Finish in cpu/sweeps.h.
 #pragma once
 
-#include "cpu/sweeps.h"
+#include "cpu/kernels.h"
 #include "cpu/simd_math.h"
 
 namespace fastconv::cpu::FASTCONV_ISA {

@@ -5,7 +5,7 @@
 //
 // No broadcasts at all: both operands are vectors of sixteen samples. The lanes are summed once per
 // output, after all rows and columns.
-#include "cpu/sweeps.h"
+#include "cpu/kernels.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd.h"
 #include "cpu/simd_math.h"

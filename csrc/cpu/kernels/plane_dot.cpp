@@ -5,7 +5,7 @@
 //     for each row of x it meets, for each column:  load one vector, a multiply-add for each tap
 //
 // All taps of a kernel have an accumulator in the registers; the lanes are added up at the end.
-#include "cpu/sweeps.h"
+#include "cpu/kernels.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd.h"
 #include "cpu/simd_math.h"

@@ -7,7 +7,7 @@
 // The broadcast tile loads a vector for every tap, or every row of taps, and takes the columns and
 // rows beside the edges for themselves. Here a vector is loaded once, and an edge is a column or a
 // row that is left out.
-#include "cpu/sweeps.h"
+#include "cpu/kernels.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd.h"
 #include "cpu/simd_math.h"

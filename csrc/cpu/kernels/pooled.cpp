@@ -4,7 +4,7 @@
 // By weight the four vectors of x that an output could have met become one: select by the column,
 // then by the row of the maximum. By input the weight that a pixel meets is looked up by the
 // position of the maximum: it is one of four, which lie side by side.
-#include "cpu/sweeps.h"
+#include "cpu/kernels.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd.h"
 #include "cpu/simd_math.h"

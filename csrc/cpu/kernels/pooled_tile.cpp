@@ -1,7 +1,7 @@
 // A convolution and its 2x2 maxima in one tile (contract: PooledSweep in cpu/sweeps.h): the
 // broadcast tile of tile.cpp, whose columns are the four outputs of a window, or two rows of
 // outputs of a plain image. They are compared where they are, in registers.
-#include "cpu/sweeps.h"
+#include "cpu/kernels.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd.h"
 #include "cpu/simd_math.h"

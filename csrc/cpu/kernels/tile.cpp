@@ -7,7 +7,7 @@
 // and 6 broadcasts for 24 multiply-adds, which the load ports sustain beside the FMA pipes; the
 // count of samples in the lanes makes every channel count (1, 6, 16, 20) run at full width. Offsets
 // of taps come from a table, so strides, dilation and both passes are the same code.
-#include "cpu/sweeps.h"
+#include "cpu/kernels.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd.h"
 #include "cpu/simd_finish.h"
