@@ -15,7 +15,12 @@
 namespace fastconv {
 namespace {
 
-constexpr int64_t kLongSum = 512;  // the weights of a tile leave room in L1
+// Whether a sum is short enough: the weights of a tile leave room in L1. Narrow vectors make low
+// tiles, which win only where pooling counts for much.
+bool is_short(const Conv2dShape& s) {
+  const int64_t longest = cpu::kernels().width == kLanes ? 512 : 64;
+  return s.IC * s.KH * s.KW <= longest;
+}
 
 // Windows begin .. end - 1 along an axis of which an output meets a pixel with the taps first_tap
 // .. end_tap - 1 only.
@@ -45,7 +50,7 @@ std::vector<Run> runs_of(int64_t windows, int64_t pixels, int64_t kernel, int64_
 bool rows_pay(const Conv2dShape& s) {
   const std::array<int64_t, 2> one{1, 1};
   const int64_t tile = 2 * cpu::kernels().width, across = s.OW / 2 * 2;
-  return s.params.groups == 1 && s.params.stride == one && s.IC * s.KH * s.KW <= kLongSum &&
+  return s.params.groups == 1 && s.params.stride == one && is_short(s) &&
          4 * across >= 3 * tile * ceil_div(across, tile);
 }
 
@@ -61,8 +66,8 @@ bool pools_side_by_side(const Conv2dShape& s, const ConvStage& stage) {
 }
 
 bool conv_pool_applies(const Conv2dShape& s, const ConvStage& stage) {
-  return s.N >= kLanes && pools_side_by_side(s, stage) && s.params.groups == 1 &&
-         s.IC * s.KH * s.KW <= kLongSum && winograd_part(s, Pass::forward).rows == 0;
+  return s.N >= kLanes && pools_side_by_side(s, stage) && s.params.groups == 1 && is_short(s) &&
+         winograd_part(s, Pass::forward).rows == 0;
 }
 
 bool conv_pool_few_applies(const Conv2dShape& s, const ConvStage& stage) {

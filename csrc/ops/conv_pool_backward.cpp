@@ -128,7 +128,8 @@ bool conv_pool_backward_applies(const Conv2dShape& s, const ConvStage& stage) {
                  : blocks < kMinBlocks || s.OC * s.OH * s.OW * kLanes > kBlock)
     return false;
   // Cycles for a window and a pair of channels, as measured.
-  const double window = s.KH == 3 ? 17.0 : 52.0;
+  const bool wide = cpu::kernels().width == kLanes;
+  const double window = s.KH == 3 ? (wide ? 18.0 : 41.0) : (wide ? 52.0 : 115.0);
   const WinogradPart part = winograd_part(s, Pass::backward_weight);
   return part.rows == 0 || double(blocks * reach.windows) * window < part.cost;
 }

@@ -80,17 +80,12 @@ void dot_kernel(const PooledDot& s, int64_t k, int64_t c) {
 
 template <int S>
 void dot(const PooledDot& s) {
-#if defined(FASTCONV_ISA_AVX512)
-  constexpr int R = S == 3 ? 3 : 2;
+  constexpr int R = S == 3 ? 3 : 2, KT = kWidth == kBlock ? 2 : 1;
   int64_t k = 0;
-  for (; k + 2 <= s.K; k += 2)
-    for (int64_t c = 0; c < s.C; ++c) dot_kernel<2, R, S>(s, k, c);
+  for (; k + KT <= s.K; k += KT)
+    for (int64_t c = 0; c < s.C; ++c) dot_kernel<KT, R, S>(s, k, c);
   for (; k < s.K; ++k)
     for (int64_t c = 0; c < s.C; ++c) dot_kernel<1, R, S>(s, k, c);
-#else
-  for (int64_t k = 0; k < s.K; ++k)
-    for (int64_t c = 0; c < s.C; ++c) dot_kernel<1, 1, S>(s, k, c);
-#endif
 }
 
 // Of the windows of a row: rows t .. t + R - 1 of the patches of x[c] .. x[c + CT - 1] that they
