@@ -49,6 +49,8 @@ CASES = [
     (Conv("maxima_ceil_outside", (20, 3, 9, 10), 4), (*POOL_2X2[:4], True)),
     (Conv("maxima_strided", (33, 3, 17, 20), 8, stride=(2, 1), pads=same(2)), POOL_2X2),
     (Conv("maxima_dilated", (18, 2, 14, 13), 5, dilation=(2, 3), pads=same(3)), POOL_2X2),
+    (Conv("maxima_in_bands", (20, 3, 101, 90), 13, pads=same(1)), POOL_2X2),
+    (Conv("maxima_in_bands_5x5", (17, 4, 84, 121), 6, (5, 5), pads=(2, 3, 0, 1)), POOL_2X2),
     (Conv("maxima_4x2", (19, 4, 9, 12), 6, (4, 2), pads=(0, 2, 1, 0)), POOL_2X2),
 ]
 every_case = pytest.mark.parametrize(("case", "pool"), CASES, ids=[c.name for c, _ in CASES])

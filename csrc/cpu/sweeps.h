@@ -184,6 +184,7 @@ struct PooledWindows {
   int64_t rows, cols;
   const float* g;
   const uint16_t* argmax;
+  int64_t g_k, argmax_k;  // elements from one k to the next
 };
 
 // dw[k][c][t][u] = sum_{row, col} sum_lanes g[k][row][col] *

@@ -30,18 +30,31 @@ struct Reach {
 // Whether the gradient by input, too, takes only the products of the maxima.
 bool spreads(const Conv2dShape& s) { return winograd_part(s, Pass::backward_input).rows == 0; }
 
-// A task is a block of samples with a share of the output channels, whose gradients by weight are
-// its own, and a share of the input channels, whose gradients by input are.
-struct Shares {
-  int64_t blocks, count, K, C;  // shares of a block; output and input channels of one
+// Into how many bands of windows an image is cut: one of a small network, else such that what a
+// band reads of x stays in L2. Then the gradient by input is an operation of its own.
+int64_t bands_of(const Conv2dShape& s, const Reach& reach) {
+  constexpr int64_t kWhole = 512 * 1024, kNear = 64 * 1024;  // floats
+  if ((s.OC * reach.windows + s.IC * reach.rows * reach.cols) * kLanes <= kWhole) return 1;
+  const int64_t rows = kNear / (s.IC * reach.cols * kLanes) - s.KH + 1;
+  return ceil_div(reach.windows_down, std::clamp<int64_t>(rows / 2, 2, reach.windows_down));
+}
 
-  Shares(const Conv2dShape& s, const Reach& reach, const Wanted& is_wanted)
-      : blocks(ceil_div(s.N, kLanes)) {
+// A task is a band of a block of samples with a share of the output channels, whose gradients by
+// weight are its own, and a share of the input channels, whose gradients by input are.
+struct Shares {
+  int64_t blocks, bands, band;  // window rows of one
+  int64_t count, K, C;          // shares of a band; output and input channels of one
+
+  Shares(const Conv2dShape& s, const Reach& reach, const Wanted& wanted)
+      : blocks(ceil_div(s.N, kLanes)), bands(bands_of(s, reach)) {
     constexpr int64_t kNear = 64 * 1024;  // floats
-    const int64_t far = is_wanted.dx ? 1 : ceil_div(s.OC * reach.windows * kLanes, kNear);
-    const int64_t wanted =
-        is_wanted.dx && !spreads(s) ? 1 : std::max(far, ceil_div(tasks_wanted(), blocks));
-    K = 2 * ceil_div(s.OC, 2 * wanted);  // channels are summed in pairs
+    band = ceil_div(reach.windows_down, bands);
+    bands = ceil_div(reach.windows_down, band);
+    const bool whole = wanted.dx && bands == 1;
+    const int64_t floats = s.OC * band * reach.windows_across * kLanes;
+    const int64_t far = whole ? 1 : ceil_div(floats, kNear);
+    const int64_t most = std::max(far, ceil_div(tasks_wanted(), blocks * bands));
+    K = 2 * ceil_div(s.OC, 2 * (whole && !spreads(s) ? 1 : most));  // channels are summed in pairs
     count = ceil_div(s.OC, K);
     C = ceil_div(s.IC, count);
   }
@@ -75,11 +88,13 @@ class BlockGradients {
  public:
   BlockGradients(const Conv2dShape& s, const Reach& reach) : s_(s), reach_(reach) {}
 
-  // dw of K output channels, whose gradients are g.
-  void weight(float* dw, const float* x, const cpu::PooledWindows& g, int64_t K) const {
-    Scratch<float> padded(reach_.padded ? s_.IC * patch() : 1);
-    const Window from = take_window(x, s_.IC, s_.IH, s_.IW, reach_.top, reach_.left, reach_.rows,
-                                    reach_.cols, padded.data());
+  // dw of K output channels, whose gradients in the windows from row row0 on are g.
+  void weight(float* dw, const float* x, const cpu::PooledWindows& g, int64_t row0,
+              int64_t K) const {
+    const int64_t rows = 2 * g.rows + s_.KH - 1;
+    Scratch<float> padded(reach_.padded ? s_.IC * rows * reach_.cols * kLanes : 1);
+    const Window from = take_window(x, s_.IC, s_.IH, s_.IW, reach_.top + 2 * row0, reach_.left,
+                                    rows, reach_.cols, padded.data());
     const int64_t dw_k = s_.IC * s_.KH * s_.KW;
     cpu::kernels().pooled_dot({K, s_.IC, s_.KH, g, from.data, from.channel, from.row, dw, dw_k});
   }
@@ -120,13 +135,15 @@ bool conv_pool_backward_applies(const Conv2dShape& s, const ConvStage& stage) {
       s.params.dilation != one || s.params.groups != 1 || s.KH != s.KW || (s.KH != 3 && s.KH != 5))
     return false;
   const Reach reach(s);
-  const int64_t blocks = ceil_div(s.N, kLanes);
-  if ((s.OC * reach.windows + s.IC * reach.rows * reach.cols) * kLanes > kBlock ||
-      blocks * s.w().numel() > kPartials)
+  const int64_t blocks = ceil_div(s.N, kLanes), bands = bands_of(s, reach);
+  if (blocks * bands * s.w().numel() > kPartials) return false;
+  if (bands > 1) {
+    if (s.IC * (s.KH + 3) * reach.cols * kLanes > kBlock) return false;
+  } else if (spreads(s)) {
+    if (s.IC * s.OC * table_row(s) > kTable) return false;
+  } else if (blocks < kMinBlocks || s.OC * s.OH * s.OW * kLanes > kBlock) {
     return false;
-  if (spreads(s) ? s.IC * s.OC * table_row(s) > kTable
-                 : blocks < kMinBlocks || s.OC * s.OH * s.OW * kLanes > kBlock)
-    return false;
+  }
   // Cycles for a window and a pair of channels, as measured.
   const bool wide = cpu::kernels().width == kLanes;
   const double window = s.KH == 3 ? (wide ? 18.0 : 41.0) : (wide ? 52.0 : 115.0);
@@ -142,39 +159,58 @@ void conv_pool_backward(Array& dx, Array& dw, Array& db, const Array& dy, const 
   const Shares shares(s, reach, wanted);
   const BlockGradients sums(s, reach);
   const int64_t weights = s.w().numel(), plane = reach.windows * kLanes;
-  const bool spread = wanted.dx && spreads(s);
+  const int64_t parts = shares.blocks * shares.bands;
+  const bool spread = wanted.dx && shares.bands == 1 && spreads(s);
+  // Through the gradient of the convolution's output, of all samples or of a block.
+  const auto input_through_conv_dy = [&](Array to, const Array& dy, const Array& y,
+                                         const Array& argmax) {
+    const Shape conv_y{to.dim(0), s.OC, s.OH, s.OW};
+    conv2d_backward_input_into(to, max_pool2d_backward(dy, argmax, y, conv_y, *stage.pool), w,
+                               s.params);
+  };
+  if (wanted.dx && shares.bands > 1) input_through_conv_dy(dx, dy, y, argmax);
+  if (shares.bands > 1 && !wanted.dw && !wanted.db) return;
   Scratch<float> table(spread ? s.IC * s.OC * table_row(s) : 1);
   if (spread) look_up_table(table.data(), w.data(), s);
-  Scratch<float> dw_parts(wanted.dw ? shares.blocks * weights : 1);
-  Scratch<double> db_parts(shares.blocks * s.OC);
+  Scratch<float> dw_parts(wanted.dw ? parts * weights : 1);
+  Scratch<double> db_parts(parts * s.OC);
   float *dw_part = dw_parts.data(), *from_table = table.data();
   double* db_part = db_parts.data();
 
-  parallel_for(shares.blocks * shares.count, [&](int64_t task) {
-    const int64_t block = task / shares.count, share = task % shares.count;
-    if (wanted.dx && !spread) {
-      const Array conv_dy = max_pool2d_backward(
-          dy.block(block), argmax.block(block), y.defined() ? y.block(block) : y,
-          {dy.block(block).dim(0), s.OC, s.OH, s.OW}, *stage.pool);
-      Array to = dx.block(block);
-      conv2d_backward_input_into(to, conv_dy, w, s.params);
-    }
+  parallel_for(parts * shares.count, [&](int64_t task) {
+    const int64_t part = task / shares.count, share = task % shares.count;
+    const int64_t block = part / shares.bands, row0 = part % shares.bands * shares.band;
+    if (wanted.dx && !spread && shares.bands == 1)
+      input_through_conv_dy(dx.block(block), dy.block(block),
+                            y.defined() ? y.block(block) : Array(), argmax.block(block));
     const int64_t k0 = share * shares.K, K = std::min(shares.K, s.OC - k0);
     // By input the sum runs over all output channels.
     const int64_t first = spread ? 0 : k0, channels = spread ? s.OC : K;
-    const int64_t at = (block * s.OC + first) * plane;
-    Scratch<float> gated(channels * plane);
-    Scratch<cpu::PooledMaximum> maxima(spread ? channels * reach.windows : 1);
-    kernels.pooled_gate(gated.data(), spread ? maxima.data() : nullptr, dy.data() + at,
-                        y.defined() ? y.data() + at : nullptr, argmax.data<uint16_t>() + at,
-                        channels, reach.windows);
-    const cpu::PooledWindows own{reach.windows_down, reach.windows_across,
-                                 gated.data() + (k0 - first) * plane,
-                                 argmax.data<uint16_t>() + (block * s.OC + k0) * plane};
-    if (wanted.db) kernels.channel_sums(db_part + block * s.OC + k0, own.g, 1, K, plane, plane);
+    const int64_t rows = std::min(shares.band, reach.windows_down - row0);
+    const int64_t windows = rows * reach.windows_across, near = windows * kLanes;
+    const int64_t at = (block * s.OC + first) * plane + row0 * reach.windows_across * kLanes;
+    Scratch<float> gated(channels * near);
+    Scratch<cpu::PooledMaximum> maxima(spread ? channels * windows : 1);
+    const auto gate = [&](int64_t k, int64_t count) {
+      const int64_t from = at + k * plane;
+      kernels.pooled_gate(gated.data() + k * near, spread ? maxima.data() : nullptr,
+                          dy.data() + from, y.defined() ? y.data() + from : nullptr,
+                          argmax.data<uint16_t>() + from, count, windows);
+    };
+    if (shares.bands == 1)
+      gate(0, channels);
+    else
+      for (int64_t k = 0; k < channels; ++k) gate(k, 1);
+    const cpu::PooledWindows own{rows,
+                                 reach.windows_across,
+                                 gated.data() + (k0 - first) * near,
+                                 argmax.data<uint16_t>() + at + (k0 - first) * plane,
+                                 near,
+                                 plane};
+    if (wanted.db) kernels.channel_sums(db_part + part * s.OC + k0, own.g, 1, K, near, near);
     if (wanted.dw)
-      sums.weight(dw_part + block * weights + k0 * weights / s.OC,
-                  x.data() + block * s.IC * s.IH * s.IW * kLanes, own, K);
+      sums.weight(dw_part + part * weights + k0 * weights / s.OC,
+                  x.data() + block * s.IC * s.IH * s.IW * kLanes, own, row0, K);
     const int64_t c0 = share * shares.C, C = std::min(shares.C, s.IC - c0);
     if (spread && C > 0)
       sums.input(dx.data() + (block * s.IC + c0) * s.IH * s.IW * kLanes, maxima.data(),
@@ -184,13 +220,13 @@ void conv_pool_backward(Array& dx, Array& dw, Array& db, const Array& dy, const 
   if (wanted.dw)
     parallel_ranges(weights, 1 << 14, [&](int64_t begin, int64_t end) {
       std::copy(dw_part + begin, dw_part + end, dw.data() + begin);
-      for (int64_t block = 1; block < shares.blocks; ++block)
-        for (int64_t i = begin; i < end; ++i) dw.data()[i] += dw_part[block * weights + i];
+      for (int64_t part = 1; part < parts; ++part)
+        for (int64_t i = begin; i < end; ++i) dw.data()[i] += dw_part[part * weights + i];
     });
   if (wanted.db)
     for (int64_t k = 0; k < s.OC; ++k) {
       double sum = 0.0;
-      for (int64_t block = 0; block < shares.blocks; ++block) sum += db_part[block * s.OC + k];
+      for (int64_t part = 0; part < parts; ++part) sum += db_part[part * s.OC + k];
       db.data()[k] = static_cast<float>(sum);
     }
 }

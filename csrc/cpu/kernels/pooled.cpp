@@ -18,7 +18,7 @@ namespace {
 template <int KT, int R, int S>
 void dot_rows(const PooledDot& s, int64_t k, int64_t c, int64_t t) {
   V acc[KT * R * S][kParts];
-  const int64_t windows = s.windows.rows * s.windows.cols * kBlock;
+  const int64_t g_k = s.windows.g_k, at_k = s.windows.argmax_k;
   for (int part = 0; part < kParts; ++part) {
     V sum[KT][R][S];
 #pragma GCC unroll 16
@@ -27,8 +27,8 @@ void dot_rows(const PooledDot& s, int64_t k, int64_t c, int64_t t) {
       for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
         for (int u = 0; u < S; ++u) sum[i][r][u] = zero();
-    const float* g = s.windows.g + k * windows + part * kWidth;
-    const uint16_t* at = s.windows.argmax + k * windows + part * kWidth;
+    const float* g = s.windows.g + k * g_k + part * kWidth;
+    const uint16_t* at = s.windows.argmax + k * at_k + part * kWidth;
     for (int64_t row = 0; row < s.windows.rows; ++row) {
       const float* x = s.x + c * s.x_c + (2 * row + t) * s.x_row + part * kWidth;
       for (int64_t col = 0; col < s.windows.cols; ++col) {
@@ -36,8 +36,8 @@ void dot_rows(const PooledDot& s, int64_t k, int64_t c, int64_t t) {
         V dy[KT], before[KT][R];
 #pragma GCC unroll 16
         for (int i = 0; i < KT; ++i) {
-          right[i] = has_bit<0>(at + i * windows), lower[i] = has_bit<1>(at + i * windows);
-          dy[i] = load(g + i * windows);
+          right[i] = has_bit<0>(at + i * at_k), lower[i] = has_bit<1>(at + i * at_k);
+          dy[i] = load(g + i * g_k);
         }
 #pragma GCC unroll 16
         for (int u = 0; u <= S; ++u) {
