@@ -26,7 +26,7 @@ from ..tensor import Node, Tensor, record
 if TYPE_CHECKING:
     from .._core import Array, Pads, Pair, Pooling
 
-__all__ = ["Stage", "fusing", "max_pool_behind", "recent", "relu_behind", "remember", "stage_of"]
+__all__ = ["Stage", "fusing", "max_pool_behind", "node_of", "recent", "relu_behind", "remember"]
 
 FEW = 4  # results that are remembered: a convolution, its ReLU, and those of a branch beside it
 
@@ -127,7 +127,7 @@ class Stage(NamedTuple):
         return tensor
 
 
-def stage_of(x: Tensor) -> tuple[Node, Stage] | None:
-    """Of the result of a convolution, with ReLU and pooling or not: its node and what it keeps."""
+def node_of(x: Tensor) -> Node | None:
+    """The node of a convolution's result, with ReLU and pooling or not; None for others."""
     node = x._node
-    return None if node is None or node.stage is None else (node, node.stage)
+    return None if node is None or node.stage is None else node

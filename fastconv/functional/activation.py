@@ -8,10 +8,11 @@ from .. import _core
 from ..grad_mode import grad_mode
 from ..tensor import Tensor, record, unary, wrap
 from ._arguments import numpy_too
-from ._neighbours import relu_behind, stage_of
+from ._neighbours import node_of, relu_behind
 
 if TYPE_CHECKING:
     from .._core import Array
+    from ._neighbours import Stage
 
 __all__ = ["leaky_relu", "log_softmax", "relu", "relu6", "sigmoid", "softmax", "tanh"]
 
@@ -23,9 +24,9 @@ def _relu(x: Tensor) -> Tensor:
     y = _core.relu(x._array)
     if not (grad_mode.enabled and x.requires_grad):
         return wrap(y)
-    made = stage_of(x)
-    if made is not None and made[1].mask is None:
-        node, stage = made
+    node = node_of(x)
+    if node is not None and node.stage.mask is None:
+        stage: Stage = node.stage
         return stage._replace(mask=y).record_behind(y, node)
     return record(y, (x,), lambda dy: (_core.relu_backward(dy, y),))
 

@@ -11,13 +11,14 @@ from .. import _core
 from ..grad_mode import grad_mode
 from ..tensor import Tensor, record, unary, wrap
 from ._arguments import empty_batch, in_lanes, numpy_too, operand, pair, shape_error
-from ._neighbours import max_pool_behind, stage_of
+from ._neighbours import max_pool_behind, node_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .._core import Array, Pads, Pair, Pooling
     from ._arguments import Sizes
+    from ._neighbours import Stage
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -58,9 +59,9 @@ def _max_pool2d(x: Tensor, pooling: Pooling) -> Tensor:
     y, argmax = _core.max_pool2d_forward(x_array, *pooling, False, recorded)
     if not recorded:
         return wrap(y)
-    made = stage_of(x)
-    if made is not None and made[1].pool is None:
-        node, stage = made
+    node = node_of(x)
+    if node is not None and node.stage.pool is None:
+        stage: Stage = node.stage
         mask = None if stage.mask is None else y
         return stage._replace(mask=mask, argmax=argmax, pool=pooling).record_behind(y, node)
 

@@ -1,8 +1,8 @@
 // Gradients of a convolution behind which 2x2 maxima were taken (contracts: cpu/sweeps.h). Of four
 // outputs one has a gradient, another one in each lane, and only its products are computed.
 //
-// By weight the four vectors of x that an output could have met become one: select by the column,
-// then by the row of the maximum. By input the weight that a pixel meets is looked up by the
+// By weight the four vectors of x that an output could have met become one: select by the row,
+// then by the column of the maximum. By input the weight that a pixel meets is looked up by the
 // position of the maximum: it is one of four, which lie side by side.
 #include "cpu/kernels.h"
 #include "cpu/kernels/functions.h"
