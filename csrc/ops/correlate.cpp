@@ -46,6 +46,8 @@ struct Cut {
 
 // Images of more floats come from memory, and are asked for in time.
 constexpr int64_t kFarFloats = 2 << 20;
+// Up to here depthwise convolutions, whose pace stores set, leave their outputs to L3.
+constexpr int64_t kKeptFloats = 2 << 20;
 // What a band reads must stay in half of a 1 MiB L2 beside weights and outputs.
 constexpr int64_t kBandVectors = 384 * 1024 / (kLanes * 4);
 // Or in a third of L1, if many output channels pass over so many columns, whole tiles of 3, 4
@@ -198,7 +200,8 @@ bool correlate_planes(float* y, const float* x, const float* w, const float* bia
   whole.y_row = col_axis.y_size * kLanes, whole.y_step = col_axis.y_step;
   whole.y_plane = row_axis.y_size * whole.y_row;
   whole.w_plane = job.w_group;
-  whole.relu = relu, whole.streaming = job.streaming;
+  whole.relu = relu;
+  whole.streaming = job.streaming && blocks * job.groups * whole.y_plane > kKeptFloats;
   const int64_t x_plane = whole.x_rows * whole.x_cols * kLanes;
   whole.asks = blocks * job.groups * x_plane > kFarFloats;
 
