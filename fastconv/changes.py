@@ -19,7 +19,7 @@ class _Changes:
         self.of_state()
 
     def of_state(self) -> None:
-        """`training` of a module, or which array a tensor holds."""
+        """`training` of a module, which array a tensor holds, whether it requires a gradient."""
         self.count += 1
 
 

@@ -15,7 +15,6 @@ it runs as ever, with the same results, and `reason` says why.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from . import _core
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     Rebuild = Callable[[list[Array]], Any]  # what a call returns, from its arrays
 
 __all__ = ["RecordedForward", "RecordedStep", "record", "record_step"]
-
-_requires_grad = attrgetter("requires_grad")
 
 MOST_CHANGES = 3  # recordings that are tried of a network that changes itself
 MOST_PROGRAMS = 8  # that one object keeps, each for inputs of its own form; the oldest goes first
@@ -125,7 +122,7 @@ class _Recorded:
         self._count = self._attributes = -1  # of `changes`, when these were looked up:
         self._modules: list[Module] = []
         self._tensors: list[Tensor] = []
-        self._state: tuple[list[bool], list[Array]] = [], []
+        self._state: object = None
         self._programs: dict[bytes, _Program | None] = {}  # by the form of inputs; None: seen
 
     def _eagerly(self, tensors: list[Tensor]) -> Any:
@@ -138,10 +135,11 @@ class _Recorded:
         """The same: tensors, the arrays of their gradients and of the result, and the result."""
         raise NotImplementedError
 
-    def _call(self, inputs: Sequence[Any]) -> Any:
+    def _call(self, inputs: Sequence[Any], refused: str | None = None) -> Any:
         arrays = [x._array if isinstance(x, Tensor) else as_array(x) for x in inputs]
-        if self._never is not None:
-            self.reason = self._never
+        refused = refused or self._never
+        if refused is not None:
+            self.reason = refused
             return self._eagerly(_tensors(inputs, arrays))
         key = _core.signature(arrays)
         if self._unasked and key not in self._programs:
@@ -150,7 +148,7 @@ class _Recorded:
             return self._eagerly(_tensors(inputs, arrays))
         if changes.count != self._count:
             self._look_up()
-        state = (self._state, list(map(_requires_grad, self._tensors)))
+        state = self._state
         program = self._programs.get(key)
         if program is None or program.state != state:
             program, results = self._record(state, _tensors(inputs, arrays), arrays)
@@ -159,7 +157,8 @@ class _Recorded:
             self.reason = program.reason
             return self._eagerly(_tensors(inputs, arrays))
         else:
-            results = program.core.run(arrays, [draw_seed() for _ in range(program.seeds)])
+            seeds = [draw_seed() for _ in range(program.seeds)] if program.seeds else []
+            results = program.core.run(arrays, seeds)
         self.reason = program.reason
         if program.leaves:
             for leaf, gradient in zip(program.leaves, results, strict=False):
@@ -176,7 +175,11 @@ class _Recorded:
             self._modules = list({id(m): m for root in roots for m in root.modules()}.values())
             values = [value for module in self._modules for value in vars(module).values()]
             self._tensors = [value for value in values if isinstance(value, Tensor)]
-        self._state = [m.training for m in self._modules], [t._array for t in self._tensors]
+        self._state = (
+            [m.training for m in self._modules],
+            [t._array for t in self._tensors],
+            [t.requires_grad for t in self._tensors],
+        )
 
     def _record(
         self, state: object, tensors: list[Tensor], arrays: list[Array]
@@ -262,7 +265,9 @@ class RecordedStep(_Recorded):
         """
         if not grad_mode.enabled:
             raise RuntimeError("[record_step] a training step needs gradients: not under no_grad()")
-        loss, outputs = self._call((inputs, targets))
+        both = inputs, targets
+        wanted = any(isinstance(x, Tensor) and x.requires_grad for x in both)
+        loss, outputs = self._call(both, "inputs require gradients" if wanted else None)
         return loss, outputs
 
     def _eagerly(self, tensors: list[Tensor]) -> Any:

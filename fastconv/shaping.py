@@ -69,8 +69,9 @@ class Shaping:
 
     if TYPE_CHECKING:  # what Tensor provides
         _array: Array
-        requires_grad: bool
 
+        @property
+        def requires_grad(self) -> bool: ...
         @property
         def shape(self) -> tuple[int, ...]: ...
         @property

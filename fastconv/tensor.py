@@ -59,7 +59,7 @@ def wrap(array: Array) -> Tensor:
     tensor = Tensor.__new__(Tensor)
     tensor._array = array
     tensor._node = tensor.grad = None
-    tensor.requires_grad = False
+    tensor._requires_grad = False
     return tensor
 
 
@@ -72,7 +72,7 @@ def record(array: Array, parents: tuple[Tensor | None, ...], backward: Backward)
     tensor._array = array
     tensor._node = Node(parents, backward)
     tensor.grad = None
-    tensor.requires_grad = True
+    tensor._requires_grad = True
     return tensor
 
 
@@ -153,20 +153,20 @@ class Tensor(Arithmetic):
         Tensor([2., 4., 6.])
     """
 
-    __slots__ = ("__weakref__", "_array", "_node", "grad", "requires_grad")
+    __slots__ = ("__weakref__", "_array", "_node", "_requires_grad", "grad")
     __array_priority__ = 1000.0  # ndarray + Tensor is a Tensor
 
     _array: Array
     _node: Node | None
+    _requires_grad: bool
     grad: Tensor | None
-    requires_grad: bool
 
     def __init__(self, data: object, requires_grad: bool = False, device: str = "cpu") -> None:
         check_device(device)
         self._array = as_array(data, copy=True)
         self._node = self.grad = None
-        self.requires_grad = False
-        self.requires_grad_(requires_grad)
+        self._requires_grad = False
+        self.requires_grad = requires_grad
 
     # ---- what it is
     @property
@@ -243,11 +243,23 @@ class Tensor(Arithmetic):
         return self.to("cuda")
 
     # ---- differentiation
-    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
-        if requires_grad and self._array.dtype != "float32":
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients with respect to this tensor are computed."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value == self._requires_grad:
+            return
+        if value and self._array.dtype != "float32":
             raise TypeError(f"[Tensor] only float32 can require gradients, this is {self.dtype}")
-        if self._node is not None and not requires_grad:
+        if self._node is not None:
             raise RuntimeError("[Tensor] a recorded result always requires gradients: detach() it")
+        self._requires_grad = bool(value)
+        changes.of_state()
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         self.requires_grad = requires_grad
         return self
 

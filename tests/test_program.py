@@ -234,6 +234,29 @@ def test_frozen_parameters_get_no_gradients() -> None:
     model.unfreeze("3")
     step(images, labels)
     assert model[3].weight.grad is not None and step.reason is None
+    assert model[0].weight.grad is None
+    model[0].weight.requires_grad = True
+    step(images, labels)
+    assert model[0].weight.grad is not None and step.reason is None
+
+
+def test_inputs_that_require_gradients_get_them() -> None:
+    model = models.lenet5()
+    step = fc.record_step(model, F.cross_entropy)
+    values, labels = batch("lenet", 17)
+    images = fc.Tensor(values)
+    for _ in range(2):
+        step(images, labels)
+    images.requires_grad_()
+    step(images, labels)
+    assert "inputs require gradients" in str(step.reason)
+    replayed = images.grad
+    images.grad = None
+    F.cross_entropy(model(images), labels).backward()
+    assert replayed is not None and images.grad is not None
+    assert_same_bits(replayed.numpy(), images.grad.numpy())
+    step(values, labels)
+    assert step.reason is None
 
 
 def test_gradients_add_up_as_in_backward() -> None:

@@ -144,6 +144,19 @@ def test_only_what_is_wanted_gets_a_gradient() -> None:
     assert frozen.grad is None and y.grad is not None and y.grad.shape == y.shape
 
 
+def test_who_can_require_gradients() -> None:
+    labels = fc.Tensor(np.arange(3))
+    with pytest.raises(TypeError, match=r"\[Tensor\] only float32.*int64"):
+        labels.requires_grad = True
+    with pytest.raises(TypeError, match=r"\[Tensor\] only float32.*int64"):
+        fc.Tensor(np.arange(3), requires_grad=True)
+    assert not labels.requires_grad
+    y = leaf(np.ones(3)) * 2
+    with pytest.raises(RuntimeError, match=r"\[Tensor\].*detach"):
+        y.requires_grad = False
+    assert y.requires_grad and y.requires_grad_() is y
+
+
 # --------------------------------------------------------------------- sharing memory, in place
 
 

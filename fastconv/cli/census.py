@@ -76,7 +76,7 @@ def _shapes_only() -> Iterator[None]:
     def without_memory(self: Any, data: Any, requires_grad: bool = True) -> None:
         self._array = SimpleNamespace(shape=data.shape)
         self._node = self.grad = None
-        self.requires_grad = requires_grad
+        self._requires_grad = requires_grad
 
     before = nn.Parameter.__init__
     fillers = {name: getattr(nn.init, name) for name in ("uniform_", "normal_", "constant_")}
