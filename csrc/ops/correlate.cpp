@@ -5,6 +5,7 @@
 #include "core/scratch.h"
 #include "core/thread_pool.h"
 #include "cpu/dispatch.h"
+#include "ops/split.h"
 
 namespace fastconv {
 namespace {
@@ -47,7 +48,7 @@ struct Cut {
 // Images of more floats come from memory, and are asked for in time.
 constexpr int64_t kFarFloats = 2 << 20;
 // Up to here depthwise convolutions, whose pace stores set, leave their outputs to L3.
-constexpr int64_t kKeptFloats = 2 << 20;
+constexpr int64_t kKeptFloats = 2 * kStreamedFloats;
 // What a band reads must stay in half of a 1 MiB L2 beside weights and outputs.
 constexpr int64_t kBandVectors = 384 * 1024 / (kLanes * 4);
 // Or in a third of L1, if many output channels pass over so many columns, whole tiles of 3, 4
