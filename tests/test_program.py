@@ -250,11 +250,11 @@ def test_inputs_that_require_gradients_get_them() -> None:
     images.requires_grad_()
     step(images, labels)
     assert "inputs require gradients" in str(step.reason)
-    replayed = images.grad
+    reached = images.grad
     images.grad = None
     F.cross_entropy(model(images), labels).backward()
-    assert replayed is not None and images.grad is not None
-    assert_same_bits(replayed.numpy(), images.grad.numpy())
+    assert reached is not None and images.grad is not None
+    assert_same_bits(reached.numpy(), images.grad.numpy())
     step(values, labels)
     assert step.reason is None
 
