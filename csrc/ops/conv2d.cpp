@@ -308,7 +308,10 @@ Array conv2d_backward_weight(const Array& dy_any, const Array& x_any, const Shap
     return dw;
   }
   if (!dy_any.in_lanes() && !x_any.in_lanes() && s.N < kLanes) {
-    conv2d_backward_weight_few(dw.data(), dy_any.data(), x_any.data(), s);
+    if (weight_by_channels_pays(s, false))
+      weight_by_channels(dw.data(), dy_any.data(), x_any.data(), s.N, false, s);
+    else
+      conv2d_backward_weight_few(dw.data(), dy_any.data(), x_any.data(), s);
     return dw;
   }
   const Array dy = to_lanes(dy_any), x = to_lanes(x_any);
@@ -317,8 +320,8 @@ Array conv2d_backward_weight(const Array& dy_any, const Array& x_any, const Shap
     winograd_backward_weight(dw.data(), dy.data(), x.data(), x.blocks(), s, part);
     return dw;
   }
-  if (weight_by_channels_pays(s))
-    weight_by_channels(dw.data(), dy.data(), x.data(), x.blocks(), s);
+  if (weight_by_channels_pays(s, true))
+    weight_by_channels(dw.data(), dy.data(), x.data(), x.blocks(), true, s);
   else
     weight_by_lanes(dw.data(), dy.data(), x.data(), x.blocks(), s);
   return dw;

@@ -1,5 +1,5 @@
-// The gradient of a convolution's weights, in lane blocks: two ways of summing over samples and
-// pixels. dw is plain and overwritten; dy and x have `blocks` blocks of sixteen samples.
+// The gradient of a convolution's weights: two ways of summing over samples and pixels. dw is plain
+// and overwritten; dy and x have `blocks` blocks of sixteen samples or, where not in lanes, of one.
 #pragma once
 
 #include "ops/conv2d.h"
@@ -11,8 +11,8 @@ void weight_by_lanes(float* dw, const float* dy, const float* x, int64_t blocks,
                      const Conv2dShape& shape);
 
 // Channels are moved into the lanes first, so that there is nothing to add up: for many.
-bool weight_by_channels_pays(const Conv2dShape& shape);
-void weight_by_channels(float* dw, const float* dy, const float* x, int64_t blocks,
+bool weight_by_channels_pays(const Conv2dShape& shape, bool lanes);
+void weight_by_channels(float* dw, const float* dy, const float* x, int64_t blocks, bool lanes,
                         const Conv2dShape& shape);
 
 }  // namespace fastconv
