@@ -14,6 +14,7 @@
 #include "ops/conv2d_few.h"
 #include "ops/few_window.h"
 #include "ops/finish.h"
+#include "ops/split.h"
 
 namespace fastconv {
 namespace {
@@ -53,41 +54,116 @@ std::vector<PhaseAxis> col_phases(const Conv2dShape& s) {
   return phases_of(s.IW, s.OW, s.KW, p.pads[2], p.stride[1], p.dilation[1]);
 }
 
+// The taps of a phase of kernels [k][c], for some neighbouring c, to [c][k]. R and T: taps along the
+// axes, or 0 where not known to the compiler.
+struct TurnedTaps {
+  int64_t first, row, col;  // in a kernel: of the first tap and from one to the next
+  int64_t rows, cols;
+};
+
+template <int R, int T>
+void turn_kernels(float* to, const float* from, int64_t taps, int64_t C, int64_t K, int64_t channels,
+                  const TurnedTaps& phase) {
+  const int64_t rows = R > 0 ? R : phase.rows, cols = T > 0 ? T : phase.cols;
+  const int64_t row = phase.row, col = phase.col;
+  for (int64_t k = 0; k < K; ++k, from += C * taps)
+    for (int64_t c = 0; c < channels; ++c) {
+      const float* in = from + c * taps + phase.first;
+      float* out = to + (c * K + k) * rows * cols;
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t t = 0; t < cols; ++t) out[r * cols + t] = in[r * row + t * col];
+    }
+}
+
 // The weights of a phase with the channels exchanged: turned[c][k][r][s] of each group.
 void turn(float* turned, const float* w, const Conv2dShape& s, const PhaseAxis& rows,
           const PhaseAxis& cols) {
   const int64_t C = s.IC_per_group, K = s.OC_per_group, taps = s.KH * s.KW;
-  const auto R = static_cast<int64_t>(rows.taps.size()), T = static_cast<int64_t>(cols.taps.size());
-  constexpr int64_t kTogether = 16;  // channels whose weights share a cache line or two
-  parallel_ranges(s.params.groups * C, ceil_div(int64_t{1} << 14, K * taps),
-                  [&](int64_t begin, int64_t end) {
-                    for (int64_t at = begin; at < end; at += kTogether)
-                      for (int64_t k = 0; k < K; ++k)
-                        for (int64_t c = at; c < std::min(end, at + kTogether); ++c) {
-                          const float* from = w + ((c / C * K + k) * C + c % C) * taps;
-                          float* to = turned + (c * K + k) * R * T;
-                          if (taps == 1) {
-                            *to = *from;
-                            continue;
-                          }
-                          for (const int64_t r : rows.taps)
-                            for (const int64_t t : cols.taps) *to++ = from[r * s.KW + t];
-                        }
-                  });
+  const auto step = [](const PhaseAxis& axis) {
+    return axis.taps.size() > 1 ? axis.taps[1] - axis.taps[0] : 0;
+  };
+  const TurnedTaps phase{rows.taps[0] * s.KW + cols.taps[0], step(rows) * s.KW, step(cols),
+                         static_cast<int64_t>(rows.taps.size()),
+                         static_cast<int64_t>(cols.taps.size())};
+  const bool one = phase.rows == 1 && phase.cols == 1;
+  const auto kernels_turned = one                                  ? turn_kernels<1, 1>
+                              : phase.rows == 1 && phase.cols == 2 ? turn_kernels<1, 2>
+                              : phase.rows == 2 && phase.cols == 1 ? turn_kernels<2, 1>
+                              : phase.rows == 2 && phase.cols == 2 ? turn_kernels<2, 2>
+                              : phase.rows == 3 && phase.cols == 3 ? turn_kernels<3, 3>
+                              : phase.rows == 5 && phase.cols == 5 ? turn_kernels<5, 5>
+                                                                   : turn_kernels<0, 0>;
+  const int64_t sixteens = ceil_div(C, kLanes);
+  for_shares(s.params.groups * sixteens, kLanes * K * taps, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t group = i / sixteens, c = i % sixteens * kLanes;
+      const int64_t channels = std::min(C - c, kLanes);
+      const float* from = w + (group * K * C + c) * taps;
+      float* to = turned + (group * C + c) * K * phase.rows * phase.cols;
+      if (taps == 1 && channels == kLanes)
+        cpu::kernels().to_plain(to, K, from, C, K, kLanes);
+      else
+        kernels_turned(to, from, taps, C, K, channels, phase);
+    }
+  });
 }
 
-// dx at the pixels of a phase.
-void spread(float* dx, const float* phase, const Conv2dShape& s, const PhaseAxis& rows,
-            const PhaseAxis& cols) {
-  const int64_t plane = rows.count * cols.count;
-  parallel_ranges(s.N * s.IC, ceil_div(int64_t{1} << 14, plane), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
-      for (int64_t r = 0; r < rows.count; ++r) {
-        const float* from = phase + i * plane + r * cols.count;
-        float* to = dx + (i * s.IH + rows.first + r * s.params.stride[0]) * s.IW + cols.first;
-        for (int64_t c = 0; c < cols.count; ++c) to[c * s.params.stride[1]] = from[c];
+// dx at the rows of a phase, from the phases of its columns, each [plane][row][col].
+void spread(float* dx, const std::vector<const float*>& phases, const Conv2dShape& s,
+            const PhaseAxis& rows, const std::vector<PhaseAxis>& cols) {
+  const int64_t step = s.params.stride[1];
+  for_shares(s.N * s.IC, rows.count * s.IW * 2, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin * rows.count; i < end * rows.count; ++i) {
+      const int64_t row = rows.first + i % rows.count * s.params.stride[0];
+      float* to = dx + (i / rows.count * s.IH + row) * s.IW;
+      const int64_t whole = s.IW / step;
+      if (step == 2 && s.IW > 1) {  // known to the compiler: it interleaves whole vectors
+        const float *even = phases[0] + i * cols[0].count, *odd = phases[1] + i * cols[1].count;
+        for (int64_t c = 0; c < whole; ++c) to[2 * c] = even[c], to[2 * c + 1] = odd[c];
+        if (s.IW % 2 == 1) to[s.IW - 1] = even[whole];
+        continue;
       }
+      for (size_t b = 0; b < cols.size(); ++b) {
+        const float* from = phases[b] + i * cols[b].count;
+        for (int64_t c = 0; c < cols[b].count; ++c) to[cols[b].first + c * step] = from[c];
+      }
+    }
   });
+}
+
+// dx from the turned weights of all phases.
+void input_gradient(float* dx, const float* dy, const std::vector<const float*>& turned,
+                    const float* bias, const Conv2dShape& s) {
+  const bool whole = s.params.stride[0] == 1 && s.params.stride[1] == 1;
+  const std::vector<PhaseAxis> row_axes = row_phases(s), col_axes = col_phases(s);
+  auto w = turned.begin();
+  for (const PhaseAxis& rows : row_axes) {
+    Scratch<float> sums(whole ? 1 : s.N * s.IC * rows.count * s.IW);
+    float* y = whole ? dx : sums.data();
+    std::vector<const float*> phases;
+    for (const PhaseAxis& cols : col_axes) {
+      const int64_t plane = rows.count * cols.count;
+      phases.push_back(y);
+      if (*w == nullptr) {
+        for (int64_t i = 0; i < s.N * s.IC; ++i)
+          std::fill_n(y + i * plane, plane, bias ? bias[i % s.IC] : 0.0f);
+      } else {
+        const auto R = static_cast<int64_t>(rows.taps.size());
+        const auto T = static_cast<int64_t>(cols.taps.size());
+        const Conv2dShape forward{
+            s.N,  s.OC,       s.OH,       s.OW,           s.IC,           R,
+            T,    rows.count, cols.count, s.OC_per_group, s.IC_per_group,
+            {{1, 1},
+             {rows.before, rows.after, cols.before, cols.after},
+             {rows.dilation, cols.dilation},
+             s.params.groups}};
+        conv2d_forward_few(y, dy, *w, bias, forward, finish_relu(false));
+      }
+      y += s.N * s.IC * plane;
+      ++w;
+    }
+    if (!whole) spread(dx, phases, s, rows, col_axes);
+  }
 }
 
 // How the sum over samples and bands of rows is cut: see WeightCut in conv2d.cpp.
@@ -127,38 +203,39 @@ bool has_backward_input_few(const Conv2dShape& s) {
 
 void conv2d_backward_input_few(float* dx, const float* dy, const float* w, const float* bias,
                                const Conv2dShape& s) {
-  const bool whole = s.params.stride[0] == 1 && s.params.stride[1] == 1;
-  Scratch<float> turned(s.w().numel());
+  Scratch<float> all_turned(s.w().numel());
+  std::vector<const float*> turned;  // of each phase; null where no tap reaches it
+  std::vector<int64_t> of_group;     // floats
+  float* to = all_turned.data();
   for (const PhaseAxis& rows : row_phases(s))
     for (const PhaseAxis& cols : col_phases(s)) {
-      Scratch<float> phase(whole ? 1 : s.N * s.IC * rows.count * cols.count);
-      float* y = whole ? dx : phase.data();
-      if (rows.taps.empty() || cols.taps.empty()) {
-        for (int64_t i = 0; i < s.N * s.IC; ++i)
-          std::fill_n(y + i * rows.count * cols.count, rows.count * cols.count,
-                      bias ? bias[i % s.IC] : 0.0f);
-      } else {
-        turn(turned.data(), w, s, rows, cols);
-        Conv2dShape forward{s.N,
-                            s.OC,
-                            s.OH,
-                            s.OW,
-                            s.IC,
-                            static_cast<int64_t>(rows.taps.size()),
-                            static_cast<int64_t>(cols.taps.size()),
-                            rows.count,
-                            cols.count,
-                            s.OC_per_group,
-                            s.IC_per_group,
-                            {}};
-        forward.params = {{1, 1},
-                          {rows.before, rows.after, cols.before, cols.after},
-                          {rows.dilation, cols.dilation},
-                          s.params.groups};
-        conv2d_forward_few(y, dy, turned.data(), bias, forward, finish_relu(false));
-      }
-      if (!whole) spread(dx, y, s, rows, cols);
+      const auto taps = static_cast<int64_t>(rows.taps.size() * cols.taps.size());
+      turned.push_back(taps > 0 ? to : nullptr);
+      of_group.push_back(s.IC_per_group * s.OC_per_group * taps);
+      if (taps > 0) turn(to, w, s, rows, cols);
+      to += s.params.groups * of_group.back();
     }
+  // Many groups: some at a time, which stay in a cache until their phases are put together.
+  constexpr int64_t kManyGroups = 16, kCachedFloats = 32 * 1024;
+  const int64_t groups = s.params.groups, group_floats = s.IC_per_group * s.IH * s.IW;
+  if (groups < kManyGroups) return input_gradient(dx, dy, turned, bias, s);
+  const int64_t together =
+      std::clamp<int64_t>(kCachedFloats / group_floats, 1, ceil_div(groups, kManyGroups));
+  const int64_t cuts = ceil_div(groups, together);
+  parallel_for(s.N * cuts, [&](int64_t task) {
+    const int64_t n = task / cuts, group = task % cuts * together;
+    const int64_t count = std::min(together, groups - group);
+    Conv2dShape part = s;
+    part.N = 1, part.params.groups = count;
+    part.IC = count * s.IC_per_group, part.OC = count * s.OC_per_group;
+    std::vector<const float*> own = turned;
+    for (size_t i = 0; i < own.size(); ++i)
+      if (own[i]) own[i] += group * of_group[i];
+    const int64_t channel = group * s.IC_per_group;
+    input_gradient(dx + n * s.IC * s.IH * s.IW + group * group_floats,
+                   dy + (n * s.OC + group * s.OC_per_group) * s.OH * s.OW, own,
+                   bias ? bias + channel : nullptr, part);
+  });
 }
 
 void conv2d_backward_weight_few(float* dw, const float* dy, const float* x, const Conv2dShape& s) {

@@ -186,11 +186,15 @@ constexpr RowTable row_table() {
   return table;
 }
 constexpr RowTable kAny = row_table<Copied>();
-constexpr RowTable k3x1 = row_table<InPlace<3, 1>>(), k3x2 = row_table<InPlace<3, 2>>(),
+// Rows of taps 1 and 2: the phases of gradients by input with stride 2.
+constexpr RowTable k1x1 = row_table<InPlace<1, 1>>(), k2x1 = row_table<InPlace<2, 1>>(),
+                   k3x1 = row_table<InPlace<3, 1>>(), k3x2 = row_table<InPlace<3, 2>>(),
                    k5x1 = row_table<InPlace<5, 1>>(), k5x2 = row_table<InPlace<5, 2>>();
 
 const RowTable& rows_for(const PoolShape& s) {
-  if (s.DH != 1 || s.SH != s.SW || (s.KH != 3 && s.KH != 5)) return kAny;
+  if (s.DH != 1 || s.SH != s.SW) return kAny;
+  if (s.SH == 1 && s.KH <= 2) return s.KH == 1 ? k1x1 : k2x1;
+  if (s.KH != 3 && s.KH != 5) return kAny;
   if (s.SH == 1) return s.KH == 3 ? k3x1 : k5x1;
   if (s.SH == 2) return s.KH == 3 ? k3x2 : k5x2;
   return kAny;
