@@ -54,16 +54,16 @@ std::vector<PhaseAxis> col_phases(const Conv2dShape& s) {
   return phases_of(s.IW, s.OW, s.KW, p.pads[2], p.stride[1], p.dilation[1]);
 }
 
-// The taps of a phase of kernels [k][c], for some neighbouring c, to [c][k]. R and T: taps along the
-// axes, or 0 where not known to the compiler.
+// The taps of a phase of kernels [k][c], for some neighbouring c, to [c][k]. R and T: taps along
+// the axes, or 0 where not known to the compiler.
 struct TurnedTaps {
   int64_t first, row, col;  // in a kernel: of the first tap and from one to the next
   int64_t rows, cols;
 };
 
 template <int R, int T>
-void turn_kernels(float* to, const float* from, int64_t taps, int64_t C, int64_t K, int64_t channels,
-                  const TurnedTaps& phase) {
+void turn_kernels(float* to, const float* from, int64_t taps, int64_t C, int64_t K,
+                  int64_t channels, const TurnedTaps& phase) {
   const int64_t rows = R > 0 ? R : phase.rows, cols = T > 0 ? T : phase.cols;
   const int64_t row = phase.row, col = phase.col;
   for (int64_t k = 0; k < K; ++k, from += C * taps)
@@ -150,13 +150,21 @@ void input_gradient(float* dx, const float* dy, const std::vector<const float*>&
       } else {
         const auto R = static_cast<int64_t>(rows.taps.size());
         const auto T = static_cast<int64_t>(cols.taps.size());
-        const Conv2dShape forward{
-            s.N,  s.OC,       s.OH,       s.OW,           s.IC,           R,
-            T,    rows.count, cols.count, s.OC_per_group, s.IC_per_group,
-            {{1, 1},
-             {rows.before, rows.after, cols.before, cols.after},
-             {rows.dilation, cols.dilation},
-             s.params.groups}};
+        const Conv2dShape forward{s.N,
+                                  s.OC,
+                                  s.OH,
+                                  s.OW,
+                                  s.IC,
+                                  R,
+                                  T,
+                                  rows.count,
+                                  cols.count,
+                                  s.OC_per_group,
+                                  s.IC_per_group,
+                                  {{1, 1},
+                                   {rows.before, rows.after, cols.before, cols.after},
+                                   {rows.dilation, cols.dilation},
+                                   s.params.groups}};
         conv2d_forward_few(y, dy, *w, bias, forward, finish_relu(false));
       }
       y += s.N * s.IC * plane;

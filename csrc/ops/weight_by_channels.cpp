@@ -126,8 +126,8 @@ class ByChannels {
     Scratch<float> sums(slices_ * slice_floats);
     parallel_for(tasks(), [&](int64_t task) {
       const Share own = share_of(task);
-      add_up(sums.data() + own.slice * slice_floats +
-                 (own.group * v_blocks_ + own.v0) * v_floats_ + own.s0 * taps_ * kLanes,
+      add_up(sums.data() + own.slice * slice_floats + (own.group * v_blocks_ + own.v0) * v_floats_ +
+                 own.s0 * taps_ * kLanes,
              v_floats_, own);
     });
     parallel_for(groups_ * v_blocks_, [&](int64_t task) {
@@ -215,8 +215,9 @@ class ByChannels {
     for (int64_t i = first; i < last; ++i) {
       const Band band = band_at(i);
       transpose(transposed.data(), row, band, own);
-      const float* image = spread_.data + ((band.block * groups_ + own.group) * spread_.channels +
-                                           own.s0) * spread_.plane();
+      const float* image =
+          spread_.data +
+          ((band.block * groups_ + own.group) * spread_.channels + own.s0) * spread_.plane();
       if (copies_)
         products_with_copy(sweep, row, band, image, copy.data(), out);
       else
@@ -263,8 +264,8 @@ class ByChannels {
           sweep.taps = cols.last - cols.first, sweep.C = rows.last - rows.first;
           sweep.x_c = band.cols() * row, sweep.w_c = spread_.stride[0] * spread_.width;
         }
-        sweep.x = x + ((rows.first - band.row) * band.cols() + cols.first - band.begin) * samples_ *
-                          row;
+        sweep.x =
+            x + ((rows.first - band.row) * band.cols() + cols.first - band.begin) * samples_ * row;
         sweep.w = image + (ih * spread_.width + iw) * samples_;
         sweep.y = out + (r * KW_ + t) * kLanes;
         cpu::kernels().tile_sweep(sweep);

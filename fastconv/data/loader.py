@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from .. import _core
 from ..convert import from_numpy
 from ..errors import CorruptFileError, ShapeError
+from ..functional._arguments import in_lanes
 from ..grad_mode import is_grad_enabled
 from ..random import generator
 from ..tensor import Tensor, wrap
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["Loader", "Source", "prepare"]
 
 _AHEAD = 2  # batches prepared before they are asked for
-_LANES = 16
 Batch: TypeAlias = tuple[Tensor, NDArray[Any]]
 # One number, or one a channel (C,).
 Scale: TypeAlias = "float | Sequence[float] | NDArray[Any]"
@@ -232,8 +232,8 @@ class Loader:
         return order[begin : min(begin + self.batch_size, self.samples)]
 
     def _gather(self, x: NDArray[Any], indices: NDArray[np.int64]) -> Tensor:
-        if len(indices) < _LANES and not is_grad_enabled():
-            # Few samples, forward only: the plain layout has kernels of its own.
+        if not in_lanes((len(indices), *x.shape[1:]), is_grad_enabled()):
+            # Few samples: the plain layout has kernels of its own.
             few = x[indices].astype(np.float32)
             scale, shift = (_along_channels(v, few.ndim) for v in (self.scale, self.shift))
             if np.any(scale != 1) or np.any(shift != 0):

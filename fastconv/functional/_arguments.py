@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, overload
 
@@ -34,12 +35,19 @@ __all__ = [
 ]
 
 LANES = 16  # samples in a lane block; batches from this size always run in lanes
-_GRADIENT_LANES = 8  # half a block in lanes is as quick as eight images by themselves
+# From how many on gradients are as quick in lanes: of images no larger than this, and of larger
+# ones. What an operation made stays as it is: only a network's first layer sees its images.
+_SMALL_IMAGE = 32 * 32
+_SMALL_IMAGE_LANES, _GRADIENT_LANES = 8, 12
 
 
-def in_lanes(samples: int, recorded: bool) -> bool:
-    """Whether a batch runs in lanes; recorded: it goes back as well."""
-    return samples >= (_GRADIENT_LANES if recorded else LANES)
+def in_lanes(shape: Sequence[int], recorded: bool, leaf: bool = True) -> bool:
+    """Whether a batch (N, ...) runs in lanes. recorded: it goes back as well; leaf: no result."""
+    samples = shape[0]
+    if samples >= LANES or not recorded:
+        return samples >= LANES
+    small = leaf and math.prod(shape[2:]) <= _SMALL_IMAGE
+    return samples >= (_SMALL_IMAGE_LANES if small else _GRADIENT_LANES)
 
 
 P = ParamSpec("P")

@@ -55,7 +55,7 @@ def _conv2d(
     b_array = None if b is None else b._array
     need_x, need_w, need_b = x.requires_grad, w.requires_grad, b is not None and b.requires_grad
     recorded = grad_mode.enabled and (need_x or need_w or need_b)
-    if in_lanes(shape[0], recorded):
+    if in_lanes(shape, recorded, x._node is None):
         x_array = x_array.to_lanes()
     y, argmax = _core.conv_stage_forward(
         x_array, w_array, b_array, stride, pads, dilation, groups, relu, pool, recorded

@@ -108,7 +108,7 @@ def _conv_transpose2d(
     pads = (padding[0], padding[0], padding[1], padding[1])
     need_x, need_w, need_b = x.requires_grad, w.requires_grad, b is not None and b.requires_grad
     recorded = needs_grad(x, w, b)
-    if in_lanes(shape[0], recorded):
+    if in_lanes(shape, recorded, x._node is None):
         x_array = x_array.to_lanes()
     y = _core.conv2d_backward_input(x_array, w_array, y_shape, stride, pads, dilation, groups)
     if b is not None:

@@ -99,7 +99,7 @@ def _batch_norm(
         return empty_batch(lambda x: x, x, w, b)
 
     x_array = x._array
-    if in_lanes(shape[0], recorded):
+    if in_lanes(shape, recorded, x._node is None):
         x_array = x_array.to_lanes()
     arrays = [None if t is None else t._array for t in (w, b, mean, var, plus)]
     w_array, b_array, mean_array, var_array, plus_array = arrays
@@ -183,7 +183,7 @@ def local_response_norm(
     if size < 1:
         raise ValueError(f"[local_response_norm] size must be at least 1, got {size}")
     x = input._array
-    if in_lanes(input.shape[0], needs_grad(input)):
+    if in_lanes(input.shape, needs_grad(input), input._node is None):
         x = x.to_lanes()
     y = _core.local_response_norm(x, size, alpha, beta, k)
     return unary(

@@ -54,7 +54,7 @@ def _max_pool2d(x: Tensor, pooling: Pooling) -> Tensor:
     if fused is not None:
         return fused
     recorded = grad_mode.enabled and x.requires_grad
-    if in_lanes(shape[0], recorded):
+    if in_lanes(shape, recorded, x._node is None):
         x_array = x_array.to_lanes()
     y, argmax = _core.max_pool2d_forward(x_array, *pooling, False, recorded)
     if not recorded:
@@ -241,7 +241,7 @@ def _avg_pool2d(
             lambda x: _avg_pool2d(x, kernel, stride, pads, ceil_mode, count_include_pad, divisor),
         )
     recorded = grad_mode.enabled and x.requires_grad
-    if in_lanes(shape[0], recorded):
+    if in_lanes(shape, recorded, x._node is None):
         x_array = x_array.to_lanes()
     y = _core.avg_pool2d_forward(
         x_array, kernel, stride, pads, ceil_mode, count_include_pad, divisor
@@ -376,7 +376,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] |
     height, width = (shape[2 + i] if size is None else size for i, size in enumerate(wanted))
     size = pair((height, width), "[adaptive_avg_pool2d] output_size")
     x_array = input._array
-    if in_lanes(shape[0], grad_mode.enabled and input.requires_grad):
+    if in_lanes(shape, grad_mode.enabled and input.requires_grad, input._node is None):
         x_array = x_array.to_lanes()
     y = _core.adaptive_avg_pool2d_forward(x_array, size)
     return unary(input, y, lambda dy: _core.adaptive_avg_pool2d_backward(dy, shape))

@@ -42,7 +42,8 @@ def configurations(task: Task, quick: bool) -> list[str]:
     if not isinstance(task.subject, Conv):
         return ["recorded"]
     arguments = importlib.import_module("fastconv.functional._arguments")
-    return ["lanes" if arguments.in_lanes(task.batch, task.work != "forward") else "plain"]
+    lanes = arguments.in_lanes(task.subject.x_shape(task.batch), task.work != "forward")
+    return ["lanes" if lanes else "plain"]
 
 
 def prepare(task: Task, configuration: str) -> Work:
