@@ -62,6 +62,26 @@ def test_scale_and_shift_by_channel(batch: int, dtype: type) -> None:
         assert_close(next(iter(features))[0].numpy(), expected, scale=4096)
 
 
+@pytest.mark.parametrize(
+    ("batch", "size", "grad", "lanes"),
+    [
+        *((7, 9, True, False), (8, 9, True, True), (15, 9, False, False), (16, 9, False, True)),
+        *((11, 33, True, False), (12, 33, True, True), (8, 32, True, True)),
+    ],
+)
+def test_layout_of_small_batches(batch: int, size: int, grad: bool, lanes: bool) -> None:
+    """Small batches of large images are quicker plain, and stay so behind the first layer."""
+    x = np.random.default_rng(0).standard_normal((batch, 3, size, size)).astype(np.float32)
+    conv = fc.nn.Sequential(fc.nn.Conv2d(3, 4, 3, stride=4), fc.nn.BatchNorm2d(4), fc.nn.ReLU())
+    expected = "lanes" if lanes else "plain"
+    with fc.set_grad_enabled(grad):
+        (loaded, _), *_ = data.Loader(x, batch_size=batch)
+        for images in (loaded, fc.Tensor(x)):
+            assert conv(images)._array.layout == expected
+        assert fc.functional.max_pool2d(conv(loaded), 2)._array.layout == expected
+    assert loaded._array.layout == expected
+
+
 @pytest.mark.parametrize("values", [np.ones(2), np.ones((3, 1)), np.ones(0)])
 def test_scale_must_fit_the_channels(values: np.ndarray) -> None:
     for name in ("scale", "shift"):

@@ -112,6 +112,22 @@ struct PlaneDot {
   bool accumulate, asks;
 };
 
+// The same for plain images, K x K taps, K 3 or 5:
+//
+//   dw[t][u] = sum_{image, row, col} dy[image][row][col] *
+//              x[image][row * step + t - PT][col * step + u - PL]
+//
+// with x outside its plane left out, step 1 or 2. zeros: IW or OW of them, whichever is more.
+struct DepthwiseDot {
+  int64_t images, IH, IW, OH, OW, K, step, PT, PL;
+  const float* dy;
+  int64_t dy_image;  // floats from one to the next
+  const float* x;
+  int64_t x_image;
+  const float* zeros;
+  float* dw;
+};
+
 // The dot tile: both operands are vectors; the sums over lanes come last, once per output.
 //
 //   out[k][j] = start + sum_{image, row, col} sum_lanes a[k][image][row][col] *

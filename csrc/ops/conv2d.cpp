@@ -9,6 +9,7 @@
 #include "ops/conv2d_few.h"
 #include "ops/conv2d_few_backward.h"
 #include "ops/correlate.h"
+#include "ops/depthwise_few.h"
 #include "ops/finish.h"
 #include "ops/layout.h"
 #include "ops/split.h"
@@ -308,7 +309,9 @@ Array conv2d_backward_weight(const Array& dy_any, const Array& x_any, const Shap
     return dw;
   }
   if (!dy_any.in_lanes() && !x_any.in_lanes() && s.N < kLanes) {
-    if (weight_by_channels_pays(s, false))
+    if (has_depthwise_weight_few(s))
+      depthwise_weight_few(dw.data(), dy_any.data(), x_any.data(), s);
+    else if (weight_by_channels_pays(s, false))
       weight_by_channels(dw.data(), dy_any.data(), x_any.data(), s.N, false, s);
     else
       conv2d_backward_weight_few(dw.data(), dy_any.data(), x_any.data(), s);

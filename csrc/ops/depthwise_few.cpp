@@ -43,4 +43,25 @@ void depthwise_few(float* y, const float* x, const float* w, const float* bias,
   });
 }
 
+bool has_depthwise_weight_few(const Conv2dShape& s) {
+  const Conv2dParams& p = s.params;
+  return s.IC_per_group == 1 && s.KH == s.KW && (s.KH == 3 || s.KH == 5) &&
+         p.stride[0] == p.stride[1] && p.stride[0] <= 2 &&
+         p.dilation == std::array<int64_t, 2>{1, 1};
+}
+
+void depthwise_weight_few(float* dw, const float* dy, const float* x, const Conv2dShape& s) {
+  const int64_t x_plane = s.IH * s.IW, y_plane = s.OH * s.OW, taps = s.KH * s.KW;
+  const int64_t zeros = std::max(s.IW, s.OW);
+  for_shares(s.OC, s.N * y_plane * taps / 8, [&](int64_t begin, int64_t end) {
+    Scratch<float> row(zeros);
+    std::fill_n(row.data(), zeros, 0.0f);
+    for (int64_t k = begin; k < end; ++k)
+      cpu::kernels().depthwise_dot({s.N, s.IH, s.IW, s.OH, s.OW, s.KH, s.params.stride[0],
+                                    s.params.pads[0], s.params.pads[2], dy + k * y_plane,
+                                    s.OC * y_plane, x + k / s.OC_per_group * x_plane,
+                                    s.IC * x_plane, row.data(), dw + k * taps});
+  });
+}
+
 }  // namespace fastconv

@@ -1,4 +1,4 @@
-// Convolution forward for a few samples where each group has one input channel.
+// Convolution of a few samples where each group has one input channel: forward, by weight.
 #pragma once
 
 #include "cpu/kernels.h"
@@ -9,5 +9,9 @@ namespace fastconv {
 // y, x, w: plain. bias may be null. Pointers in finish are to arrays of OC floats and of y's shape.
 void depthwise_few(float* y, const float* x, const float* w, const float* bias,
                    const Conv2dShape& s, const cpu::Finish& finish);
+
+// dw, dy, x: plain; for the shapes that the kernel takes.
+bool has_depthwise_weight_few(const Conv2dShape& s);
+void depthwise_weight_few(float* dw, const float* dy, const float* x, const Conv2dShape& s);
 
 }  // namespace fastconv

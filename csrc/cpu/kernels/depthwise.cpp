@@ -189,14 +189,19 @@ constexpr RowTable kAny = row_table<Copied>();
 // Rows of taps 1 and 2: the phases of gradients by input with stride 2.
 constexpr RowTable k1x1 = row_table<InPlace<1, 1>>(), k2x1 = row_table<InPlace<2, 1>>(),
                    k3x1 = row_table<InPlace<3, 1>>(), k3x2 = row_table<InPlace<3, 2>>(),
-                   k5x1 = row_table<InPlace<5, 1>>(), k5x2 = row_table<InPlace<5, 2>>();
+                   k5x1 = row_table<InPlace<5, 1>>(), k5x2 = row_table<InPlace<5, 2>>(),
+                   k7x1 = row_table<InPlace<7, 1>>();
 
 const RowTable& rows_for(const PoolShape& s) {
   if (s.DH != 1 || s.SH != s.SW) return kAny;
-  if (s.SH == 1 && s.KH <= 2) return s.KH == 1 ? k1x1 : k2x1;
-  if (s.KH != 3 && s.KH != 5) return kAny;
-  if (s.SH == 1) return s.KH == 3 ? k3x1 : k5x1;
-  if (s.SH == 2) return s.KH == 3 ? k3x2 : k5x2;
+  if (s.SH == 1)
+    return s.KH == 1   ? k1x1
+           : s.KH == 2 ? k2x1
+           : s.KH == 3 ? k3x1
+           : s.KH == 5 ? k5x1
+           : s.KH == 7 ? k7x1
+                       : kAny;
+  if (s.SH == 2 && (s.KH == 3 || s.KH == 5)) return s.KH == 3 ? k3x2 : k5x2;
   return kAny;
 }
 
@@ -227,7 +232,7 @@ void depthwise(float* y, const float* x, const float* w, const float* bias, cons
       int64_t done = 0;
       for (int64_t cut = 0; cut < cuts; ++cut) {
         const int64_t at = (k * s.OH + oh + done) * s.OW, R = (count - done) / (cuts - cut);
-        const float* row[2 * (kMaxRows - 1) + 5] = {scratch + done * s.SH * x_row};
+        const float* row[2 * (kMaxRows - 1) + 7] = {scratch + done * s.SH * x_row};
         if (in_place)
           for (int64_t i = 0; i < (R - 1) * s.SH + s.KH; ++i) {
             const int64_t at_row = ih + done * s.SH + i;

@@ -23,9 +23,10 @@ void dot_sweep(const DotSweep& sweep);
 void plane_sweep(const PlaneSweep& sweep);
 void plane_dot(const PlaneDot& sum);
 
-// depthwise.cpp
+// depthwise.cpp, depthwise_dot.cpp
 void depthwise(float* y, const float* x, const float* w, const float* bias, const Depthwise& shape,
                const Finish& finish, float* scratch);
+void depthwise_dot(const DepthwiseDot& sum);
 
 // winograd.cpp
 void winograd_input(float* v, int64_t v_point, int64_t v_c, const float* x, int64_t C,

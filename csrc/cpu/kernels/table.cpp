@@ -28,8 +28,9 @@ constexpr Kernels make_table() {
   // planes.cpp, plane_dot.cpp
   t.plane_sweep = plane_sweep;
   t.plane_dot = plane_dot;
-  // depthwise.cpp
+  // depthwise.cpp, depthwise_dot.cpp
   t.depthwise = depthwise;
+  t.depthwise_dot = depthwise_dot;
   // winograd.cpp
   t.winograd_input = winograd_input;
   t.winograd_dy = winograd_dy;
