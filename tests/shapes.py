@@ -81,6 +81,8 @@ def onednn(text: str) -> Conv:
 EDGES = [
     Conv("one_pixel", (1, 1, 1, 1), 1, (1, 1)),
     Conv("one_output", (3, 2, 3, 3), 5),
+    Conv("kernel_of_the_image", (17, 7, 5, 4), 13, (5, 4), stride=(2, 3)),
+    Conv("kernel_of_few_images", (2, 19, 6, 7), 33, (6, 7)),
     Conv("batch_1", (1, 3, 9, 9), 4, pads=same(1)),
     Conv("batch_15", (15, 3, 6, 7), 5),
     Conv("batch_16", (16, 3, 6, 7), 5),

@@ -85,7 +85,7 @@ every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 FEW = [
     Conv("one_image", (1, 64, 14, 14), 48, pads=same(1)),
     Conv("four_tiles", (1, 64, 7, 7), 64, pads=same(1)),
-    Conv("one_output", (8, 64, 3, 3), 64),
+    Conv("four_outputs", (8, 64, 4, 4), 64),
     Conv("bands_of_one_row", (1, 16, 50, 35), 16),
     Conv("bands_of_rows", (2, 16, 130, 6), 32, pads=same(1)),
     Conv("bands_across_images", (15, 16, 13, 18), 37, pads=same(1)),

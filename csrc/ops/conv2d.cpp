@@ -12,6 +12,7 @@
 #include "ops/depthwise_few.h"
 #include "ops/finish.h"
 #include "ops/layout.h"
+#include "ops/linear.h"
 #include "ops/split.h"
 #include "ops/weight_gradient.h"
 #include "ops/winograd.h"
@@ -103,6 +104,17 @@ void check_dy(const Array& dy, const Conv2dShape& s) {
                              s.y(), ", got ", dy.shape(), ": input ", s.x(), ", weight ", s.w()));
 }
 
+// A kernel as large as its image is a linear layer of all pixels, in either layout.
+bool is_linear(const Conv2dShape& s) {
+  const Conv2dParams& p = s.params;
+  return s.N > 0 && s.KH == s.IH && s.KW == s.IW && p.groups == 1 &&
+         p.pads == std::array<int64_t, 4>{0, 0, 0, 0} && p.dilation == std::array<int64_t, 2>{1, 1};
+}
+
+Array as_rows(const Array& images) {
+  return images.reshape(Shape{images.dim(0), images.shape().numel() / images.dim(0)});
+}
+
 // Of the outputs of an axis, by phases, those from number `begin` on, or those before it.
 std::vector<CorrelationAxis> cut_axis(const std::vector<CorrelationAxis>& axis, int64_t at,
                                       bool from_there) {
@@ -175,6 +187,7 @@ Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2
                      bool relu) {
   const Conv2dShape s = conv2d_shape(x, w, b, params);
   const Array weight = to_plain(w);
+  if (is_linear(s)) return linear_forward(as_rows(x), as_rows(weight), b, relu).reshape(s.y());
   const float* bias = b.defined() ? b.data() : nullptr;
   Array y = Array::empty(s.y(), DType::float32, x.layout());
   if (!x.in_lanes()) {
@@ -254,6 +267,10 @@ Array conv2d_backward_input(const Array& dy, const Array& w, const Shape& x_shap
   const Conv2dShape s = conv2d_shape(x_shape, w.shape(), params);
   check_dy(dy, s);
   check_bias(b, x_shape[1]);
+  if (is_linear(s) && !b.defined()) {
+    const Array rows = as_rows(s.N < kLanes ? dy : to_lanes(dy));
+    return linear_backward_input(rows, as_rows(to_plain(w))).reshape(x_shape);
+  }
   if (!dy.in_lanes() && s.N < kLanes && has_backward_input_few(s)) {
     Array dx = Array::empty(x_shape);
     conv2d_backward_input_few(dx.data(), dy.data(), to_plain(w).data(),
@@ -302,6 +319,7 @@ Array conv2d_backward_weight(const Array& dy_any, const Array& x_any, const Shap
   check_float32("conv2d", "input", x_any);
   const Conv2dShape s = conv2d_shape(x_any.shape(), w_shape, params);
   check_dy(dy_any, s);
+  if (is_linear(s)) return linear_backward_weight(as_rows(dy_any), as_rows(x_any)).reshape(w_shape);
   Array dw = Array::empty(w_shape);
   const int64_t weights = w_shape.numel();
   if (s.N == 0) {
