@@ -331,25 +331,23 @@ class ByChannels {
 
 // Transposing a vector costs some ten cycles, and half a cycle is gained for every use of it; with
 // fewer than 32 channels the tile is narrow. A few channels must be copied, for which their kernel
-// must be large. Strided taps of an image that no cache holds are waited for: there copies of whole
-// windows are quicker (128 -> 128, 3x3, stride 2, 56 x 56: 11.3 ms instead of 13.1).
+// must be large.
 bool weight_by_channels_pays(const Conv2dShape& s, bool lanes) {
   const bool turned = transposes_x(s, lanes);
   const int64_t channels = turned ? s.IC_per_group : s.OC_per_group;
   const int64_t uses = turned ? s.OC_per_group : s.IC_per_group * s.KH * s.KW;
-  // Of plain images lanes would be added up after a few vectors of pixels, so nearly full ones of
-  // channels pay soon.
+  // Of plain images lanes would be added up after a few vectors of pixels: there it pays unless a
+  // good part of the channels' vectors is empty.
   if (!lanes)
     return channels >= kLanes && 9 * channels >= 7 * kLanes * ceil_div(channels, kLanes) &&
            uses >= 2 * kLanes;
-  constexpr int64_t kCachedFloats = 4 << 20;
-  const bool strided = s.params.stride[1] > 1 && s.KH * s.KW > 1;
   if (s.IC_per_group < kLanes)
     return copies(s) && s.OC_per_group >= 2 * kLanes && s.IC_per_group * s.KH * s.KW >= 128;
-  if (strided && s.IC * s.IH * s.IW * kLanes > kCachedFloats) return false;
-  // Fewer channels than two vectors hold pay where both operands come from memory, once.
-  constexpr int64_t kFarFloats = 8 << 20;
-  if (s.KH * s.KW == 1 && s.N * (s.IC * s.IH * s.IW + s.OC * s.OH * s.OW) >= kFarFloats)
+  // Fewer channels than two vectors hold pay where both operands come from afar, once: from memory,
+  // or from L3 if they fill one vector.
+  constexpr int64_t kFarFloats = 8 << 20, kFarFloatsOfOne = 1 << 20;
+  const int64_t floats = s.N * (s.IC * s.IH * s.IW + s.OC * s.OH * s.OW);
+  if (s.KH * s.KW == 1 && floats >= (channels == kLanes ? kFarFloatsOfOne : kFarFloats))
     return channels >= kLanes && uses >= 2 * kLanes;
   return channels >= 2 * kLanes && uses >= 4 * kLanes;
 }
