@@ -189,9 +189,8 @@ struct Kernels {
   void (*plane_sweep)(const PlaneSweep& sweep);
   void (*plane_dot)(const PlaneDot& sum);
 
-  // ---- depthwise.cpp, depthwise_dot.cpp
-  // ------------------------------------------------------------------ finish: of these K channels;
-  // never null.
+  // ---- depthwise.cpp, depthwise_dot.cpp ---------------------------------------------------------
+  // finish: of these K channels; never null.
   void (*depthwise)(float* y, const float* x, const float* w, const float* bias,
                     const Depthwise& shape, const Finish& finish, float* scratch);
   void (*depthwise_dot)(const DepthwiseDot& sum);

@@ -1,7 +1,7 @@
 // By input, each phase of the stride is a convolution of dy forward, with stride 1 and the taps of
-// the phase turned by 180 degrees, so it runs where those run. By weight, the dot tile sums over
-// neighbouring pixels: dy and the window of x it meets are laid out flat, both with rows of
-// `width`, and dy is zero between its rows.
+// the phase turned by 180 degrees, so it runs where those run. By weight, for few channels, the dot
+// tile sums over neighbouring pixels: dy and the window of x it meets are laid out flat, both with
+// rows of `width`, and dy is zero between its rows.
 #include "ops/conv2d_few_backward.h"
 
 #include <algorithm>
@@ -174,7 +174,7 @@ void input_gradient(float* dx, const float* dy, const std::vector<const float*>&
   }
 }
 
-// How the sum over samples and bands of rows is cut: see WeightCut in conv2d.cpp.
+// How the sum over samples and bands of rows is cut: see WeightCut in weight_by_lanes.cpp.
 struct Cut {
   int64_t band, bands, slices, groups, K;
 };

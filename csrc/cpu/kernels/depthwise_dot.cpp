@@ -1,8 +1,7 @@
 // The gradient of the weights of a depthwise convolution of plain images, with neighbouring pixels
 // of a row in the vectors (contract: DepthwiseDot in cpu/sweeps.h).
 //
-//   for each kw, for each row that R rows of dy meet:   load x;   for each of its kh: a
-//   multiply-add
+//   for each kw, for each row that some rows of dy meet:   load x, a multiply-add for each kh
 //
 // The sums of all taps stay in registers from the first row to the last.
 #include "cpu/kernels.h"
