@@ -45,8 +45,9 @@ void depthwise_few(float* y, const float* x, const float* w, const float* bias,
 
 bool has_depthwise_weight_few(const Conv2dShape& s) {
   const Conv2dParams& p = s.params;
-  return s.IC_per_group == 1 && s.KH == s.KW && (s.KH == 3 || s.KH == 5) &&
-         p.stride[0] == p.stride[1] && p.stride[0] <= 2 &&
+  constexpr int64_t kMostOutputs = 2;  // of a group: each would load x again
+  return s.IC_per_group == 1 && s.OC_per_group <= kMostOutputs && s.KH == s.KW &&
+         (s.KH == 3 || s.KH == 5) && p.stride[0] == p.stride[1] && p.stride[0] <= 2 &&
          p.dilation == std::array<int64_t, 2>{1, 1};
 }
 
