@@ -337,10 +337,15 @@ bool weight_by_channels_pays(const Conv2dShape& s, bool lanes) {
   const int64_t channels = turned ? s.IC_per_group : s.OC_per_group;
   const int64_t uses = turned ? s.OC_per_group : s.IC_per_group * s.KH * s.KW;
   // Of plain images lanes would be added up after a few vectors of pixels: there it pays unless a
-  // good part of the channels' vectors is empty.
-  if (!lanes)
-    return channels >= kLanes && 9 * channels >= 7 * kLanes * ceil_div(channels, kLanes) &&
-           uses >= 2 * kLanes;
+  // good part of the channels' vectors is empty, or a tile has too few sums to hide the latency of
+  // an addition.
+  if (!lanes) {
+    constexpr int64_t kFewestSums = 8;
+    const int64_t vectors = ceil_div(channels, kLanes),
+                  spread = turned ? s.OC_per_group : s.IC_per_group;
+    return channels >= kLanes && 9 * channels >= 7 * kLanes * vectors && uses >= 2 * kLanes &&
+           spread * std::min(vectors, kShareVectors) >= kFewestSums;
+  }
   if (s.IC_per_group < kLanes)
     return copies(s) && s.OC_per_group >= 2 * kLanes && s.IC_per_group * s.KH * s.KW >= 128;
   // Fewer channels than two vectors hold pay where both operands come from afar, once: from memory,
