@@ -117,7 +117,8 @@ struct PlaneDot {
 //   dw[t][u] = sum_{image, row, col} dy[image][row][col] *
 //              x[image][row * step + t - PT][col * step + u - PL]
 //
-// with x outside its plane left out, step 1 or 2. zeros: IW or OW of them, whichever is more.
+// with x outside its plane left out, step 1 or 2. zeros: IW or OW of them, whichever is more; they
+// stand in for rows of dy, so an infinite x may make NaN of taps that do not meet it.
 struct DepthwiseDot {
   int64_t images, IH, IW, OH, OW, K, step, PT, PL;
   const float* dy;

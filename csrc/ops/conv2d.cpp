@@ -244,21 +244,6 @@ bool turns_weights(const Conv2dShape& s) {
          s.IC_per_group * s.OC_per_group >= 32768;
 }
 
-// w (group, OC, IC) as (group, IC, OC) with `row` floats from one IC to the next, sixteen columns
-// at a time; the kernel reads no fewer.
-void turn_weights(float* turned, const float* w, int64_t row, const Conv2dShape& s) {
-  const int64_t OC = s.OC_per_group, IC = s.IC_per_group, sixteens = ceil_div(IC, kLanes);
-  parallel_for(s.params.groups * sixteens, [&](int64_t task) {
-    const int64_t group = task / sixteens, c = task % sixteens * kLanes;
-    float* to = turned + group * IC * row;
-    const float* from = w + group * OC * IC;
-    if (c + kLanes <= IC)
-      return cpu::kernels().to_plain(to + c * row, row, from + c, IC, OC, kLanes);
-    for (int64_t k = 0; k < OC; ++k)
-      for (int64_t i = c; i < IC; ++i) to[i * row + k] = from[k * IC + i];
-  });
-}
-
 }  // namespace
 
 Array conv2d_backward_input(const Array& dy, const Array& w, const Shape& x_shape,
@@ -298,7 +283,8 @@ void conv2d_backward_input_into(Array& dx, const Array& dy_any, const Array& w,
   const int64_t turned_row = spread_stride(s.OC_per_group);
   Scratch<float> turned(turns ? params.groups * s.IC_per_group * turned_row : 1);
   if (turns) {
-    turn_weights(turned.data(), weight.data(), turned_row, s);
+    turn_matrices(turned.data(), turned_row, weight.data(), params.groups, s.OC_per_group,
+                  s.IC_per_group);
     w_k = turned_row, w_c = 1, w_group = s.IC_per_group * turned_row;
   }
   Correlation job{params.groups, s.IC_per_group, s.OC_per_group, w_group, w_k, w_c, {}, {},

@@ -14,6 +14,7 @@
 #include "ops/conv2d_few.h"
 #include "ops/few_window.h"
 #include "ops/finish.h"
+#include "ops/layout.h"
 #include "ops/split.h"
 
 namespace fastconv {
@@ -79,6 +80,7 @@ void turn_kernels(float* to, const float* from, int64_t taps, int64_t C, int64_t
 void turn(float* turned, const float* w, const Conv2dShape& s, const PhaseAxis& rows,
           const PhaseAxis& cols) {
   const int64_t C = s.IC_per_group, K = s.OC_per_group, taps = s.KH * s.KW;
+  if (taps == 1) return turn_matrices(turned, K, w, s.params.groups, K, C);
   const auto step = [](const PhaseAxis& axis) {
     return axis.taps.size() > 1 ? axis.taps[1] - axis.taps[0] : 0;
   };
@@ -100,10 +102,7 @@ void turn(float* turned, const float* w, const Conv2dShape& s, const PhaseAxis& 
       const int64_t channels = std::min(C - c, kLanes);
       const float* from = w + (group * K * C + c) * taps;
       float* to = turned + (group * C + c) * K * phase.rows * phase.cols;
-      if (taps == 1 && channels == kLanes)
-        cpu::kernels().to_plain(to, K, from, C, K, kLanes);
-      else
-        kernels_turned(to, from, taps, C, K, channels, phase);
+      kernels_turned(to, from, taps, C, K, channels, phase);
     }
   });
 }

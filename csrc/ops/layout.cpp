@@ -6,6 +6,7 @@
 #include "core/errors.h"
 #include "core/thread_pool.h"
 #include "cpu/dispatch.h"
+#include "ops/split.h"
 
 namespace fastconv {
 namespace {
@@ -135,6 +136,24 @@ Array gather_lanes(const void* x, DType dtype, const Shape& shape, const int64_t
       gather(static_cast<const float*>(x), kernels.floats_to_lanes, block, f0, f1);
   });
   return y;
+}
+
+void turn_matrices(float* turned, int64_t row, const float* w, int64_t groups, int64_t K,
+                   int64_t C) {
+  const int64_t sixteens = ceil_div(C, kLanes);
+  for_shares(groups * sixteens, kLanes * K, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t group = i / sixteens, c = i % sixteens * kLanes;
+      float* to = turned + (group * C + c) * row;
+      const float* from = w + group * K * C + c;
+      if (c + kLanes <= C) {  // the kernel reads sixteen columns, no fewer
+        cpu::kernels().to_plain(to, row, from, C, K, kLanes);
+        continue;
+      }
+      for (int64_t k = 0; k < K; ++k)
+        for (int64_t j = 0; j < C - c; ++j) to[j * row + k] = from[k * C + j];
+    }
+  });
 }
 
 }  // namespace fastconv

@@ -19,4 +19,8 @@ Array as_layout(const Array& x, Layout layout);
 Array gather_lanes(const void* x, DType dtype, const Shape& shape, const int64_t* indices,
                    int64_t n, const float* scale, const float* shift, int64_t channels);
 
+// The matrices (K, C) of so many groups as (C, K), with `row` floats from one c to the next.
+void turn_matrices(float* turned, int64_t row, const float* w, int64_t groups, int64_t K,
+                   int64_t C);
+
 }  // namespace fastconv
