@@ -35,9 +35,9 @@ __all__ = [
 ]
 
 LANES = 16  # samples in a lane block; batches from this size always run in lanes
-# From how many on gradients are as quick in lanes: of images no larger than this, and of larger
-# ones. What an operation made stays as it is: only a network's first layer sees its images.
-_SMALL_IMAGE = 32 * 32
+# From how many on gradients are as quick in lanes: of images of no more values than this, and of
+# larger ones. What an operation made stays as it is: only a network's first layer sees its images.
+_SMALL_IMAGE = 1 * 32 * 32
 _SMALL_IMAGE_LANES, _GRADIENT_LANES = 8, 12
 
 
@@ -46,7 +46,7 @@ def in_lanes(shape: Sequence[int], recorded: bool, leaf: bool = True) -> bool:
     samples = shape[0]
     if samples >= LANES or not recorded:
         return samples >= LANES
-    small = leaf and math.prod(shape[2:]) <= _SMALL_IMAGE
+    small = leaf and math.prod(shape[1:]) <= _SMALL_IMAGE
     return samples >= (_SMALL_IMAGE_LANES if small else _GRADIENT_LANES)
 
 
