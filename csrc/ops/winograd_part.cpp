@@ -60,7 +60,7 @@ WinogradPart quickest(const Conv2dShape& s, Pass pass, const Phases& phases, Win
   const auto consider = [&](int64_t R, int64_t C, bool adjoint, double cost) {
     if (cost < best.cost) best = {R, C, points, adjoint, cost};
   };
-  if (stride > 1) {
+  if (stride > 1 && pass != Pass::forward) {
     // By input, all that windows meet.
     const auto met = [&](int64_t outputs, int64_t pad, int64_t inputs) {
       return std::clamp<int64_t>((outputs - 1) * stride + s.KH - pad, 0, inputs);
