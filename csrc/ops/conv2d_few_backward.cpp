@@ -1,7 +1,7 @@
 // By input, each phase of the stride is a convolution of dy forward, with stride 1 and the taps of
-// the phase turned by 180 degrees, so it runs where those run. By weight, for few channels, the dot
-// tile sums over neighbouring pixels: dy and the window of x it meets are laid out flat, both with
-// rows of `width`, and dy is zero between its rows.
+// the phase turned by 180 degrees, so it runs where those run; or dx is added up from columns. By
+// weight, for few channels, the dot tile sums over neighbouring pixels: dy and the window of x it
+// meets are laid out flat, both with rows of `width`, and dy is zero between its rows.
 #include "ops/conv2d_few_backward.h"
 
 #include <algorithm>
@@ -11,11 +11,13 @@
 #include "core/scratch.h"
 #include "core/thread_pool.h"
 #include "cpu/dispatch.h"
+#include "ops/columns_few.h"
 #include "ops/conv2d_few.h"
 #include "ops/few_window.h"
 #include "ops/finish.h"
 #include "ops/layout.h"
 #include "ops/split.h"
+#include "ops/winograd_few.h"
 
 namespace fastconv {
 namespace {
@@ -107,6 +109,42 @@ void turn(float* turned, const float* w, const Conv2dShape& s, const PhaseAxis& 
   });
 }
 
+// The convolution of dy that a phase is.
+Conv2dShape forward_of(const Conv2dShape& s, const PhaseAxis& rows, const PhaseAxis& cols) {
+  return {s.N,
+          s.OC,
+          s.OH,
+          s.OW,
+          s.IC,
+          static_cast<int64_t>(rows.taps.size()),
+          static_cast<int64_t>(cols.taps.size()),
+          rows.count,
+          cols.count,
+          s.OC_per_group,
+          s.IC_per_group,
+          {{1, 1},
+           {rows.before, rows.after, cols.before, cols.after},
+           {rows.dilation, cols.dilation},
+           s.params.groups}};
+}
+
+// Whether dx is quicker from columns (ops/columns_few.h). They take each product that the formula
+// has and then some work for each of their floats, but do not turn weights, which costs the more
+// the fewer pixels use them.
+bool columns_pay(const Conv2dShape& s) {
+  const int64_t taps = s.KH * s.KW, pixels = s.OH * s.OW;
+  if (s.IC_per_group % kLanes != 0 || taps == 1) return false;
+  if (s.params.stride[0] == 1 && s.params.stride[1] == 1) {
+    const Conv2dShape forward = forward_of(s, row_phases(s)[0], col_phases(s)[0]);
+    constexpr double kAdded = 2.5, kTurned = 2.2;  // cycles, of a float of columns and of w
+    const double floats = double(s.N * pixels * taps * s.IC);
+    if (winograd_few_pays(forward))
+      return floats * (1.05 * double(s.OC) / double(kLanes) + kAdded) <
+             winograd_few_cycles(forward) + kTurned * double(s.w().numel());
+  }
+  return pixels <= 4 * s.OC_per_group;
+}
+
 // dx at the rows of a phase, from the phases of its columns, each [plane][row][col].
 void spread(float* dx, const std::vector<const float*>& phases, const Conv2dShape& s,
             const PhaseAxis& rows, const std::vector<PhaseAxis>& cols) {
@@ -147,24 +185,7 @@ void input_gradient(float* dx, const float* dy, const std::vector<const float*>&
         for (int64_t i = 0; i < s.N * s.IC; ++i)
           std::fill_n(y + i * plane, plane, bias ? bias[i % s.IC] : 0.0f);
       } else {
-        const auto R = static_cast<int64_t>(rows.taps.size());
-        const auto T = static_cast<int64_t>(cols.taps.size());
-        const Conv2dShape forward{s.N,
-                                  s.OC,
-                                  s.OH,
-                                  s.OW,
-                                  s.IC,
-                                  R,
-                                  T,
-                                  rows.count,
-                                  cols.count,
-                                  s.OC_per_group,
-                                  s.IC_per_group,
-                                  {{1, 1},
-                                   {rows.before, rows.after, cols.before, cols.after},
-                                   {rows.dilation, cols.dilation},
-                                   s.params.groups}};
-        conv2d_forward_few(y, dy, *w, bias, forward, finish_relu(false));
+        conv2d_forward_few(y, dy, *w, bias, forward_of(s, rows, cols), finish_relu(false));
       }
       y += s.N * s.IC * plane;
       ++w;
@@ -210,6 +231,7 @@ bool has_backward_input_few(const Conv2dShape& s) {
 
 void conv2d_backward_input_few(float* dx, const float* dy, const float* w, const float* bias,
                                const Conv2dShape& s) {
+  if (columns_pay(s)) return columns_few(dx, dy, w, bias, s);
   Scratch<float> all_turned(s.w().numel());
   std::vector<const float*> turned;  // of each phase; null where no tap reaches it
   std::vector<int64_t> of_group;     // floats

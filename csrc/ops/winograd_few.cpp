@@ -229,20 +229,22 @@ class FewImages {
 
 }  // namespace
 
-bool winograd_few_pays(const Conv2dShape& s) {
-  if (!winograd_applies(s) || s.params.stride[0] > 1 || s.KH < 3) return false;
-  // Cycles of a core with one product of vectors a cycle, as measured: of a tile, a vector of
-  // weights and an image for each block of channels.
+double winograd_few_cycles(const Conv2dShape& s) {
+  // As measured, of a tile, a vector of weights and an image for each block of channels.
   const double input = 430.0, output = 350.0, weight = s.KH == 3 ? 165.0 : 330.0, image = 800.0;
   const double N = double(s.N);
   const double C = double(ceil_div(s.IC, kLanes)), K = double(ceil_div(s.OC, kLanes));
   const double tiles = N * double(grid_of(s.OH, s.OW, Phases(s).tile).tiles());
   // With a single tile the sums wait for their own additions.
   const double products = 1.05 * double(kPoints) * std::max(tiles, 2.0);
-  const double winograd = (products + weight) * C * double(kLanes) * K +
-                          tiles * (input * C + output * K) + image * N * (C + K);
-  const double vectors = N * double(ceil_div(s.OH * (s.OW + s.KW - 1), kLanes));
-  return winograd < 1.05 * vectors * double(s.KH * s.KW * s.IC * s.OC);
+  return (products + weight) * C * double(kLanes) * K + tiles * (input * C + output * K) +
+         image * N * (C + K);
+}
+
+bool winograd_few_pays(const Conv2dShape& s) {
+  if (!winograd_applies(s) || s.params.stride[0] > 1 || s.KH < 3) return false;
+  const double vectors = double(s.N * ceil_div(s.OH * (s.OW + s.KW - 1), kLanes));
+  return winograd_few_cycles(s) < 1.05 * vectors * double(s.KH * s.KW * s.IC * s.OC);
 }
 
 void winograd_forward_few(float* y, const float* x, const float* w, const float* bias,

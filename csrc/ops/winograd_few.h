@@ -10,6 +10,8 @@ namespace fastconv {
 // Whether it is quicker than the direct sum; from the shape alone. Never when forbidden
 // (allow_winograd in ops/winograd.h).
 bool winograd_few_pays(const Conv2dShape& shape);
+// Of a core with one product of vectors a cycle.
+double winograd_few_cycles(const Conv2dShape& shape);
 
 // y, x, w: plain. bias may be null. Pointers in finish are to arrays of OC floats and of y's shape.
 void winograd_forward_few(float* y, const float* x, const float* w, const float* bias,
