@@ -129,6 +129,11 @@ EDGES = [
     Conv("depthwise_wide", (1, 2, 5, 83), 2, (3, 5), (2, 2), (1, 0, 3, 2), groups=2),
     Conv("depthwise_strides", (3, 3, 11, 40), 3, (3, 2), (1, 3), (0, 2, 1, 0), groups=3),
     Conv("depthwise_far_padding", (1, 2, 3, 2), 4, (3, 3), (1, 1), (4, 5, 20, 3), groups=2),
+    Conv("plane_in_bands", (1, 1, 75, 21), 1, pads=same(1)),
+    Conv("plane_in_bands_stride_2", (1, 2, 121, 19), 2, (5, 5), (2, 2), (2, 1, 0, 4), groups=2),
+    Conv("plane_in_bands_copied", (1, 1, 140, 40), 1, (4, 3), (2, 1), (2, 1, 1, 0), (1, 2)),
+    Conv("one_channel_9x9", (2, 1, 20, 37), 5, (9, 9), pads=same(4)),
+    Conv("one_channel_7x7_stride_2", (1, 3, 31, 33), 6, (7, 7), (2, 2), same(3), groups=3),
     Conv("depthwise_dilated_columns", (1, 2, 8, 30), 2, (3, 3), (1, 1), (1, 1, 4, 2), (1, 3), 2),
     # By weight with channels in the lanes: tails, both roles, in place and copied.
     Conv("by_channels", (17, 18, 7, 35), 37, (3, 2), (2, 1), (1, 0, 2, 1)),

@@ -142,11 +142,11 @@ void windowed_few(float* y, const float* x, const float* w, const float* bias, c
 void conv2d_forward_few(float* y, const float* x, const float* w, const float* bias,
                         const Conv2dShape& s, const cpu::Finish& finish) {
   if (s.N == 0) return;
-  const auto way = winograd_few_pays(s)  ? winograd_forward_few
-                   : s.IC_per_group == 1 ? depthwise_few
-                   : is_pointwise(s)     ? pointwise_few
-                   : channels_few_pay(s) ? channels_few
-                                         : windowed_few;
+  const auto way = winograd_few_pays(s)    ? winograd_forward_few
+                   : depthwise_few_pays(s) ? depthwise_few
+                   : is_pointwise(s)       ? pointwise_few
+                   : channels_few_pay(s)   ? channels_few
+                                           : windowed_few;
   way(y, x, w, bias, s, finish);
 }
 

@@ -1,4 +1,4 @@
-// One channel's image at a time, which stays in L1 from the copy with its edges to the last output.
+// Plane by plane of outputs; few of them in bands of rows.
 #include "ops/depthwise_few.h"
 
 #include <algorithm>
@@ -10,35 +10,58 @@
 
 namespace fastconv {
 
+namespace {
+
+cpu::PoolShape geometry(const Conv2dShape& s) {
+  const Conv2dParams& p = s.params;
+  return {s.IH,        s.IW,      s.OH,      s.OW,          s.KH,          s.KW, p.stride[0],
+          p.stride[1], p.pads[0], p.pads[2], p.dilation[0], p.dilation[1], 1};
+}
+
+}  // namespace
+
+bool depthwise_few_pays(const Conv2dShape& s) {
+  return s.IC_per_group == 1 && (s.OC_per_group == 1 || cpu::depthwise_in_place(geometry(s)));
+}
+
 void depthwise_few(float* y, const float* x, const float* w, const float* bias,
                    const Conv2dShape& s, const cpu::Finish& finish) {
   const Conv2dParams& p = s.params;
+  const int64_t x_plane = s.IH * s.IW, y_plane = s.OH * s.OW, taps = s.KH * s.KW;
+  const int64_t planes = s.N * s.OC;
+  constexpr int64_t kTasks = 16, kWholeTiles = 28;  // rows that every instruction set tiles well
+  const int64_t part_rows = ceil_div(s.OH, std::max<int64_t>(1, kTasks / planes));
+  const int64_t rows = std::min(s.OH, ceil_div(part_rows, kWholeTiles) * kWholeTiles);
+  const int64_t parts = ceil_div(s.OH, rows);
+
   cpu::Depthwise job{};
-  job.window = {s.IH,        s.IW,      s.OH,      s.OW,          s.KH,          s.KW, p.stride[0],
-                p.stride[1], p.pads[0], p.pads[2], p.dilation[0], p.dilation[1], 1};
+  job.window = geometry(s);
   const int64_t span = (s.KW - 1) * p.dilation[1];
   job.phases = std::min(p.stride[1], span + 1);
   job.pitch = ceil_div(span / p.stride[1] + ceil_div(s.OW, kLanes) * kLanes, kLanes) * kLanes;
-  const auto window_rows = [&](int64_t rows) {
-    return (rows - 1) * p.stride[0] + (s.KH - 1) * p.dilation[0] + 1;
+  const auto window_rows = [&](int64_t count) {
+    return (count - 1) * p.stride[0] + (s.KH - 1) * p.dilation[0] + 1;
   };
   // The window of a band takes half of L1.
   constexpr int64_t kWindowFloats = 4096;
   const int64_t most = kWindowFloats / (job.phases * job.pitch) - window_rows(1);
-  job.band = std::clamp<int64_t>(most / p.stride[0] + 1, std::min<int64_t>(7, s.OH), s.OH);
-  job.band = ceil_div(s.OH, ceil_div(s.OH, job.band));
+  job.band = std::clamp<int64_t>(most / p.stride[0] + 1, std::min<int64_t>(7, rows), rows);
+  job.band = ceil_div(rows, ceil_div(rows, job.band));
+  const bool in_place = cpu::depthwise_in_place(job.window);
+  const int64_t floats = in_place ? s.IW : window_rows(job.band) * job.phases * job.pitch;
 
-  const cpu::Kernels& kernels = cpu::kernels();
-  const int64_t x_plane = s.IH * s.IW, y_plane = s.OH * s.OW, taps = s.KH * s.KW;
-  for_shares(s.N * s.OC, y_plane * std::max<int64_t>(1, taps / 8), [&](int64_t begin, int64_t end) {
-    Scratch<float> scratch(std::max(window_rows(job.band) * job.phases * job.pitch, s.IW) + kLanes);
-    cpu::Depthwise part = job;
-    for (int64_t plane = begin; plane < end; plane += part.K) {
-      const int64_t k = plane % s.OC, group = k / s.OC_per_group;
-      part.K = std::min(end - plane, s.OC_per_group - k % s.OC_per_group);
-      kernels.depthwise(y + plane * y_plane, x + (plane / s.OC * s.IC + group) * x_plane,
-                        w + k * taps, bias ? bias + k : nullptr, part,
-                        finish_from(finish, k, plane * y_plane), scratch.data());
+  const int64_t work = rows * s.OW * std::max<int64_t>(1, taps / 8);
+  for_shares(planes * parts, work, [&](int64_t begin, int64_t end) {
+    Scratch<float> scratch(floats + kLanes);
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t plane = i / parts, row = i % parts * rows, k = plane % s.OC;
+      const int64_t at = plane * y_plane + row * s.OW;
+      cpu::Depthwise part = job;
+      part.window.OH = std::min(rows, s.OH - row);
+      part.window.PT -= row * p.stride[0];
+      cpu::kernels().depthwise(y + at, x + (plane / s.OC * s.IC + k / s.OC_per_group) * x_plane,
+                               w + k * taps, bias ? bias + k : nullptr, part,
+                               finish_from(finish, k, at), scratch.data());
     }
   });
 }

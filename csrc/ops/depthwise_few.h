@@ -6,6 +6,8 @@
 
 namespace fastconv {
 
+// For groups of one input channel: whether this is quicker than what other groups run on.
+bool depthwise_few_pays(const Conv2dShape& s);
 // y, x, w: plain. bias may be null. Pointers in finish are to arrays of OC floats and of y's shape.
 void depthwise_few(float* y, const float* x, const float* w, const float* bias,
                    const Conv2dShape& s, const cpu::Finish& finish);

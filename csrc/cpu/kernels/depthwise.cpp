@@ -193,16 +193,9 @@ constexpr RowTable k1x1 = row_table<InPlace<1, 1>>(), k2x1 = row_table<InPlace<2
                    k7x1 = row_table<InPlace<7, 1>>();
 
 const RowTable& rows_for(const PoolShape& s) {
-  if (s.DH != 1 || s.SH != s.SW) return kAny;
-  if (s.SH == 1)
-    return s.KH == 1   ? k1x1
-           : s.KH == 2 ? k2x1
-           : s.KH == 3 ? k3x1
-           : s.KH == 5 ? k5x1
-           : s.KH == 7 ? k7x1
-                       : kAny;
-  if (s.SH == 2 && (s.KH == 3 || s.KH == 5)) return s.KH == 3 ? k3x2 : k5x2;
-  return kAny;
+  if (!depthwise_in_place(s)) return kAny;
+  if (s.SH == 2) return s.KH == 3 ? k3x2 : k5x2;
+  return s.KH == 1 ? k1x1 : s.KH == 2 ? k2x1 : s.KH == 3 ? k3x1 : s.KH == 5 ? k5x1 : k7x1;
 }
 
 }  // namespace
@@ -211,36 +204,34 @@ void depthwise(float* y, const float* x, const float* w, const float* bias, cons
                const Finish& finish, float* scratch) {
   const PoolShape& s = d.window;
   const RowTable& table = rows_for(s);
-  const bool in_place = &table != &kAny;
+  const bool in_place = depthwise_in_place(s);
   const int64_t x_row = d.phases * d.pitch, band = in_place ? s.OH : d.band;
   if (in_place) spill_zeros(scratch, s.IW);
+  const Channel channel{d,
+                        w,
+                        bias ? set1(*bias) : zero(),
+                        finish.scale ? set1(*finish.scale) : zero(),
+                        finish.scale ? set1(*finish.shift) : zero(),
+                        set1(finish.low),
+                        set1(finish.high),
+                        finish.scale != nullptr};
   for (int64_t oh = 0; oh < s.OH; oh += band) {
     const int64_t count = s.OH - oh < band ? s.OH - oh : band;
     const int64_t window = (count - 1) * s.SH + (s.KH - 1) * s.DH + 1, ih = oh * s.SH - s.PT;
     if (!in_place)
       for (int64_t i = 0; i < window; ++i) copy_row(scratch + i * x_row, x, ih + i, d);
     const int64_t cuts = ceil_div(count, kMaxRows);
-    for (int64_t k = 0; k < d.K; ++k) {
-      const Channel channel{d,
-                            w + k * s.KH * s.KW,
-                            bias ? set1(bias[k]) : zero(),
-                            finish.scale ? set1(finish.scale[k]) : zero(),
-                            finish.scale ? set1(finish.shift[k]) : zero(),
-                            set1(finish.low),
-                            set1(finish.high),
-                            finish.scale != nullptr};
-      int64_t done = 0;
-      for (int64_t cut = 0; cut < cuts; ++cut) {
-        const int64_t at = (k * s.OH + oh + done) * s.OW, R = (count - done) / (cuts - cut);
-        const float* row[2 * (kMaxRows - 1) + 7] = {scratch + done * s.SH * x_row};
-        if (in_place)
-          for (int64_t i = 0; i < (R - 1) * s.SH + s.KH; ++i) {
-            const int64_t at_row = ih + done * s.SH + i;
-            row[i] = at_row >= 0 && at_row < s.IH ? x + at_row * s.IW : scratch;
-          }
-        table.of[R](y + at, row, channel, finish.plus ? finish.plus + at : nullptr);
-        done += R;
-      }
+    int64_t done = 0;
+    for (int64_t cut = 0; cut < cuts; ++cut) {
+      const int64_t at = (oh + done) * s.OW, R = (count - done) / (cuts - cut);
+      const float* row[2 * (kMaxRows - 1) + 7] = {scratch + done * s.SH * x_row};
+      if (in_place)
+        for (int64_t i = 0; i < (R - 1) * s.SH + s.KH; ++i) {
+          const int64_t at_row = ih + done * s.SH + i;
+          row[i] = at_row >= 0 && at_row < s.IH ? x + at_row * s.IW : scratch;
+        }
+      table.of[R](y + at, row, channel, finish.plus ? finish.plus + at : nullptr);
+      done += R;
     }
   }
 }
