@@ -57,7 +57,6 @@ constexpr int64_t kNearVectors = 16 * 1024 / (kLanes * 4), kNearCols = 12, kMany
 // A chunk shorter than this many steps spends more on reloading accumulators than on the sum.
 constexpr int64_t kMinSteps = 256;
 // Steps of a task after which the other threads have waited long enough for its end, some 0.3 ms.
-// (With the sum in chunks, the first would have left L2 before the next channels read it.)
 constexpr int64_t kLongTask = 1 << 20;
 // Runs of fewer columns, as beside the edges, would leave a tile too few sums for their latency.
 constexpr int64_t kNarrow = 4;
@@ -134,8 +133,8 @@ Cut choose_cut(const Correlation& job, int64_t blocks) {
   while (too_few_tasks() && cut.K >= 32) cut.K = ceil_div(cut.K, 2);
   while (too_few_tasks() && cut.rows > 2) cut.rows = ceil_div(cut.rows, 2);
   // Inside a task of another operation nobody waits for an end.
-  const bool may_share = wanted > 1 && cut.C == job.C;
-  while (may_share && cut.K >= 128 && cut.K * cut.C * taps * cut.rows * cut.cols > kLongTask)
+  const int64_t steps_of_channel = phases * job.C * taps * cut.rows * cut.cols;
+  while (wanted > 1 && cut.K >= 128 && cut.K * steps_of_channel > kLongTask)
     cut.K = ceil_div(cut.K, 2);
   return cut;
 }
