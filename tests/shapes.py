@@ -170,6 +170,7 @@ EDGES = [
     Conv("columns_wide_padding", (1, 32, 2, 3), 40, (5, 5), (2, 1), (4, 3, 4, 4)),
     Conv("columns_one_pixel", (15, 32, 3, 4), 33, (3, 2), (1, 2)),
     Conv("columns_4x4_deep", (1, 112, 4, 4), 130, pads=same(1)),
+    Conv("columns_dilated", (2, 16, 9, 8), 129, (3, 2), (1, 1), (2, 3, 1, 2), (3, 2)),
     Conv("by_channels_1x1_more_outputs", (18, 37, 6, 7), 150, (1, 1)),
     Conv("by_channels_1x1_more_outputs_groups", (16, 70, 9, 9), 210, (1, 1), (2, 2), groups=2),
     Conv("by_channels_1x1_hundreds", (16, 290, 2, 2), 520, (1, 1)),

@@ -141,6 +141,8 @@ bool columns_pay(const Conv2dShape& s) {
     if (winograd_few_pays(forward))
       return floats * (1.05 * double(s.OC) / double(kLanes) + kAdded) <
              winograd_few_cycles(forward) + kTurned * double(s.w().numel());
+    constexpr int64_t kManyOutputs = 128;  // with one phase there is less to gain
+    if (s.OC_per_group < kManyOutputs) return false;
   }
   return pixels <= 4 * s.OC_per_group;
 }
