@@ -58,21 +58,17 @@ struct PoolShape {
   int64_t IH, IW, OH, OW, KH, KW, SH, SW, PT, PL, DH, DW, unit;
 };
 
-// A convolution of one plane of a plain image, y of OH x OW pixels, w of KH x KW taps. Where the
-// geometry is depthwise_in_place, x is read where it lies, and scratch is IW floats and sixteen
-// more. Else the window is copied with zeros around it, `band` output rows at a time, into scratch:
-// (window of `band` rows) * `phases` * `pitch` floats and sixteen more, where phases = min(SW,
-// (KW - 1) * DW + 1) and pitch >= (KW - 1) * DW / SW + OW rounded up to sixteens.
+// A convolution of one plane of a plain image, y of OH x OW pixels, w of KH x KW taps. in_place: x
+// is read where it lies, and scratch is IW floats and sixteen more; both strides are equal then, DH
+// is 1, and KH 1, 2, 3, 5 or 7, with stride 2 3 or 5. Else the window is copied with zeros around
+// it, `band` output rows at a time, into scratch: (window of `band` rows) * `phases` * `pitch`
+// floats and sixteen more, where phases = min(SW, (KW - 1) * DW + 1) and pitch >= (KW - 1) * DW /
+// SW + OW rounded up to sixteens.
 struct Depthwise {
   PoolShape window;  // unit = 1
+  bool in_place;
   int64_t band, phases, pitch;
 };
-
-inline bool depthwise_in_place(const PoolShape& s) {
-  const int64_t K = s.KH;
-  return s.DH == 1 && s.SH == s.SW &&
-         ((s.SH == 1 && (K <= 3 || K == 5 || K == 7)) || (s.SH == 2 && (K == 3 || K == 5)));
-}
 
 // For each of n outputs along one axis, the inputs it is made from: output i has the taps
 // begin[i] .. begin[i + 1] - 1, each an index and a weight.

@@ -9,19 +9,19 @@
 #include "ops/split.h"
 
 namespace fastconv {
-
 namespace {
 
-cpu::PoolShape geometry(const Conv2dShape& s) {
-  const Conv2dParams& p = s.params;
-  return {s.IH,        s.IW,      s.OH,      s.OW,          s.KH,          s.KW, p.stride[0],
-          p.stride[1], p.pads[0], p.pads[2], p.dilation[0], p.dilation[1], 1};
+// What the kernel reads without a copy.
+bool is_in_place(const Conv2dShape& s) {
+  const int64_t stride = s.params.stride[0], K = s.KH;
+  return s.params.dilation[0] == 1 && s.params.stride[1] == stride &&
+         ((stride == 1 && (K <= 3 || K == 5 || K == 7)) || (stride == 2 && (K == 3 || K == 5)));
 }
 
 }  // namespace
 
 bool depthwise_few_pays(const Conv2dShape& s) {
-  return s.IC_per_group == 1 && (s.OC_per_group == 1 || cpu::depthwise_in_place(geometry(s)));
+  return s.IC_per_group == 1 && (s.OC_per_group == 1 || is_in_place(s));
 }
 
 void depthwise_few(float* y, const float* x, const float* w, const float* bias,
@@ -35,7 +35,9 @@ void depthwise_few(float* y, const float* x, const float* w, const float* bias,
   const int64_t parts = ceil_div(s.OH, rows);
 
   cpu::Depthwise job{};
-  job.window = geometry(s);
+  job.window = {s.IH,        s.IW,      s.OH,      s.OW,          s.KH,          s.KW, p.stride[0],
+                p.stride[1], p.pads[0], p.pads[2], p.dilation[0], p.dilation[1], 1};
+  job.in_place = is_in_place(s);
   const int64_t span = (s.KW - 1) * p.dilation[1];
   job.phases = std::min(p.stride[1], span + 1);
   job.pitch = ceil_div(span / p.stride[1] + ceil_div(s.OW, kLanes) * kLanes, kLanes) * kLanes;
@@ -47,8 +49,7 @@ void depthwise_few(float* y, const float* x, const float* w, const float* bias,
   const int64_t most = kWindowFloats / (job.phases * job.pitch) - window_rows(1);
   job.band = std::clamp<int64_t>(most / p.stride[0] + 1, std::min<int64_t>(7, rows), rows);
   job.band = ceil_div(rows, ceil_div(rows, job.band));
-  const bool in_place = cpu::depthwise_in_place(job.window);
-  const int64_t floats = in_place ? s.IW : window_rows(job.band) * job.phases * job.pitch;
+  const int64_t floats = job.in_place ? s.IW : window_rows(job.band) * job.phases * job.pitch;
 
   const int64_t work = rows * s.OW * std::max<int64_t>(1, taps / 8);
   for_shares(planes * parts, work, [&](int64_t begin, int64_t end) {

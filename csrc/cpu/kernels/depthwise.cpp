@@ -192,8 +192,9 @@ constexpr RowTable k1x1 = row_table<InPlace<1, 1>>(), k2x1 = row_table<InPlace<2
                    k5x1 = row_table<InPlace<5, 1>>(), k5x2 = row_table<InPlace<5, 2>>(),
                    k7x1 = row_table<InPlace<7, 1>>();
 
-const RowTable& rows_for(const PoolShape& s) {
-  if (!depthwise_in_place(s)) return kAny;
+const RowTable& rows_for(const Depthwise& d) {
+  const PoolShape& s = d.window;
+  if (!d.in_place) return kAny;
   if (s.SH == 2) return s.KH == 3 ? k3x2 : k5x2;
   return s.KH == 1 ? k1x1 : s.KH == 2 ? k2x1 : s.KH == 3 ? k3x1 : s.KH == 5 ? k5x1 : k7x1;
 }
@@ -203,10 +204,9 @@ const RowTable& rows_for(const PoolShape& s) {
 void depthwise(float* y, const float* x, const float* w, const float* bias, const Depthwise& d,
                const Finish& finish, float* scratch) {
   const PoolShape& s = d.window;
-  const RowTable& table = rows_for(s);
-  const bool in_place = depthwise_in_place(s);
-  const int64_t x_row = d.phases * d.pitch, band = in_place ? s.OH : d.band;
-  if (in_place) spill_zeros(scratch, s.IW);
+  const RowTable& table = rows_for(d);
+  const int64_t x_row = d.phases * d.pitch, band = d.in_place ? s.OH : d.band;
+  if (d.in_place) spill_zeros(scratch, s.IW);
   const Channel channel{d,
                         w,
                         bias ? set1(*bias) : zero(),
@@ -218,14 +218,14 @@ void depthwise(float* y, const float* x, const float* w, const float* bias, cons
   for (int64_t oh = 0; oh < s.OH; oh += band) {
     const int64_t count = s.OH - oh < band ? s.OH - oh : band;
     const int64_t window = (count - 1) * s.SH + (s.KH - 1) * s.DH + 1, ih = oh * s.SH - s.PT;
-    if (!in_place)
+    if (!d.in_place)
       for (int64_t i = 0; i < window; ++i) copy_row(scratch + i * x_row, x, ih + i, d);
     const int64_t cuts = ceil_div(count, kMaxRows);
     int64_t done = 0;
     for (int64_t cut = 0; cut < cuts; ++cut) {
       const int64_t at = (oh + done) * s.OW, R = (count - done) / (cuts - cut);
       const float* row[2 * (kMaxRows - 1) + 7] = {scratch + done * s.SH * x_row};
-      if (in_place)
+      if (d.in_place)
         for (int64_t i = 0; i < (R - 1) * s.SH + s.KH; ++i) {
           const int64_t at_row = ih + done * s.SH + i;
           row[i] = at_row >= 0 && at_row < s.IH ? x + at_row * s.IW : scratch;
