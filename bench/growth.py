@@ -11,7 +11,7 @@ pixels and all threads. Beside each measured time stands the roofline's: the lon
 
 for the layers one after the other, as if no layer found anything in the cache. Winograd needs fewer
 operations than the formula counts and small layers stay in the cache, so a step can be faster than
-its roofline; batches of eight and more that are no multiple of 16 fill their last block with empty
+its roofline; batches of twelve and more that are no multiple of 16 fill their last block with empty
 lanes, and `lanes` is the roofline of the batch rounded up.
 """
 
@@ -33,7 +33,7 @@ from fastconv import functional as F
 from fastconv.benchmark.networks import uniform
 from fastconv.benchmark.table import Table, milliseconds
 
-LANES = 16
+LANES, FEWEST_IN_LANES = 16, 12
 CLASSES = 10
 
 
@@ -136,7 +136,9 @@ def rows_of(
 ) -> Iterator[dict[str, Any]]:
     for point, seconds in zip(points, taken, strict=True):
         peak = peaks[point.threads]
-        full = replace(point, batch=-(-point.batch // LANES) * LANES) if point.batch >= 8 else point
+        full = point
+        if point.batch >= FEWEST_IN_LANES:
+            full = replace(point, batch=-(-point.batch // LANES) * LANES)
         yield {
             "at": getattr(point, name),
             "seconds": seconds,
