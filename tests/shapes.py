@@ -164,10 +164,10 @@ EDGES = [
     Conv("few_turned_5x5_stride_1_2", (1, 19, 7, 12), 21, (5, 5), (1, 2), same(2)),
     # The same from columns: strides, taps no output has, rows and columns no window meets.
     Conv("columns_stride_2", (1, 48, 9, 11), 20, (3, 3), (2, 2), same(1)),
-    Conv("columns_uneven", (3, 16, 12, 8), 35, (4, 2), (3, 1), (2, 0, 1, 3)),
-    Conv("columns_groups_dilated", (2, 96, 7, 9), 51, (3, 2), (1, 2), (3, 0, 0, 2), (2, 3), 3),
+    Conv("columns_uneven", (3, 16, 12, 8), 35, (4, 2), (3, 1), (1, 0, 0, 1)),
+    Conv("columns_groups_dilated", (2, 96, 7, 10), 51, (3, 2), (1, 2), (3, 0, 0, 1), (2, 3), 3),
     Conv("columns_stride_beyond_kernel", (2, 16, 11, 14), 9, (2, 2), (3, 4)),
-    Conv("columns_wide_padding", (1, 32, 2, 3), 40, (5, 5), (2, 1), (4, 3, 4, 4)),
+    Conv("columns_wide_padding", (1, 32, 3, 3), 40, (5, 5), (2, 1), (3, 4, 4, 3)),
     Conv("columns_one_pixel", (15, 32, 3, 4), 33, (3, 2), (1, 2)),
     Conv("columns_4x4_deep", (1, 112, 4, 4), 130, pads=same(1)),
     Conv("columns_dilated", (2, 16, 9, 8), 129, (3, 2), (1, 1), (2, 3, 1, 2), (3, 2)),
