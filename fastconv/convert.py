@@ -44,7 +44,7 @@ def as_array(data: object, *, copy: bool = False) -> Array:
 
 def from_numpy(x: NDArray[Any]) -> Array:
     """An array that fastconv made with NumPy: float32, int64 or uint8, nobody else's."""
-    return _core.array(np.asarray(x), copy=False)
+    return _core.array(np.asarray(x), copy=False, shared=False)
 
 
 @functools.lru_cache(maxsize=1)

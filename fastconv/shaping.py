@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Axes: TypeAlias = int | Sequence[int] | None
 
-__all__ = ["Shaping", "axes_of", "reshaped", "sizes_of"]
+__all__ = ["Shaping", "axes_of", "reshaped", "sizes_of", "sum_to"]
 
 
 def reshaped(x: Array, shape: Sequence[int]) -> Array:
@@ -62,6 +62,28 @@ def _resolve(shape: Sequence[int], count: int) -> tuple[int, ...]:
     return tuple(int(size) for size in shape)
 
 
+def sum_to(dy: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """The gradient of something of `shape` that was broadcast to the shape of `dy`."""
+    added = dy.ndim - len(shape)
+    axes = tuple(range(added)) + tuple(
+        added + i for i, size in enumerate(shape) if size == 1 != dy.shape[added + i]
+    )
+    summed: NDArray[Any] = dy.sum(axes) if axes else np.array(dy)
+    return summed.reshape(shape)
+
+
+def _index(index: Any) -> tuple[Any, ...]:
+    """An index as NumPy takes it."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return tuple(np.asarray(p) if isinstance(p, Shaping) else p for p in parts)
+
+
+def _is_basic(parts: tuple[Any, ...]) -> bool:
+    """Whether an index selects no element twice: only slices, integers, None and Ellipsis do."""
+    kinds = (slice, int, np.integer, type(None), type(Ellipsis))
+    return all(isinstance(p, kinds) and not isinstance(p, bool) for p in parts)
+
+
 class Shaping:
     """The methods of `Tensor` that give the same elements another shape or order."""
 
@@ -79,9 +101,20 @@ class Shaping:
         @property
         def is_leaf(self) -> bool: ...
         def numpy(self) -> NDArray[Any]: ...
-        def copy_(self, source: object) -> Tensor: ...
-        def _unary(self, array: Array, backward: Callable[[Array], Array]) -> Tensor: ...
-        def _binary(self, other: Any, array: Array, backward: Callable[[Array], Any]) -> Tensor: ...
+        def _values(self) -> NDArray[Any]: ...
+        def _needs_grad(self, *others: Tensor) -> bool: ...
+        def _become(self, result: Tensor) -> Tensor: ...
+        def _unary(
+            self, array: Array, backward: Callable[[Array], Array], op: str, *saved: Array | None
+        ) -> Tensor: ...
+        def _binary(
+            self,
+            other: Any,
+            array: Array,
+            backward: Callable[[Array], Any],
+            op: str,
+            *saved: Array | None,
+        ) -> Tensor: ...
         def _operand(self, value: object) -> Tensor: ...
         def _wrap(self, array: Array) -> Tensor: ...
 
@@ -97,11 +130,11 @@ class Shaping:
         start, end = axes_of((start_dim, end_dim), len(shape))
         return self._reshape((*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :]))
 
-    def squeeze(self, dim: int) -> Tensor:
-        """Without dimension `dim`, if its size is 1."""
-        (dim,) = axes_of(dim, self.ndim)
+    def squeeze(self, dim: Axes = None) -> Tensor:
+        """Without the dimensions of size 1, or those of them that `dim` names."""
+        axes = axes_of(dim, self.ndim)
         shape = self.shape
-        return self._reshape(shape[:dim] + shape[dim + 1 :] if shape[dim] == 1 else shape)
+        return self._reshape(tuple(n for i, n in enumerate(shape) if n != 1 or i not in axes))
 
     def unsqueeze(self, dim: int) -> Tensor:
         """With a new dimension of size 1 at `dim`."""
@@ -112,8 +145,8 @@ class Shaping:
         """The dimensions in another order (a copy)."""
         order = axes_of(sizes_of(dims), self.ndim)
         inverse = tuple(int(i) for i in np.argsort(order))
-        y = self.numpy().transpose(order).copy()
-        return self._from_numpy(y, lambda dy: dy.transpose(inverse))
+        y = self._values().transpose(order).copy()
+        return self._from_numpy(y, lambda dy: dy.transpose(inverse), "permute")
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
         """Two dimensions exchanged (a copy)."""
@@ -128,44 +161,66 @@ class Shaping:
         return self.permute(*reversed(range(self.ndim)))
 
     def __getitem__(self, index: Any) -> Tensor:
-        """A copy of what NumPy's indexing selects."""
-        parts = index if isinstance(index, tuple) else (index,)
-        parts = tuple(np.asarray(p) if isinstance(p, Shaping) else p for p in parts)
-        repeats = any(isinstance(p, (list, np.ndarray)) for p in parts)
+        """A copy of what NumPy's indexing selects. Elements selected twice get both gradients."""
+        parts = _index(index)
         shape = self.shape
 
         def backward(dy: NDArray[Any]) -> NDArray[Any]:
             dx = np.zeros(shape, np.float32)
-            if repeats:
-                np.add.at(dx, parts, dy)
-            else:
+            if _is_basic(parts):
                 dx[parts] = dy
+            else:
+                np.add.at(dx, parts, dy)
             return dx
 
-        return self._from_numpy(np.array(self.numpy()[parts]), backward)
+        return self._from_numpy(np.array(self._values()[parts]), backward, "getitem")
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        """Overwrites what NumPy's indexing selects, in place.
+
+        Gradients: `value` gets those of the elements it was written to, and their old values none.
+        Parameters can be written to under `fc.no_grad()` only.
+        """
+        parts = _index(index)
+        if self._array.dtype != "float32":
+            self.numpy()[parts] = np.asarray(value)
+            return
+        source = self._operand(value)
+        if self.is_leaf and self._array.layout == "plain" and not self._needs_grad(source):
+            self.numpy()[parts] = source._values()
+            return
+        y = np.array(self._values())
+        y[parts] = source._values()
+        selected, shape = y[parts].shape, source.shape
+
+        def backward(dy: Array) -> tuple[Array, Array]:
+            dx = np.array(dy.values())
+            dvalue = np.broadcast_to(dx[parts], selected)
+            dx[parts] = 0
+            return from_numpy(dx), from_numpy(sum_to(dvalue, shape))
+
+        self._become(self._binary(source, from_numpy(y), backward, "setitem"))
 
     def _reshape(self, shape: tuple[int, ...]) -> Tensor:
         before = self.shape
-        return self._unary(reshaped(self._array, shape), lambda dy: reshaped(dy, before))
+        y = reshaped(self._array, shape)
+        return self._unary(y, lambda dy: reshaped(dy, before), "reshape")
 
-    def _from_numpy(self, y: Any, backward: Callable[[NDArray[Any]], NDArray[Any]]) -> Tensor:
+    def _from_numpy(
+        self, y: Any, backward: Callable[[NDArray[Any]], Any], op: str, *saved: Array | None
+    ) -> Tensor:
         """The result of a computation in NumPy, with its gradient in NumPy."""
-        return self._unary(
-            from_numpy(y), lambda dy: _core.array(np.asarray(backward(dy.numpy()), np.float32))
-        )
+
+        def in_numpy(dy: Array) -> Array:
+            dx = np.asarray(backward(dy.values()), np.float32)
+            return _core.array(dx, shared=False)
+
+        return self._unary(from_numpy(y), in_numpy, op, *saved)
 
     def _expanded(self, shape: tuple[int, ...]) -> Any:
         """Broadcast to `shape`; the gradient is summed where elements were repeated."""
         before = self.shape
         if before == shape:
             return self
-        added = len(shape) - len(before)
-        axes = tuple(range(added)) + tuple(
-            added + i for i, size in enumerate(before) if size == 1 != shape[added + i]
-        )
-
-        def backward(dy: NDArray[Any]) -> NDArray[Any]:
-            summed: NDArray[Any] = dy.sum(axes)
-            return summed.reshape(before)
-
-        return self._from_numpy(np.broadcast_to(self.numpy(), shape), backward)
+        y = np.broadcast_to(self._values(), shape).copy()
+        return self._from_numpy(y, lambda dy: sum_to(dy, before), "expand")

@@ -17,7 +17,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,13 +25,13 @@ import numpy as np
 from . import _core
 from .arithmetic import Arithmetic
 from .changes import changes
-from .convert import as_array, check_device
+from .convert import as_array, check_device, from_numpy
 from .grad_mode import grad_mode
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
-    from ._core import Array
+    from ._core import Array, Saved
 
     Backward = Callable[[Array], tuple[Array | None, ...]]
 
@@ -42,15 +42,23 @@ __all__ = ["Tensor", "as_tensor", "needs_grad", "record", "unary", "wrap"]
 class Node:
     """One recorded operation. `parents` are nodes, or leaf tensors, or None: no gradient wanted."""
 
-    __slots__ = ("backward", "id", "parents", "stage")
+    __slots__ = ("backward", "id", "op", "parents", "saved", "stage")
     _ids = itertools.count()
 
-    def __init__(self, parents: tuple[Tensor | None, ...], backward: Backward) -> None:
+    def __init__(
+        self,
+        parents: tuple[Tensor | None, ...],
+        backward: Backward,
+        op: str,
+        saved: Sequence[Array | None],
+    ) -> None:
         self.id = next(Node._ids)  # newer than all its parents
         self.parents: tuple[Node | Tensor | None, ...] = tuple(
             [None if p is None or not p.requires_grad else p._node or p for p in parents]
         )
         self.backward: Backward | None = backward  # None once freed
+        self.op = op
+        self.saved = _core.Saved(saved) if saved else None
         self.stage: Any = None  # see functional/_neighbours.py
 
 
@@ -63,14 +71,26 @@ def wrap(array: Array) -> Tensor:
     return tensor
 
 
-def record(array: Array, parents: tuple[Tensor | None, ...], backward: Backward) -> Tensor:
-    """The result of an operation, recorded: `backward(dy)` gives each parent a gradient or None.
+def record(
+    array: Array,
+    parents: tuple[Tensor | None, ...],
+    backward: Backward,
+    op: str,
+    *saved: Array | None,
+) -> Tensor:
+    """The result of an operation, recorded.
 
-    A gradient may be `dy` itself or share its storage, but must not share with anything else kept.
+    Args:
+        array: its values.
+        parents: what it was computed from.
+        backward: `backward(dy)` gives each parent a gradient or None. A gradient may be `dy` itself
+            or share its storage, but must not share with anything else kept.
+        op: the name of the operation, for messages.
+        saved: the arrays that `backward` reads, which must not change before it runs.
     """
     tensor = Tensor.__new__(Tensor)
     tensor._array = array
-    tensor._node = Node(parents, backward)
+    tensor._node = Node(parents, backward, op, saved)
     tensor.grad = None
     tensor._requires_grad = True
     return tensor
@@ -85,10 +105,12 @@ def needs_grad(*tensors: Tensor | None) -> bool:
     return False
 
 
-def unary(x: Tensor, array: Array, backward: Callable[[Array], Array]) -> Tensor:
-    """The result of an operation on `x` alone, recorded when needed."""
+def unary(
+    x: Tensor, array: Array, backward: Callable[[Array], Array], op: str, *saved: Array | None
+) -> Tensor:
+    """The result of an operation on `x` alone, recorded when needed; see `record`."""
     if grad_mode.enabled and x.requires_grad:
-        return record(array, (x,), lambda dy: (backward(dy),))
+        return record(array, (x,), lambda dy: (backward(dy),), op, *saved)
     return wrap(array)
 
 
@@ -104,6 +126,8 @@ def _run_backward(root: Node, dy: Array, retain_graph: bool) -> None:
                 "[backward] this part of the graph was freed by an earlier backward(): "
                 "pass retain_graph=True to that call to go through it again"
             )
+        if node.saved is not None and node.saved.changed >= 0:
+            raise RuntimeError(_what_changed(node.op, node.saved))
         for parent, grad in zip(node.parents, node.backward(dy), strict=True):
             if parent is None or grad is None:
                 continue
@@ -118,8 +142,17 @@ def _run_backward(root: Node, dy: Array, retain_graph: bool) -> None:
                 arrived[parent] = _core.add(arrived[parent], grad)
                 owned.add(parent)
         if not retain_graph:
-            node.backward = node.stage = None
+            node.backward = node.stage = node.saved = None
             node.parents = ()
+
+
+def _what_changed(op: str, saved: Saved) -> str:
+    shape = saved[saved.changed].shape
+    return (
+        f"[backward] the gradient of {op} needs an array of shape {shape} as it was in the forward "
+        "pass, but it was changed in place since (by an operator such as +=, copy_(), an "
+        "optimizer's step, or through NumPy): call backward() before, or change a copy"
+    )
 
 
 def _add_to_leaf(leaf: Tensor, grad: Array, dy: Array) -> None:
@@ -313,14 +346,21 @@ class Tensor(Arithmetic):
 
     # ---- in place, outside the tape
     def copy_(self, source: object) -> Tensor:
-        """Overwrites the values; `source` broadcasts. Parameters: only under `fc.no_grad()`."""
+        """Overwrites the values; `source` broadcasts. Parameters: only under `fc.no_grad()`.
+
+        A gradient that needs the old values raises when it is computed.
+        """
         if grad_mode.enabled and self.requires_grad:
             raise RuntimeError(
                 "[Tensor] what requires gradients can be changed in place only under fc.no_grad()"
             )
-        if self._array.layout != "plain":
-            self._array = self._array.to_plain()
-            changes.of_state()
+        if isinstance(source, Tensor) and source.shape == self.shape:
+            return self._become(source)
+        if self._array.dtype == "float32":
+            values = np.broadcast_to(np.asarray(source), self.shape)
+            if not np.can_cast(values.dtype, np.float32, "same_kind"):
+                raise TypeError(f"[copy_] expected float32 values, got {values.dtype}")
+            return self._become(wrap(from_numpy(values.astype(np.float32))))
         np.copyto(self._array.numpy(), np.asarray(source), casting="same_kind")
         return self
 
@@ -332,17 +372,55 @@ class Tensor(Arithmetic):
         """Overwrites every value with zero."""
         return self.fill_(0.0)
 
+    def _become(self, result: Tensor) -> Tensor:
+        """In place: takes the values of `result`, and its place on the tape."""
+        if result._requires_grad and self._requires_grad and self._node is None:
+            raise RuntimeError(
+                "[Tensor] a leaf that requires gradients can be changed in place only under "
+                "fc.no_grad()"
+            )
+        if result.shape != self.shape:
+            raise _core.ShapeError(
+                f"[Tensor] a tensor of shape {self.shape} cannot take values of shape "
+                f"{result.shape} in place"
+            )
+        if self._array.saved and (result._requires_grad or self._node is not None):
+            self._array = result._array.copy()  # the gradient of something needs the old values
+            changes.of_state()
+        elif self._array.dtype == result._array.dtype == "float32":
+            _core.assign(self._array, result._array)
+        else:
+            np.copyto(self._array.numpy(), result._array.values(), casting="same_kind")
+        if result._requires_grad:
+            self._node, self._requires_grad = result._node, True
+        return self
+
     # ---- for Arithmetic
     _unary = unary
+    _needs_grad = needs_grad
     _wrap = staticmethod(wrap)
 
-    def _binary(self, other: Tensor, array: Array, backward: Backward) -> Tensor:
+    def _values(self) -> NDArray[Any]:
+        """The values, to read only."""
+        return self._array.values()
+
+    def _binary(
+        self, other: Tensor, array: Array, backward: Backward, op: str, *saved: Array | None
+    ) -> Tensor:
         if needs_grad(self, other):
-            return record(array, (self, other), backward)
+            return record(array, (self, other), backward, op, *saved)
         return wrap(array)
 
     def _operand(self, value: object) -> Tensor:
-        return as_tensor(value)
+        if isinstance(value, Tensor):
+            return value
+        array = as_array(value)
+        return wrap(array if array.dtype == "float32" else _as_float32(array))
+
+
+def _as_float32(array: Array) -> Array:
+    """What whole numbers and booleans become beside float32."""
+    return from_numpy(array.values().astype(np.float32))
 
 
 def _rebuild(kind: type[Tensor], values: NDArray[Any], requires_grad: bool) -> Tensor:

@@ -35,9 +35,8 @@ void define(py::module_& m, const char* name, F operation, const Arguments&... a
 // float32, int64 or uint8 in native byte order; DTypeError naming the type and the fix otherwise.
 // The NumPy array's memory when `copy` is false and it is C-contiguous, aligned and writable, kept
 // alive by the Array; else a copy, whatever the strides.
-Array from_numpy(const py::array& x, bool copy);
-// Shares memory, writable. An array in lanes is converted first.
-py::array to_numpy(const Array& x);
+// shared: whoever made it may write there too.
+Array from_numpy(const py::array& x, bool copy, bool shared = true);
 DType dtype_of(const py::array& x, const char* op);
 Shape shape_of(const py::array& x);
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "bind/bind.h"
+#include "core/versions.h"
 #include "ops/layout.h"
 
 namespace fastconv::bind {
@@ -58,6 +59,30 @@ py::object in_layout(const py::object& self, Layout layout) {
                                    : recorded("to_plain", &to_plain)(x);
   }();
   return py::cast(std::move(y));
+}
+
+// Shares memory, writable: what Python may do to it is watched. Lanes are converted, to a copy.
+py::array writable_view(const py::object& self) {
+  const Array& x = self.cast<const Array&>();
+  if (x.in_lanes()) {
+    Array plain = [&] {
+      const py::gil_scoped_release release;
+      return to_plain(x);
+    }();
+    void* data = plain.data<void>();
+    return numpy_view(x, data, py::cast(std::move(plain)));
+  }
+  const py::capsule lent(new Lent(x), [](void* held) { delete static_cast<Lent*>(held); });
+  return numpy_view(x, const_cast<void*>(x.data<void>()), lent);
+}
+
+// For whoever only reads.
+py::array read_only_view(const py::object& self) {
+  py::object plain = in_layout(self, Layout::plain);
+  const Array& x = plain.cast<const Array&>();
+  py::array view = numpy_view(x, const_cast<void*>(x.data<void>()), plain);
+  py::detail::array_proxy(view.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+  return view;
 }
 
 py::object item(const Array& x) {
@@ -138,7 +163,7 @@ Shape shape_of(const py::array& x) {
   return {dims.data(), static_cast<int>(dims.size())};
 }
 
-Array from_numpy(const py::array& x, bool copy) {
+Array from_numpy(const py::array& x, bool copy, bool shared) {
   const DType dtype = dtype_of(x, "array");
   const Shape shape = shape_of(x);
   constexpr int kAligned = py::detail::npy_api::NPY_ARRAY_ALIGNED_;
@@ -146,7 +171,7 @@ Array from_numpy(const py::array& x, bool copy) {
   const bool contiguous = (x.flags() & py::array::c_style) != 0;
   // Arrays can be written to, so memory that NumPy calls read-only is not shared.
   if (!copy && contiguous && (x.flags() & kAligned) && (x.flags() & kWriteable) && x.size() > 0)
-    return Array::view(hold(x), const_cast<void*>(x.data()), shape, dtype);
+    return Array::view(hold(x), const_cast<void*>(x.data()), shape, dtype, shared);
   Array y = Array::empty(shape, dtype);
   if (x.size() == 0) return y;
   if (contiguous) {
@@ -161,15 +186,6 @@ Array from_numpy(const py::array& x, bool copy) {
   return y;
 }
 
-py::array to_numpy(const Array& x) {
-  Array plain = [&] {
-    const py::gil_scoped_release release;
-    return to_plain(x);
-  }();
-  void* data = plain.data<void>();
-  return numpy_view(x, data, py::cast(std::move(plain)));
-}
-
 void register_array(py::module_& m) {
   py::class_<Array>(m, "Array", "Shape, dtype, layout and shared storage (csrc/core/array.h).")
       .def_property_readonly("shape", &Array::shape)
@@ -180,15 +196,20 @@ void register_array(py::module_& m) {
       .def("numpy",
            [](const py::object& self) {
              refuse_recording(kLooks);  // and it could write
-             const Array& x = self.cast<const Array&>();
-             if (x.in_lanes()) return to_numpy(x);
-             return numpy_view(x, const_cast<void*>(x.data<void>()), self);
+             return writable_view(self);
+           })
+      .def("values",
+           [](const py::object& self) {
+             refuse_recording(kLooks);
+             return read_only_view(self);
            })
       .def("to_lanes", [](const py::object& self) { return in_layout(self, Layout::lanes); })
       .def("to_plain", [](const py::object& self) { return in_layout(self, Layout::plain); })
       .def("reshape", recorded("reshape", &reshape), py::arg("shape"))
       .def("copy", recorded("copy", [](const Array& x) { return x.copy(); }), ReleaseGil())
       .def("item", &item)
+      .def("written", &Array::written)
+      .def_property_readonly("saved", [](const Array& x) { return x.version()->is_saved(); })
       .def("__repr__", [](const Array& x) {
         return message("Array(", x.shape(), ", ", name_of(x.dtype()), ", ", name_of(x.layout()),
                        ")");
@@ -196,15 +217,26 @@ void register_array(py::module_& m) {
 
   m.def(
       "array",
-      [](const py::object& x, bool copy) {
+      [](const py::object& x, bool copy, bool shared) {
         refuse_recording(kBrings);
         if (!py::isinstance<py::array>(x))
           throw DTypeError(message("[array] expected a NumPy array, got ",
                                    py::str(py::type::of(x).attr("__name__")).cast<std::string>(),
                                    ": use np.asarray(x, np.float32)"));
-        return from_numpy(py::reinterpret_borrow<py::array>(x), copy);
+        return from_numpy(py::reinterpret_borrow<py::array>(x), copy, shared);
       },
-      py::arg("x"), py::arg("copy") = true);
+      py::arg("x"), py::arg("copy") = true, py::arg("shared") = true);
+
+  py::class_<Saved>(m, "Saved", "Arrays that a gradient needs (csrc/core/versions.h).")
+      .def(py::init([](const std::vector<std::optional<Array>>& arrays) {
+             std::vector<Array> defined;
+             defined.reserve(arrays.size());
+             for (const auto& x : arrays) defined.push_back(x.value_or(Array()));
+             return std::make_unique<Saved>(std::move(defined));
+           }),
+           py::arg("arrays"))
+      .def_property_readonly("changed", &Saved::changed)
+      .def("__getitem__", [](const Saved& self, int64_t i) { return self[i]; });
   define(m, "zeros", [](const Shape& shape) { return Array::zeros(shape); }, py::arg("shape"));
   define(
       m, "zeros_like",

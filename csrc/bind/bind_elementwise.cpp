@@ -46,6 +46,8 @@ void register_elementwise(py::module_& m) {
         py::arg("dy"), py::arg("y"));
   define(
       m, "add_into", [](Array& a, const Array& b) { add_into(a, b); }, py::arg("a"), py::arg("b"));
+  define(m, "assign", [](Array& a, const Array& b) { assign(a, b); }, py::arg("a"), py::arg("b"));
+  define(m, "divide", &divide, py::arg("x"), py::arg("divisor"));
   define(
       m, "scale_shift",
       [](const Array& x, float scale, float shift) {

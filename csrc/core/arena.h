@@ -9,8 +9,11 @@
 
 namespace fastconv {
 
-std::shared_ptr<void> arena_allocate(size_t bytes);  // OutOfMemory when it cannot be had
-void arena_release_cached();                         // gives cached blocks back to the system
+class Version;  // core/versions.h
+
+std::shared_ptr<void> arena_allocate(size_t bytes);           // OutOfMemory when it cannot be had
+Version* arena_version(const std::shared_ptr<void>& memory);  // null where it is not the arena's
+void arena_release_cached();  // gives cached blocks back to the system
 
 struct ArenaStats {
   int64_t bytes_in_use, bytes_cached, system_allocations;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/arena.h"
+#include "core/versions.h"
 
 namespace fastconv {
 namespace {
@@ -23,6 +24,14 @@ int64_t stored_elements(const Shape& shape, DType dtype, Layout layout) {
   checked_mul(n, static_cast<int64_t>(size_of(dtype)), "[array] bytes");
   return n;
 }
+
+// Keeps the owner of memory that is not the arena's.
+struct Borrowed : Version {
+  explicit Borrowed(std::shared_ptr<void> held) : owner(std::move(held)) {}
+  Borrowed(Borrowed&& other) noexcept : owner(std::move(other.owner)) {}
+  void operator()(void*) { owner.reset(); }
+  std::shared_ptr<void> owner;
+};
 
 }  // namespace
 
@@ -65,14 +74,25 @@ Array Array::zeros(const Shape& shape, DType dtype, Layout layout) {
   return a;
 }
 
-Array Array::view(std::shared_ptr<void> owner, void* data, const Shape& shape, DType dtype) {
+Array Array::view(std::shared_ptr<void> owner, void* data, const Shape& shape, DType dtype,
+                  bool shared) {
   Array a;
   a.shape_ = shape;
   a.dtype_ = dtype;
   a.stored_ = stored_elements(shape, dtype, Layout::plain);
-  a.owner_ = std::move(owner);
+  a.owner_ = std::shared_ptr<void>(data, Borrowed(std::move(owner)));
   a.data_ = data;
+  if (shared) a.version()->lend_for_ever();
   return a;
+}
+
+Version* Array::version() const {
+  if (Version* version = arena_version(owner_)) return version;
+  return std::get_deleter<Borrowed>(owner_);
+}
+
+void Array::written() const {
+  if (Version* v = version()) v->raise();
 }
 
 int64_t Array::blocks() const {

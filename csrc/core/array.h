@@ -19,6 +19,8 @@ namespace fastconv {
 
 constexpr int64_t kLanes = 16;
 
+class Version;  // core/versions.h
+
 enum class DType : uint8_t { float32, int64, uint16, uint8 };
 enum class Layout : uint8_t { plain, lanes };
 
@@ -36,8 +38,10 @@ class Array {
                      Layout layout = Layout::plain);
   static Array zeros(const Shape& shape, DType dtype = DType::float32,
                      Layout layout = Layout::plain);
-  // Memory that belongs to somebody else, kept alive by `owner`; plain layout, any alignment.
-  static Array view(std::shared_ptr<void> owner, void* data, const Shape& shape, DType dtype);
+  // Memory from elsewhere, kept alive by `owner`; plain layout, any alignment. shared: others know
+  // it too, and may write there.
+  static Array view(std::shared_ptr<void> owner, void* data, const Shape& shape, DType dtype,
+                    bool shared);
 
   bool defined() const { return data_ != nullptr; }
   const Shape& shape() const { return shape_; }
@@ -66,6 +70,10 @@ class Array {
   // Whether nobody else can see the storage: an operation that is given such an array by value may
   // leave its result there.
   bool sole_owner() const { return owner_.use_count() == 1; }
+
+  // Operations that write into an array say so when they have.
+  void written() const;
+  Version* version() const;  // of the storage; null when there is none
 
   // The same storage under another shape. In lanes the first dimension must stay.
   Array reshape(const Shape& shape) const;

@@ -32,6 +32,7 @@ enum class Unary {
   sigmoid,
   tanh,
   scale_shift,  // p * x + q
+  divide,       // x / p
 };
 enum class Binary {
   add,

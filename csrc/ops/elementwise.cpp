@@ -1,5 +1,8 @@
 #include "ops/elementwise.h"
 
+#include <cmath>
+#include <cstring>
+
 #include "cpu/dispatch.h"
 #include "ops/check.h"
 #include "ops/layout.h"
@@ -8,8 +11,16 @@
 namespace fastconv {
 namespace {
 
-bool may_leave_the_reals(cpu::Unary f) {
-  return f == cpu::Unary::exp || f == cpu::Unary::log || f == cpu::Unary::sqrt;
+// Of the values in empty lanes, which are finite.
+bool may_leave_the_reals(cpu::Unary f, float p, float q) {
+  switch (f) {
+    case cpu::Unary::exp:
+    case cpu::Unary::log:
+    case cpu::Unary::sqrt: return true;
+    case cpu::Unary::divide: return true;
+    case cpu::Unary::scale_shift: return !(std::abs(p) <= 1.0f) || q != 0.0f;
+    default: return false;
+  }
 }
 
 // Steele, Lea and Flood's SplitMix64: neighbouring seeds give unrelated keys.
@@ -30,7 +41,7 @@ Array unary(const char* op, cpu::Unary f, const Array& x, float p, float q) {
   parallel_ranges(x.stored(), kGrain, [&](int64_t begin, int64_t end) {
     kernels.unary(f, y.data() + begin, x.data() + begin, end - begin, p, q, streaming);
   });
-  if (may_leave_the_reals(f)) clear_empty_lanes(y);
+  if (may_leave_the_reals(f, p, q)) clear_empty_lanes(y);
   return y;
 }
 
@@ -50,6 +61,15 @@ Array binary(const char* op, cpu::Binary f, Array a, const Array& b_any, float p
   return y;
 }
 
+Array divide(const Array& x, float divisor) {
+  constexpr float kUp = 1 << 24;
+  // Kernels take subnormal numbers for zero. Both sides times a power of two is the same quotient.
+  if (std::fpclassify(divisor) != FP_SUBNORMAL)
+    return unary("divide", cpu::Unary::divide, x, divisor);
+  const Array scaled = unary("divide", cpu::Unary::scale_shift, x, kUp, -0.0f);
+  return unary("divide", cpu::Unary::divide, scaled, divisor * kUp);
+}
+
 void add_into(Array& a, const Array& b_any) {
   check_float32("add_into", "the first operand", a);
   check_float32("add_into", "the second operand", b_any);
@@ -60,6 +80,19 @@ void add_into(Array& a, const Array& b_any) {
     float* to = a.data() + begin;
     kernels.binary(cpu::Binary::add, to, to, b.data() + begin, end - begin, 0.0f, false);
   });
+  a.written();
+}
+
+void assign(Array& a, const Array& b_any) {
+  check_float32("assign", "the target", a);
+  check_float32("assign", "the source", b_any);
+  check_same_shape("assign", "the target", a, "the source", b_any);
+  const Array b = as_layout(b_any, a.layout());
+  parallel_ranges(a.stored(), kGrain, [&](int64_t begin, int64_t end) {
+    std::memmove(a.data() + begin, b.data() + begin,
+                 static_cast<size_t>(end - begin) * sizeof(float));
+  });
+  a.written();
 }
 
 Array dropout(const Array& x, double p, uint64_t seed) {
@@ -116,6 +149,7 @@ void count_up(Array& x) {
     throw DTypeError(
         message("[count_up] expected one int64, got ", x.shape(), " ", name_of(x.dtype())));
   ++*x.data<int64_t>();
+  x.written();
 }
 
 void clear_empty_lanes(Array& x) {

@@ -11,7 +11,9 @@ namespace fastconv {
 Array unary(const char* op, cpu::Unary f, const Array& x, float p = 0.0f, float q = 0.0f);
 // In the storage of a where that is given away.
 Array binary(const char* op, cpu::Binary f, Array a, const Array& b, float p = 0.0f);
+Array divide(const Array& x, float divisor);
 void add_into(Array& a, const Array& b);  // a += b
+void assign(Array& a, const Array& b);    // the values of b into the storage of a
 
 // x / (1 - p) with probability 1 - p, else 0. The choice depends on the seed and on the place of
 // the element in row-major order (modulo 2^32) alone: not on layout, threads or instruction set.

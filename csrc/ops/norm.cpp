@@ -154,6 +154,7 @@ void update_running(Array& running, const char* what, int64_t C, double momentum
         message("[batch_norm] ", what, " must be plain to be updated in place"));
   for (int64_t c = 0; c < C; ++c)
     running.data()[c] = static_cast<float>((1.0 - momentum) * checked[c] + momentum * batch[c]);
+  running.written();
 }
 
 }  // namespace

@@ -76,6 +76,10 @@ float* at(Arrays& list, const Range& r) {
 }
 const float* at(const Arrays& list, const Range& r) { return list[r.array].data() + r.begin; }
 
+void all_written(const Arrays& arrays) {
+  for (const Array& x : arrays) x.written();
+}
+
 }  // namespace
 
 void sgd_step(Arrays params, const Arrays& grads, Arrays momenta, const cpu::SgdRule& rule) {
@@ -85,6 +89,8 @@ void sgd_step(Arrays params, const Arrays& grads, Arrays momenta, const cpu::Sgd
   for_all(ranges_of(params), [&](const Range& r, size_t) {
     kernels.sgd(at(params, r), at(grads, r), at(momenta, r), r.end - r.begin, rule);
   });
+  all_written(params);
+  all_written(momenta);
 }
 
 void rmsprop_step(Arrays params, const Arrays& grads, Arrays square_avg, Arrays momenta,
@@ -98,6 +104,7 @@ void rmsprop_step(Arrays params, const Arrays& grads, Arrays square_avg, Arrays 
     kernels.rmsprop(at(params, r), at(grads, r), at(square_avg, r), at(grad_avg, r), at(momenta, r),
                     r.end - r.begin, rule);
   });
+  for (const Arrays* list : {&params, &square_avg, &momenta, &grad_avg}) all_written(*list);
 }
 
 void adam_step(Arrays params, const Arrays& grads, Arrays exp_avg, Arrays exp_avg_sq,
@@ -111,6 +118,7 @@ void adam_step(Arrays params, const Arrays& grads, Arrays exp_avg, Arrays exp_av
     kernels.adam(at(params, r), at(grads, r), at(exp_avg, r), at(exp_avg_sq, r),
                  at(max_exp_avg_sq, r), r.end - r.begin, rule);
   });
+  for (const Arrays* list : {&params, &exp_avg, &exp_avg_sq, &max_exp_avg_sq}) all_written(*list);
 }
 
 void adagrad_step(Arrays params, const Arrays& grads, Arrays state_sum,
@@ -121,6 +129,8 @@ void adagrad_step(Arrays params, const Arrays& grads, Arrays state_sum,
   for_all(ranges_of(params), [&](const Range& r, size_t) {
     kernels.adagrad(at(params, r), at(grads, r), at(state_sum, r), r.end - r.begin, rule);
   });
+  all_written(params);
+  all_written(state_sum);
 }
 
 double grad_norm(const Arrays& grads) {
@@ -143,6 +153,7 @@ void scale_all(Arrays arrays, float scale) {
     float* x = at(arrays, r);
     kernels.unary(cpu::Unary::scale_shift, x, x, r.end - r.begin, scale, 0.0f, false);
   });
+  all_written(arrays);
 }
 
 }  // namespace fastconv

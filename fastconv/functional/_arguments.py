@@ -180,4 +180,4 @@ def empty_batch(function: Callable[[Tensor], Tensor], x: Tensor, *others: Tensor
     def backward(dy: Array) -> tuple[Array | None, ...]:
         return tuple(None if s is None else _core.zeros(s) for s in shapes)
 
-    return record(y, parents, backward)
+    return record(y, parents, backward, "an operation on an empty batch")

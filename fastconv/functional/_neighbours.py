@@ -24,7 +24,7 @@ from .. import _core
 from ..tensor import Node, Tensor, record
 
 if TYPE_CHECKING:
-    from .._core import Array, Pads, Pair, Pooling
+    from .._core import Array, Pads, Pair, Pooling, Saved
 
 __all__ = ["Stage", "fusing", "max_pool_behind", "node_of", "recent", "relu_behind", "remember"]
 
@@ -36,6 +36,8 @@ class Made(NamedTuple):
     """How a result was made: `again(relu, pool)` makes it with these."""
 
     result: Tensor
+    array: Array  # that the result held
+    unchanged: Saved  # what it was made of, and the result itself
     again: Callable[[bool, Pooling | None], Tensor]
     relu: bool
     pool: Pooling | None
@@ -65,17 +67,20 @@ def remember(
     relu: bool,
     pool: Pooling | None,
     pools: bool,
+    *sources: Tensor | None,
 ) -> None:
-    """Keeps in mind how a result was made; while a recording is made."""
+    """Keeps in mind how a result was made, and of what; while a recording is made."""
     assert recent.results is not None
-    recent.results.append(Made(result, again, relu, pool, pools))
+    y = result._array
+    saved = _core.Saved([y, *(None if s is None else s._array for s in sources)])
+    recent.results.append(Made(result, y, saved, again, relu, pool, pools))
 
 
 def _made(result: Tensor) -> Made | None:
     if recent.results is not None:
         for made in recent.results:
-            if made.result is result:
-                return made
+            if made.result is result and made.array is result._array:
+                return made if made.unchanged.changed < 0 else None
     return None
 
 
@@ -116,7 +121,8 @@ class Stage(NamedTuple):
 
     def record(self, y: Array, parents: tuple[Tensor | None, ...]) -> Tensor:
         """The result of the convolution."""
-        tensor = record(y, parents, self.backward)
+        x, w = self.x, self.w if self.wanted[0] else None
+        tensor = record(y, parents, self.backward, "conv2d", x, w, self.mask, self.argmax)
         tensor._node.stage = self  # type: ignore[union-attr]
         return tensor
 

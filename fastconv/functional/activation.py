@@ -28,7 +28,7 @@ def _relu(x: Tensor) -> Tensor:
     if node is not None and node.stage.mask is None:
         stage: Stage = node.stage
         return stage._replace(mask=y).record_behind(y, node)
-    return record(y, (x,), lambda dy: (_core.relu_backward(dy, y),))
+    return record(y, (x,), lambda dy: (_core.relu_backward(dy, y),), "relu", y)
 
 
 @numpy_too
@@ -59,7 +59,7 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
         array([0., 2., 6.], dtype=float32)
     """
     y = _core.relu6(input._array)
-    return unary(input, y, lambda dy: _core.relu6_backward(dy, y))
+    return unary(input, y, lambda dy: _core.relu6_backward(dy, y), "relu6", y)
 
 
 @numpy_too
@@ -74,7 +74,11 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     """
     x = input._array
     y = _core.leaky_relu(x, negative_slope)
-    return unary(input, y, lambda dy: _core.leaky_relu_backward(dy, x, negative_slope))
+
+    def backward(dy: Array) -> Array:
+        return _core.leaky_relu_backward(dy, x, negative_slope)
+
+    return unary(input, y, backward, "leaky_relu", x)
 
 
 @numpy_too
@@ -88,7 +92,7 @@ def sigmoid(input: Tensor) -> Tensor:
         array([0. , 0.5, 1. ], dtype=float32)
     """
     y = _core.sigmoid(input._array)
-    return unary(input, y, lambda dy: _core.sigmoid_backward(dy, y))
+    return unary(input, y, lambda dy: _core.sigmoid_backward(dy, y), "sigmoid", y)
 
 
 @numpy_too
@@ -102,7 +106,7 @@ def tanh(input: Tensor) -> Tensor:
         array([-1.,  0.,  1.], dtype=float32)
     """
     y = _core.tanh(input._array)
-    return unary(input, y, lambda dy: _core.tanh_backward(dy, y))
+    return unary(input, y, lambda dy: _core.tanh_backward(dy, y), "tanh", y)
 
 
 def _softmax_operand(x: Tensor, dim: int | None, op: str) -> tuple[Array, int]:
@@ -132,7 +136,7 @@ def softmax(input: Tensor, dim: int | None = None) -> Tensor:
     """
     x, axis = _softmax_operand(input, dim, "softmax")
     y = _core.softmax(x, axis)
-    return unary(input, y, lambda dy: _core.softmax_backward(dy, y, axis))
+    return unary(input, y, lambda dy: _core.softmax_backward(dy, y, axis), "softmax", y)
 
 
 @numpy_too
@@ -147,4 +151,8 @@ def log_softmax(input: Tensor, dim: int | None = None) -> Tensor:
     """
     x, axis = _softmax_operand(input, dim, "log_softmax")
     y = _core.log_softmax(x, axis)
-    return unary(input, y, lambda dy: _core.log_softmax_backward(dy, y, axis))
+
+    def backward(dy: Array) -> Array:
+        return _core.log_softmax_backward(dy, y, axis)
+
+    return unary(input, y, backward, "log_softmax", y)

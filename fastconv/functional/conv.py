@@ -71,7 +71,7 @@ def _conv2d(
         result = stage.record(y, (x, w, b))
     if recent.results is not None:
         again = partial(_conv2d, x, w, b, stride, pads, dilation, groups)
-        remember(result, again, relu, pool, pools=True)
+        remember(result, again, relu, pool, True, x, w, b)
     return result
 
 

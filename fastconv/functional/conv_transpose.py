@@ -127,7 +127,8 @@ def _conv_transpose2d(
             db = _core.channel_sum(dy)
         return dx, dw, db
 
-    return record(y, (x, w, b), backward)
+    saved = x_array if need_w else None, w_array if need_x else None
+    return record(y, (x, w, b), backward, "conv_transpose2d", *saved)
 
 
 def _add_bias(y: Array, b: Tensor) -> Array:

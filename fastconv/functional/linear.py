@@ -15,7 +15,7 @@ from ._neighbours import recent, remember
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .._core import Array
+    from .._core import Array, Pooling
     from ._arguments import Operand
 
 __all__ = ["linear", "linear_backward"]
@@ -50,12 +50,17 @@ def _linear(x: Tensor, w: Tensor, b: Tensor | None, relu: bool) -> Tensor:
             db = _core.channel_sum(dy)
         return dx, dw, db
 
-    return _remembered(record(y, (x, w, b), backward), x, w, b, relu)
+    saved = mask, saved_x, w_array if need_x else None
+    return _remembered(record(y, (x, w, b), backward, "linear", *saved), x, w, b, relu)
 
 
 def _remembered(result: Tensor, x: Tensor, w: Tensor, b: Tensor | None, relu: bool) -> Tensor:
     if recent.results is not None:
-        remember(result, lambda relu, _: _linear(x, w, b, relu), relu, None, pools=False)
+
+        def again(relu: bool, _: Pooling | None) -> Tensor:
+            return _linear(x, w, b, relu)
+
+        remember(result, again, relu, None, False, x, w, b)
     return result
 
 

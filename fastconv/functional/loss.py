@@ -73,14 +73,18 @@ def _empty(
     if not needs_grad(x, target):
         return wrap(y)
     before = x.shape
-    return record(y, (x, target), lambda dy: (_core.zeros(before), _core.zeros(before)))
+
+    def backward(dy: Array) -> tuple[Array, Array]:
+        return _core.zeros(before), _core.zeros(before)
+
+    return record(y, (x, target), backward, "a loss of an empty batch")
 
 
-def _scaled(x: Tensor, loss: Array, dx: Array, reduction: str) -> Tensor:
+def _scaled(x: Tensor, loss: Array, dx: Array, reduction: str, op: str) -> Tensor:
     """A loss of the shape of x, or a number, whose gradient dx is known already."""
     if reduction == "none":
-        return unary(x, loss, lambda dy: _core.mul(dx, dy))
-    return unary(x, loss, lambda dy: _core.scale_shift(dx, dy.item(), 0.0))
+        return unary(x, loss, lambda dy: _core.mul(dx, dy), op)
+    return unary(x, loss, lambda dy: _core.scale_shift(dx, dy.item(), 0.0), op)
 
 
 @numpy_too
@@ -149,9 +153,12 @@ def cross_entropy(
         reduction,
     )
     if reduction != "none":
-        return unary(input, loss, lambda dy: _core.scale_shift(dx, dy.item(), 0.0))
-    # One dy for every class of a sample.
-    return unary(input, loss, lambda dy: from_numpy(dx.numpy() * np.expand_dims(dy.numpy(), 1)))
+        return _scaled(input, loss, dx, reduction, op)
+
+    def backward(dy: Array) -> Array:  # one dy for every class of a sample
+        return from_numpy(dx.values() * np.expand_dims(dy.values(), 1))
+
+    return unary(input, loss, backward, op)
 
 
 def _is_float(x: object) -> bool:
@@ -215,7 +222,8 @@ def nll_loss(
     scale = np.where(counted, one[chosen[:, 0]], 0).astype(np.float32)
     if reduction == "mean":
         scale = scale / scale.sum()
-    losses = -np.take_along_axis(input.numpy(), chosen, 1)[:, 0] * scale
+    taken = np.take_along_axis(input.numpy(), chosen, 1)[:, 0]
+    losses = np.where(counted, -taken * scale, np.float32(0))
     shape = input.shape
 
     def backward(dy: Array) -> Array:
@@ -223,7 +231,8 @@ def nll_loss(
         np.put_along_axis(dx, chosen, np.expand_dims(-scale * dy.numpy(), 1), 1)
         return from_numpy(dx)
 
-    return unary(input, from_numpy(losses if reduction == "none" else losses.sum()), backward)
+    loss = losses if reduction == "none" else losses.sum()
+    return unary(input, from_numpy(loss), backward, op)
 
 
 # --------------------------------------------------------------------------- losses of two equals
@@ -266,7 +275,7 @@ def mse_loss(input: Tensor, target: Operand, reduction: str = "mean") -> Tensor:
         gx = _core.scale_shift(dx, dy.item(), 0.0) if scalar else _core.mul(dx, dy)
         return gx, _core.scale_shift(gx, -1.0, 0.0)
 
-    return record(loss, (input, y), backward)
+    return record(loss, (input, y), backward, "mse_loss")
 
 
 @numpy_too
@@ -305,9 +314,9 @@ def _binary(
         return _empty(x, x.shape, reduction)
     if weight is None:
         loss, dx = kernel(x._array, y._array, reduction)
-        return _scaled(x, loss, dx, reduction)
+        return _scaled(x, loss, dx, reduction, op)
     loss, dx = kernel(x._array, y._array, "none")
-    return _reduce(_scaled(x, loss, dx, "none") * operand(weight, op, "weight"), reduction)
+    return _reduce(_scaled(x, loss, dx, "none", op) * operand(weight, op, "weight"), reduction)
 
 
 @numpy_too

@@ -90,7 +90,7 @@ def pad(
             dx = _core.pad2d(dx, pads_back, 0.0)
         return reshaped(_pad_channels(dx, -front, -back, 0.0), input_shape)
 
-    return unary(input, reshaped(y, joined), backward)
+    return unary(input, reshaped(y, joined), backward, "pad")
 
 
 def _padded_shape(shape: tuple[int, ...], widths: Sequence[int]) -> tuple[int, ...]:
@@ -155,7 +155,7 @@ def cat(tensors: Any, dim: int = 0) -> Any:
             dy = dy.to_plain()
         return tuple(None if r is None else _core.slice_axis(dy, axis, *r) for r in ranges)
 
-    return record(y, tuple(parts), backward)
+    return record(y, tuple(parts), backward, "cat")
 
 
 @numpy_too
@@ -201,11 +201,15 @@ def interpolate(
                 f"{height} x {width}"
             )
         y = _core.upsample_nearest2d(x, scale)
-        return unary(input, y, lambda dy: _core.upsample_nearest2d_backward(dy, scale))
+        return unary(input, y, lambda dy: _core.upsample_nearest2d_backward(dy, scale), op)
     if mode == "bilinear":
         corners = bool(align_corners)
         y = _core.upsample_bilinear2d(x, (height, width), corners)
-        return unary(input, y, lambda dy: _core.upsample_bilinear2d_backward(dy, shape, corners))
+
+        def backward(dy: Array) -> Array:
+            return _core.upsample_bilinear2d_backward(dy, shape, corners)
+
+        return unary(input, y, backward, op)
     raise ValueError(f'[interpolate] mode must be "nearest" or "bilinear", got {mode!r}')
 
 

@@ -130,7 +130,9 @@ def _batch_norm(
         grads = (dx if need_x else None, dw if need_w else None, db if need_b else None)
         return *grads, dplus if need_plus else None
 
-    return record(y_array, (x, w, b, plus), backward)
+    # A bias is read for the gate of a capped result; the statistics are the tape's own.
+    saved = x_array, w_array, gate, b_array if cap is not None else None
+    return record(y_array, (x, w, b, plus), backward, "batch_norm", *saved)
 
 
 def _evaluated(
@@ -149,13 +151,17 @@ def _evaluated(
     if not (need_w or need_b):
         # Frozen: dx = dy * w / sqrt(var + eps), the forward formula without shifts; no x is kept.
         zero = _core.full(mean.shape, 0.0)
-        return unary(x, y, lambda dy: _core.batch_norm_eval(dy, w_array, None, zero, var, eps))
+
+        def frozen(dy: Array) -> Array:
+            return _core.batch_norm_eval(dy, w_array, None, zero, var, eps)
+
+        return unary(x, y, frozen, "batch_norm", w_array, var)
 
     def backward(dy: Array) -> tuple[Array | None, Array | None, Array | None]:
         dx, dw, db = _core.batch_norm_eval_backward(dy, x_array, w_array, mean, var, eps)
         return dx if x.requires_grad else None, dw if need_w else None, db if need_b else None
 
-    return record(y, (x, w, b), backward)
+    return record(y, (x, w, b), backward, "batch_norm", x_array, w_array, mean, var)
 
 
 @numpy_too
@@ -186,9 +192,11 @@ def local_response_norm(
     if in_lanes(input.shape, needs_grad(input), input._node is None):
         x = x.to_lanes()
     y = _core.local_response_norm(x, size, alpha, beta, k)
-    return unary(
-        input, y, lambda dy: _core.local_response_norm_backward(dy, x, size, alpha, beta, k)
-    )
+
+    def backward(dy: Array) -> Array:
+        return _core.local_response_norm_backward(dy, x, size, alpha, beta, k)
+
+    return unary(input, y, backward, "local_response_norm", x)
 
 
 @numpy_too
@@ -218,4 +226,4 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
         return input * 0.0
     seed = random.draw_seed()
     y = _core.dropout(input._array, p, seed)
-    return unary(input, y, lambda dy: _core.dropout(dy, p, seed))
+    return unary(input, y, lambda dy: _core.dropout(dy, p, seed), "dropout")

@@ -68,7 +68,7 @@ def _max_pool2d(x: Tensor, pooling: Pooling) -> Tensor:
     def backward(dy: Array) -> tuple[Array]:
         return (_core.max_pool2d_backward(dy, argmax, None, shape, *pooling[:4]),)
 
-    return record(y, (x,), backward)
+    return record(y, (x,), backward, "max_pool2d", argmax)
 
 
 def _unusual(op: str, x: Tensor, again: Any) -> Tensor:
@@ -256,7 +256,7 @@ def _avg_pool2d(
             ),
         )
 
-    return record(y, (x,), backward)
+    return record(y, (x,), backward, "avg_pool2d")
 
 
 @numpy_too
@@ -379,7 +379,11 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] |
     if in_lanes(shape, grad_mode.enabled and input.requires_grad, input._node is None):
         x_array = x_array.to_lanes()
     y = _core.adaptive_avg_pool2d_forward(x_array, size)
-    return unary(input, y, lambda dy: _core.adaptive_avg_pool2d_backward(dy, shape))
+
+    def backward(dy: Array) -> Array:
+        return _core.adaptive_avg_pool2d_backward(dy, shape)
+
+    return unary(input, y, backward, "adaptive_avg_pool2d")
 
 
 def _check_four(op: str, *tensors: Tensor) -> None:

@@ -44,6 +44,7 @@ void unary(Unary f, float* y, const float* x, int64_t n, float p, float q, bool 
     case Unary::sigmoid: return map([](V a) { return sigmoid(a); });
     case Unary::tanh: return map([](V a) { return tanh(a); });
     case Unary::scale_shift: return map([=](V a) { return fma(a, vp, vq); });
+    case Unary::divide: return map([=](V a) { return a / vp; });
   }
 }
 

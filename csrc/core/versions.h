@@ -1,0 +1,72 @@
+// Whether values are still what they were: the tape saves arrays for the gradient, and a change
+// between forward and backward must not pass unseen.
+//
+// Every storage has a version. Operations that write in place raise it (Array::written). NumPy
+// writes without a word, so while a NumPy view of the storage lives, the version rests on a
+// fingerprint of the values, taken when somebody saves them and compared when somebody asks.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "core/array.h"
+
+namespace fastconv {
+
+// Lives beside the storage, in the control block of its shared_ptr.
+class Version {
+ public:
+  Version() = default;
+  Version(const Version&) {}  // of a new storage
+  Version& operator=(const Version&) = delete;
+
+  void raise() { state_.fetch_add(kOne); }
+  // The version now; `x` is all of the storage.
+  uint32_t now(const Array& x);
+
+  bool is_saved() const { return saved_.load() > 0; }
+  void save() { saved_.fetch_add(1); }
+  void release() { saved_.fetch_sub(1); }
+  // A NumPy view that may write appears, and goes.
+  void lend(const Array& x);
+  void take_back(const Array& x);
+  void lend_for_ever() { views_.store(1); }
+
+ private:
+  static constexpr uint64_t kOne = uint64_t{1} << 32;
+
+  std::atomic<uint64_t> state_{0};  // the version, and below it the fingerprint
+  std::atomic<int32_t> saved_{0}, views_{0};
+};
+
+// Arrays that a gradient needs, as they are now. Undefined ones are allowed.
+class Saved {
+ public:
+  explicit Saved(std::vector<Array> arrays);
+  ~Saved();
+  Saved(const Saved&) = delete;
+  Saved& operator=(const Saved&) = delete;
+
+  // The first array whose values have changed since; -1 if none has.
+  int64_t changed() const;
+  const Array& operator[](int64_t i) const { return arrays_[static_cast<size_t>(i)]; }
+
+ private:
+  std::vector<Array> arrays_;
+  std::vector<uint32_t> versions_;
+};
+
+// Held by a NumPy view of an array for as long as it lives.
+class Lent {
+ public:
+  explicit Lent(Array x);
+  ~Lent();
+  Lent(const Lent&) = delete;
+  Lent& operator=(const Lent&) = delete;
+
+ private:
+  Array x_;
+};
+
+}  // namespace fastconv
