@@ -187,7 +187,6 @@ class Tensor(Arithmetic):
     """
 
     __slots__ = ("__weakref__", "_array", "_node", "_requires_grad", "grad")
-    __array_priority__ = 1000.0  # ndarray + Tensor is a Tensor
 
     _array: Array
     _node: Node | None
@@ -253,6 +252,16 @@ class Tensor(Arithmetic):
                 raise ValueError(f"[Tensor] {values.dtype} to {np.dtype(dtype)} needs a copy")
             return values.astype(dtype)
         return values.copy() if copy else values
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        from .numpy_functions import apply_ufunc
+
+        return apply_ufunc(ufunc, method, inputs, options)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        from .numpy_functions import apply_function
+
+        return apply_function(function, args, options)
 
     def __dlpack__(self, **kwargs: Any) -> Any:
         return self.numpy().__dlpack__(**kwargs)
