@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..nn.modes import stored_modes
+
 if TYPE_CHECKING:
     from .run import Run
 
@@ -52,7 +54,10 @@ class Callback:
 
 
 class CallbackList:
-    """Calls every callback that has the method, in order."""
+    """Calls every callback that has the method, in order.
+
+    Callbacks see the modes that modules store, not those in which `fit` runs them.
+    """
 
     def __init__(self, callbacks: Sequence[Any]) -> None:
         self._callbacks = sorted(callbacks, key=lambda callback: getattr(callback, "last", False))
@@ -60,29 +65,35 @@ class CallbackList:
         self._begun: list[Any] = []
 
     def train_begin(self, run: Run) -> None:
-        for callback in self._callbacks:
-            self._begun.append(callback)
-            if hasattr(callback, "on_train_begin"):
-                callback.on_train_begin(run)
+        with stored_modes():
+            for callback in self._callbacks:
+                self._begun.append(callback)
+                if hasattr(callback, "on_train_begin"):
+                    callback.on_train_begin(run)
 
     def epoch_begin(self, epoch: int) -> None:
-        for method in self._methods("on_epoch_begin"):
-            method(epoch)
+        with stored_modes():
+            for method in self._methods("on_epoch_begin"):
+                method(epoch)
 
     def batch_end(self, step: int, logs: Logs) -> None:
-        for method in self._on_batch_end:
-            method(step, logs)
+        if self._on_batch_end:
+            with stored_modes():
+                for method in self._on_batch_end:
+                    method(step, logs)
 
     def epoch_end(self, epoch: int, logs: Logs) -> None:
-        for callback in self._callbacks:
-            method = getattr(callback, "on_epoch_end", callback)
-            if callable(method):
-                method(epoch, logs)
+        with stored_modes():
+            for callback in self._callbacks:
+                method = getattr(callback, "on_epoch_end", callback)
+                if callable(method):
+                    method(epoch, logs)
 
     def train_end(self) -> None:
-        for callback in self._begun:
-            if hasattr(callback, "on_train_end"):
-                callback.on_train_end()
+        with stored_modes():
+            for callback in self._begun:
+                if hasattr(callback, "on_train_end"):
+                    callback.on_train_end()
 
     def _methods(self, name: str) -> list[Any]:
         methods = [getattr(callback, name, None) for callback in self._callbacks]

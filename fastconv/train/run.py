@@ -14,6 +14,7 @@ import numpy as np
 
 from ..data.loader import Loader
 from ..errors import TrainingDiverged
+from ..nn.modes import own_modes
 from ..random import generator
 from .callbacks import CallbackList
 from .checkpoint import Checkpoint
@@ -22,7 +23,7 @@ from .feed import Batches, Feed, check_steps, make_feed
 from .inputs import check_lengths, split_off
 from .interrupt import DeferredInterrupt
 from .measure import EVALUATION_BATCH, Means, measure
-from .network import Network, modes_kept
+from .network import Network
 from .progress import Progress
 from .step import train_step
 
@@ -176,7 +177,7 @@ def fit(
         steps=steps_per_epoch,
         done=checkpoint.step - checkpoint.batches if checkpoint is not None else 0,
     )
-    network = Network(model, compiled.objective.head, feed.sample())
+    network = Network(model, compiled.objective.head, feed.sample(), "fit")
     outputs = network.output_shape()
     feed.check("fit", compiled.objective, outputs)
     validation = None
@@ -210,7 +211,7 @@ def fit(
     model.history = run.history
     unit = "images" if feed.sample().ndim == 4 else "samples"
     progress = Progress(verbose, epochs, feed.samples, initial_epoch, unit)
-    with modes_kept(model), network:
+    with own_modes():
         _train(run, network, feed, validation, checkpoint, progress)
     return run.history
 
@@ -250,7 +251,9 @@ def _train(
                     break
                 progress.training_end()
                 if validation is not None:
-                    logs |= measure(network, compiled, validation, interrupt.check).logs("val_")
+                    op = "fit: validation_data"
+                    measured = measure(network, compiled, validation, op, interrupt.check)
+                    logs |= measured.logs("val_")
                 run.history.append(run.epoch, logs)
                 run.epochs_done, run.batches_done = run.epoch + 1, 0
                 progress.epoch_end(logs, run.stopping)
@@ -281,10 +284,15 @@ def _train_epoch(
     with closing(batches):
         while not run.stopping and (batch := next(batches, None)) is not None:
             images, targets = batch
-            value, outputs = train_step(network, objective, optimizer, images, targets, clip_norm)
-            if not math.isfinite(value):
-                raise TrainingDiverged(_why_diverged(run, value, images, feed))
-            means.add(value, outputs, targets)
+            if objective.weight(targets) > 0:
+                value, outputs = train_step(
+                    network, objective, optimizer, images, targets, clip_norm
+                )
+                if not math.isfinite(value):
+                    raise TrainingDiverged(_why_diverged(run, value, images, feed))
+                means.add(value, outputs, targets)
+            else:
+                means.pass_over(len(targets))
             run.step += 1
             run.batches_done += 1
             logs = means.logs()
@@ -304,7 +312,10 @@ def _train_epoch(
             f"{run.epoch + 1}{advice}",
             stacklevel=4,
         )
-    return means.logs() if means.samples else {}
+    if not means.samples:
+        return {}
+    means.check("fit")
+    return means.logs()
 
 
 def _begin_epoch(run: Run, feed: Feed) -> Batches:
