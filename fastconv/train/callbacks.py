@@ -19,7 +19,9 @@ from __future__ import annotations
 
 import math
 import os
+import string
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +141,8 @@ class EarlyStopping(_Watcher):
         patience: Epochs in a row without improvement that end the run; 0 is as 1.
         min_delta: What counts as an improvement.
         mode: "min" (losses), "max" (accuracies), or "auto": max for names with "acc".
-        restore_best_weights: Go back to the weights of the best epoch when stopping.
+        restore_best_weights: Go back to the weights of the best epoch when training ends, whether
+            this stopped it or the epochs ran out; not after an interruption or an error.
 
     Example::
 
@@ -173,8 +176,15 @@ class EarlyStopping(_Watcher):
         self._waited += 1
         if self._waited >= self.patience:
             self.run.stop()
-            if self._weights is not None:
-                self.run.model.load_state_dict(self._weights)
+            self._go_back()
+
+    def on_train_end(self) -> None:
+        if self.run.completed:
+            self._go_back()
+
+    def _go_back(self) -> None:
+        if self._weights is not None:
+            self.run.model.load_state_dict(self._weights)
 
 
 class ReduceLROnPlateau(_Watcher):
@@ -267,6 +277,14 @@ class ModelCheckpoint(_Watcher):
                 f'[callbacks] save_freq must be "epoch" or a number of steps, got {save_freq!r}'
             )
         self.path, self.last = os.fspath(path), everything
+        try:
+            example: dict[str, float] = defaultdict(float, {"epoch": 1, "step": 1})
+            string.Formatter().vformat(self.path, (), example)
+        except (ValueError, LookupError, AttributeError) as error:
+            raise ValueError(
+                f"[ModelCheckpoint] {self.path} cannot be filled in ({error}): braces hold names, "
+                "as in {epoch:02d} or {val_loss:.4f}; a brace of the file's own name is doubled"
+            ) from None
         self._best_only, self._everything, self._on_error = save_best_only, everything, on_error
         self._every = None if save_freq == "epoch" else int(save_freq)
         self._extra = extra

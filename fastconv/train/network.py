@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 import warnings
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,6 +81,35 @@ class Network:
         if self._step is None:
             self._step = RecordedStep(self.model, objective.function, unasked=True, call=self._call)
         return self._step(images, objective.prepared(targets))
+
+    def norm_of_single_values(self) -> str | None:
+        """The first batch norm that, in training, has one value a channel of a single sample."""
+        model, thread = self.model, threading.get_ident()
+        with own_modes():
+            model.train()
+            found = [
+                (name, module)
+                for name, module in model.named_modules()
+                if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) and module._by_batch
+            ]
+        single: list[str] = []
+
+        def hook(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+            def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+                shape = np.shape(inputs[0])
+                if threading.get_ident() == thread and math.prod(shape[2:]) == 1:
+                    single.append(f"{name!r} ({type(module).__name__})")
+
+            return note
+
+        hooks = [module.register_forward_pre_hook(hook(name)) for name, module in found]
+        try:
+            if hooks:
+                self.output_shape()
+        finally:
+            for each in hooks:
+                each.remove()
+        return single[0] if single else None
 
     def _logits(self, x: Tensor) -> Any:
         """The outputs, with the head taken off if there is one."""

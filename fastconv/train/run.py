@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -71,6 +71,7 @@ class Run:
     resumed: bool = False
     stopping: bool = False
     interrupted: bool = False  # by Ctrl-C, between two steps
+    completed: bool = False  # all epochs are done, or a callback ended them
 
     @property
     def optimizer(self) -> Optimizer:
@@ -98,6 +99,7 @@ def fit(
     class_weight: Mapping[int, float] | Sequence[float] | str | None = None,
     steps_per_epoch: int | None = None,
     validation_steps: int | None = None,
+    drop_last: bool = False,
     resume: str | os.PathLike[str] | Checkpoint | None = None,
 ) -> History:
     """Trains a compiled model, and returns the `History`.
@@ -125,6 +127,8 @@ def fit(
             weights, or "balanced" to make up for rare classes. Validation does without.
         steps_per_epoch: Batches that make an epoch; needed where a generator does not end.
         validation_steps: The same for validation.
+        drop_last: Leave out a last batch that is smaller, which batch norm may need: it cannot
+            train on a single sample.
         resume: A file of `ModelCheckpoint(everything=True)`, or a `Checkpoint`: goes on with that
             run, in the middle of an epoch if need be, to the same bits as if it had never been
             stopped. Everything else must be given as it was then.
@@ -154,6 +158,9 @@ def fit(
             model.fit(batches, epochs=10, callbacks=[keep], resume="run.safetensors")
     """
     compiled = compiled_of(model, "fit")
+    if callbacks is not None and not isinstance(callbacks, Iterable):
+        kind = getattr(callbacks, "__name__", f"{type(callbacks).__name__}(...)")
+        raise TypeError(f"[fit] callbacks must be a list: callbacks=[{kind}]")
     check_steps("fit", steps_per_epoch=steps_per_epoch, validation_steps=validation_steps)
     checkpoint = Checkpoint.load(resume) if isinstance(resume, (str, os.PathLike)) else resume
     if checkpoint is not None:
@@ -175,11 +182,14 @@ def fit(
         "fit",
         (x, y, batch_size, shuffle, transform),
         steps=steps_per_epoch,
+        drop_last=drop_last,
         done=checkpoint.step - checkpoint.batches if checkpoint is not None else 0,
     )
     network = Network(model, compiled.objective.head, feed.sample(), "fit")
     outputs = network.output_shape()
     feed.check("fit", compiled.objective, outputs)
+    if feed.last == 1:
+        _check_norms(network, feed)
     validation = None
     if validation_data is not None:
         op = "fit: validation_data"
@@ -259,6 +269,7 @@ def _train(
                 progress.epoch_end(logs, run.stopping)
                 watchers.epoch_end(run.epoch, logs)
                 interrupt.check()
+            run.completed = True
         except KeyboardInterrupt:
             run.interrupted = interrupt.between_steps
             raise
@@ -330,6 +341,17 @@ def _begin_epoch(run: Run, feed: Feed) -> Batches:
     batches = feed.batches(run.batches_done)
     chance.state = here
     return batches
+
+
+def _check_norms(network: Network, feed: Feed) -> None:
+    """Batch norm cannot normalise a single value: told before anything is trained."""
+    layer = network.norm_of_single_values()
+    if layer is not None:
+        raise ValueError(
+            f"[fit] layer {layer} needs more than one value a channel in training, and the last "
+            f"batch of {feed.samples:,} samples is a single one: leave it out with drop_last=True "
+            "(of fit, or of your Loader), or take another batch_size"
+        )
 
 
 def _pair(data: Any) -> tuple[Any, Any] | None:
