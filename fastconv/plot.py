@@ -61,6 +61,11 @@ def curves(
         plot.curves({"transfer": transfer, "from scratch": scratch}, "curves.png")
     """
     several = isinstance(history, Mapping)
+    if isinstance(history, Mapping) and any(isinstance(run, list) for run in history.values()):
+        raise TypeError(
+            "[plot] history holds lists of numbers: give what fit returned, curves(history, path), "
+            "not history.history"
+        )
     named = history if isinstance(history, Mapping) else {"": history}
     runs = {name: _series(run) for name, run in named.items()}
     known = list(dict.fromkeys(n.removeprefix("val_") for run in runs.values() for n in run))

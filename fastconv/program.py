@@ -15,13 +15,14 @@ it runs as ever, with the same results, and `reason` says why.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core
 from .changes import changes
 from .convert import as_array
 from .functional._neighbours import fusing
 from .grad_mode import grad_mode, no_grad
+from .nn.modes import here
 from .nn.module import Module
 from .random import draw_seed
 from .tensor import Node, Tensor, wrap
@@ -103,26 +104,40 @@ class _Program:
         self.rebuild = rebuild  # takes the others
 
 
+class _Looked(NamedTuple):
+    """What a network is like. One value, so that threads which share a recording never mix two."""
+
+    changed: int  # the count of `changes`, when it was looked at
+    stamp: object  # of this thread's modes
+    attributes: int  # the same of attributes, when modules and tensors were found
+    modules: list[Module]
+    tensors: list[Tensor]
+    state: object  # recordings are of one state
+
+
 class _Recorded:
     """The recordings of something that is done with a network.
 
+    Any number of threads may call one.
+
     Args:
         parts: the model, and functions that go with it.
+        call: what is called in place of the model, and calls it.
         unasked: nobody has said that Python code may be left out, or that there will be more calls:
             only code of this package is recorded, and only when inputs come for the second time.
     """
 
-    def __init__(self, *parts: object, unasked: bool) -> None:
+    def __init__(
+        self, *parts: object, unasked: bool, call: Callable[..., Any] | None = None
+    ) -> None:
         if not isinstance(parts[0], Module):
             raise TypeError(f"[record] expected a Module, got {type(parts[0]).__name__}")
         self.reason: str | None = None
         self._parts, self._unasked = parts, unasked
+        self._model: Callable[..., Any] = call or parts[0]
         self._changes = 0  # recordings refused because modules changed meanwhile
         self._never: str | None = None  # why nothing will ever be recorded
-        self._count = self._attributes = -1  # of `changes`, when these were looked up:
-        self._modules: list[Module] = []
-        self._tensors: list[Tensor] = []
-        self._state: object = None
+        self._looked = _Looked(-1, None, -1, [], [], None)
         self._programs: dict[bytes, _Program | None] = {}  # by the form of inputs; None: seen
 
     def _eagerly(self, tensors: list[Tensor]) -> Any:
@@ -130,9 +145,12 @@ class _Recorded:
         raise NotImplementedError
 
     def _recording(
-        self, tensors: list[Tensor], recorder: Recorder
+        self, tensors: list[Tensor], recorder: Recorder, known: list[Tensor]
     ) -> tuple[Sequence[Tensor], list[Array], Rebuild]:
-        """The same: tensors, the arrays of their gradients and of the result, and the result."""
+        """The same: tensors, the arrays of their gradients and of the result, and the result.
+
+        `known`: the tensors of the network.
+        """
         raise NotImplementedError
 
     def _call(self, inputs: Sequence[Any], refused: str | None = None) -> Any:
@@ -146,12 +164,12 @@ class _Recorded:
             self._keep(key, None)
             self.reason = "inputs of this form came for the first time"
             return self._eagerly(_tensors(inputs, arrays))
-        if changes.count != self._count:
-            self._look_up()
-        state = self._state
+        looked = self._looked
+        if changes.count != looked.changed or here.stamp is not looked.stamp:
+            looked = self._look_up(looked)
         program = self._programs.get(key)
-        if program is None or program.state != state:
-            program, results = self._record(state, _tensors(inputs, arrays), arrays)
+        if program is None or program.state != looked.state:
+            program, results = self._record(looked, _tensors(inputs, arrays), arrays)
             self._keep(key, program)
         elif program.core is None:
             self.reason = program.reason
@@ -166,47 +184,54 @@ class _Recorded:
             results = results[len(program.leaves) :]
         return program.rebuild(results)
 
-    def _look_up(self) -> None:
-        self._count = changes.count  # before anything is looked up: what changes meanwhile counts
-        if self._attributes != changes.attributes:
-            self._attributes = changes.attributes
-            self._programs.clear()
+    def _look_up(self, before: _Looked) -> _Looked:
+        # Numbers before anything is looked at: what changes meanwhile counts.
+        count, stamp, attributes = changes.count, here.stamp, changes.attributes
+        modules, tensors = before.modules, before.tensors
+        if attributes != before.attributes:
+            self._programs = {}
             roots = [part for part in self._parts if isinstance(part, Module)]
-            self._modules = list({id(m): m for root in roots for m in root.modules()}.values())
-            values = [value for module in self._modules for value in vars(module).values()]
-            self._tensors = [value for value in values if isinstance(value, Tensor)]
-        self._state = (
-            [m.training for m in self._modules],
-            [t._array for t in self._tensors],
-            [t.requires_grad for t in self._tensors],
+            modules = list({id(m): m for root in roots for m in root.modules()}.values())
+            values = [value for module in modules for value in list(vars(module).values())]
+            tensors = [value for value in values if isinstance(value, Tensor)]
+        state = (
+            attributes,
+            [m.training for m in modules],
+            [t._array for t in tensors],
+            [t.requires_grad for t in tensors],
         )
+        self._looked = looked = _Looked(count, stamp, attributes, modules, tensors, state)
+        return looked
 
     def _record(
-        self, state: object, tensors: list[Tensor], arrays: list[Array]
+        self, looked: _Looked, tensors: list[Tensor], arrays: list[Array]
     ) -> tuple[_Program, list[Array]]:
+        modules = looked.modules
         with _core.Recorder(arrays) as recorder:
-            if any(m._forward_hooks or m._forward_pre_hooks for m in self._modules):
+            if any(m._forward_hooks or m._forward_pre_hooks for m in modules):
                 recorder.refuse("a layer has hooks")
             if self._unasked:
-                forwards = [vars(m)["forward"] for m in self._modules if "forward" in vars(m)]
-                for part in (*self._parts, *self._modules, *forwards):
+                forwards = [vars(m)["forward"] for m in modules if "forward" in vars(m)]
+                for part in (*self._parts, *modules, *forwards):
                     if str(getattr(part, "__module__", "")).partition(".")[0] != __package__:
                         name = getattr(part, "__name__", type(part).__name__)
                         recorder.refuse(f"{name} is not of this package: use fc.record_step")
             with fusing():
-                leaves, results, rebuild = self._recording(tensors, recorder)
-            if changes.attributes != self._attributes:
+                leaves, results, rebuild = self._recording(tensors, recorder, looked.tensors)
+            if changes.attributes != looked.attributes:
                 recorder.refuse("the network changes attributes of its own while it runs")
                 self._changes += 1
                 if self._changes == MOST_CHANGES:  # no chance, as from another thread
                     self._never = recorder.reason
-        return _Program(state, recorder, leaves, results, rebuild), results
+        return _Program(looked.state, recorder, leaves, results, rebuild), results
 
     def _keep(self, key: bytes, program: _Program | None) -> None:
-        self._programs.pop(key, None)
-        if len(self._programs) == MOST_PROGRAMS:
-            del self._programs[next(iter(self._programs))]
-        self._programs[key] = program
+        programs = dict(self._programs)  # another thread may read them, or keep one of its own
+        programs.pop(key, None)
+        if len(programs) == MOST_PROGRAMS:
+            del programs[next(iter(programs))]
+        programs[key] = program
+        self._programs = programs
 
 
 class RecordedForward(_Recorded):
@@ -216,12 +241,13 @@ class RecordedForward(_Recorded):
         reason: why the last call ran as ever instead of as a recording; None if it did not.
     """
 
-    def __init__(self, model: Module, *, unasked: bool = False) -> None:
-        super().__init__(model, unasked=unasked)
-        self._model = model
+    def __init__(
+        self, model: Module, *, unasked: bool = False, call: Callable[..., Any] | None = None
+    ) -> None:
+        super().__init__(model, unasked=unasked, call=call)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._model,)  # copies record for themselves
+        return type(self), self._parts  # copies record for themselves
 
     def __call__(self, *inputs: Any) -> Any:
         """model(*inputs): a Tensor, or a tuple or list of Tensors."""
@@ -232,7 +258,7 @@ class RecordedForward(_Recorded):
             return self._model(*tensors)
 
     def _recording(
-        self, tensors: list[Tensor], recorder: Recorder
+        self, tensors: list[Tensor], recorder: Recorder, known: list[Tensor]
     ) -> tuple[Sequence[Tensor], list[Array], Rebuild]:
         return (), *_taken_apart(self._eagerly(tensors), recorder)
 
@@ -250,12 +276,13 @@ class RecordedStep(_Recorded):
         loss_function: Callable[[Any, Tensor], Tensor],
         *,
         unasked: bool = False,
+        call: Callable[..., Any] | None = None,
     ) -> None:
-        super().__init__(model, loss_function, unasked=unasked)
-        self._model, self._loss_function = model, loss_function
+        super().__init__(model, loss_function, unasked=unasked, call=call)
+        self._loss_function = loss_function
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._model, self._loss_function)
+        return type(self), self._parts
 
     def __call__(self, inputs: Any, targets: Any) -> tuple[Tensor, Any]:
         """Adds the gradients to `grad` of the parameters, as `backward` does.
@@ -277,12 +304,12 @@ class RecordedStep(_Recorded):
         return loss.detach(), rebuild(arrays)
 
     def _recording(
-        self, tensors: list[Tensor], recorder: Recorder
+        self, tensors: list[Tensor], recorder: Recorder, known: list[Tensor]
     ) -> tuple[Sequence[Tensor], list[Array], Rebuild]:
         loss, outputs = self._forward(tensors)
         leaves = _leaves(loss)
-        known = {id(t) for t in self._tensors}
-        if any(id(leaf) not in known for leaf in leaves):
+        own = {id(t) for t in known}
+        if any(id(leaf) not in own for leaf in leaves):
             recorder.refuse("gradients go to a tensor that is no attribute of a module")
         before = [leaf.grad for leaf in leaves]
         for leaf in leaves:

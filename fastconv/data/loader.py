@@ -24,6 +24,7 @@ from ..tensor import Tensor, wrap
 from .background import cores, in_order
 
 if TYPE_CHECKING:
+    from .preprocessing import Preprocessing
     from .transforms import Transform
 
 __all__ = ["Loader", "Source", "prepare"]
@@ -68,12 +69,14 @@ class Loader:
             the `preprocessing` of a source says, else 1/255 for uint8 (bytes become 0 to 1) and 1
             for floats.
         shift: See scale; None: that of the `preprocessing`, else 0. To give MNIST mean 0 and
-            deviation 1: scale=1 / (255 * 0.3081), shift=-0.1307 / 0.3081.
+            deviation 1: scale=1 / (255 * 0.3081), shift=-0.1307 / 0.3081. Given, they hold for
+            whatever a transform makes; otherwise floats that it makes of bytes stay as they are.
         transform: Random changes to a batch, `transform(images, rng)`, or several in a list; see
             `fastconv.data.RandomShift`. They run in background threads, each batch with a random
             generator of its own.
         drop_last: Leave out a last batch that is smaller.
         channel_axis: False: a three-dimensional x is (N, C, L), for `nn.Conv1d`, and stays so.
+        preprocessing: scale and shift of bytes, in place of those of a source.
 
     Yields:
         A float32 Tensor in lanes, and the targets as a NumPy array. Pictures of a source that
@@ -105,14 +108,14 @@ class Loader:
         transform: Transform | Sequence[Transform] | None = None,
         drop_last: bool = False,
         channel_axis: bool = True,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
+        self._given = scale is not None or shift is not None
+        recipe = preprocessing
         if isinstance(x, Source) and not isinstance(x, np.ndarray):
             held = getattr(x, "images", None)  # pictures that a source has read already
             y = x.targets if y is None else y
-            recipe = getattr(x, "preprocessing", None)
-            if recipe is not None:
-                scale = recipe.scale if scale is None else scale
-                shift = recipe.shift if shift is None else shift
+            recipe = recipe or getattr(x, "preprocessing", None)
             self.x: Any = x if held is None else prepare(held)
         else:
             self.x = prepare(x, channel_axis)
@@ -130,6 +133,9 @@ class Loader:
             raise ValueError(f"[Loader] batch_size must be 1 or more, got {batch_size}")
         self.batch_size, self.shuffle, self.drop_last = int(batch_size), bool(shuffle), drop_last
         whole = not isinstance(self.x, np.ndarray) or self.x.dtype == np.uint8
+        if recipe is not None and whole:
+            scale = recipe.scale if scale is None else scale
+            shift = recipe.shift if shift is None else shift
         self.scale = self._numbers("scale", scale, 1 / 255 if whole else 1.0)
         self.shift = self._numbers("shift", shift, 0.0)
         if transform is not None and not callable(transform):
@@ -232,14 +238,17 @@ class Loader:
         return order[begin : min(begin + self.batch_size, self.samples)]
 
     def _gather(self, x: NDArray[Any], indices: NDArray[np.int64]) -> Tensor:
+        scale, shift = self.scale, self.shift
+        if x.dtype != np.uint8 and not self._given:
+            scale, shift = 1.0, 0.0  # what is no byte any more has its scale
         if not in_lanes((len(indices), *x.shape[1:]), is_grad_enabled()):
             # Few samples: the plain layout has kernels of its own.
             few = x[indices].astype(np.float32)
-            scale, shift = (_along_channels(v, few.ndim) for v in (self.scale, self.shift))
+            scale, shift = (_along_channels(v, few.ndim) for v in (scale, shift))
             if np.any(scale != 1) or np.any(shift != 0):
                 few = few * scale + shift
             return wrap(from_numpy(few))
-        return wrap(_core.gather_lanes(x, indices, self.scale, self.shift))
+        return wrap(_core.gather_lanes(x, indices, scale, shift))
 
     def _numbers(self, name: str, value: Scale | None, default: float) -> Any:
         """A float, or float32 (C,)."""

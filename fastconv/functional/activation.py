@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import _core
 from ..grad_mode import grad_mode
@@ -14,7 +18,58 @@ if TYPE_CHECKING:
     from .._core import Array
     from ._neighbours import Stage
 
-__all__ = ["leaky_relu", "log_softmax", "relu", "relu6", "sigmoid", "softmax", "tanh"]
+__all__ = [
+    "Activated",
+    "activations_noted",
+    "leaky_relu",
+    "log_softmax",
+    "relu",
+    "relu6",
+    "sigmoid",
+    "softmax",
+    "tanh",
+]
+
+
+# ------------------------------------------------------------------- what may end a network
+class Activated(NamedTuple):
+    """A sigmoid or softmax that was computed."""
+
+    kind: str  # "sigmoid" or "softmax"
+    input: Tensor
+    output: Tensor
+    values: Array  # of the output, as it was computed
+    axis: int | None  # of softmax
+
+
+class _Notes(threading.local):
+    last: deque[Activated] | None = None  # while somebody wants to know
+
+
+_notes = _Notes()
+_FEW = 4  # activations that are noted: that at the end, and some beside or behind it
+
+
+@contextmanager
+def activations_noted() -> Iterator[deque[Activated]]:
+    """While open, notes the last sigmoids and softmaxes that this thread computes.
+
+    Training runs a network so, to find the logits behind the probabilities that it returns.
+    """
+    before, _notes.last = _notes.last, deque(maxlen=_FEW)
+    try:
+        yield _notes.last
+    finally:
+        _notes.last = before
+
+
+def _noted(kind: str, x: Tensor, y: Tensor, axis: int | None = None) -> Tensor:
+    if _notes.last is not None:
+        _notes.last.append(Activated(kind, x, y, y._array, axis))
+    return y
+
+
+# ----------------------------------------------------------------------------- the functions
 
 
 def _relu(x: Tensor) -> Tensor:
@@ -92,7 +147,8 @@ def sigmoid(input: Tensor) -> Tensor:
         array([0. , 0.5, 1. ], dtype=float32)
     """
     y = _core.sigmoid(input._array)
-    return unary(input, y, lambda dy: _core.sigmoid_backward(dy, y), "sigmoid", y)
+    result = unary(input, y, lambda dy: _core.sigmoid_backward(dy, y), "sigmoid", y)
+    return _noted("sigmoid", input, result)
 
 
 @numpy_too
@@ -136,7 +192,8 @@ def softmax(input: Tensor, dim: int | None = None) -> Tensor:
     """
     x, axis = _softmax_operand(input, dim, "softmax")
     y = _core.softmax(x, axis)
-    return unary(input, y, lambda dy: _core.softmax_backward(dy, y, axis), "softmax", y)
+    result = unary(input, y, lambda dy: _core.softmax_backward(dy, y, axis), "softmax", y)
+    return _noted("softmax", input, result, axis)
 
 
 @numpy_too

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import _core, random
+from ..errors import ShapeError
 from ..tensor import Tensor, needs_grad, record, unary, wrap
 from ._arguments import empty_batch, in_lanes, numpy_too, operand, shape_error
 from .activation import relu, relu6
@@ -86,8 +87,9 @@ def _batch_norm(
     if not training and (mean is None or var is None):
         raise ValueError("[batch_norm] without training=True it needs running_mean, running_var")
     if training and shape[0] > 0 and x.numel() == shape[0] * shape[1] == shape[1]:
-        raise ValueError(
-            f"[batch_norm] training needs more than one value a channel, got input {shape}"
+        raise ShapeError(
+            f"[batch_norm] training needs more than one value a channel, got input {shape}; a "
+            "last batch of one sample is left out by drop_last=True, of fit or of a Loader"
         )
     recorded = needs_grad(x, w, b, plus)
     fused = cap is not None or plus is not None

@@ -12,7 +12,8 @@ And what is done with them:
 * weight_files.py  `save`, `load`                  keras_layouts.py  weights from Keras
 * transfer.py      another head, features of a network that stays as it is
 
-Every network takes `weights`: None, the name of published weights, or a file.
+Every network takes `weights`: None, the name of published weights, or a file. With weights it is in
+evaluation mode: `fit` trains it like any other, a training loop of one's own calls `train()` first.
 """
 
 from .alexnet import AlexNet, alexnet

@@ -64,7 +64,7 @@ def network(
 
     The function has a parameter `weights` and need not look at it: None, the name of published
     weights ("imagenet"), or a file. What the weights know about themselves (arguments that were not
-    given, preprocessing, classes) goes into the network.
+    given, preprocessing, classes) goes into the network, which is then in evaluation mode.
 
     Args:
         input_shape, recipe: see `Architecture`.
@@ -89,7 +89,9 @@ def network(
             model.architecture = (name, {**defaults, **given})
             if weights is not None:
                 load_into(model, weights)
+                model.eval()
                 model.classes, model.preprocessing = weights.classes, weights.preprocessing
+                model.output_activation = weights.output_activation
                 if weights.architecture is None:  # a file that says nothing about itself
                     model.preprocessing = entry.preprocessing
             return model

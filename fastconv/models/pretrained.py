@@ -152,6 +152,7 @@ class Published(_Files):
                 "arguments": dict(self.arguments),
                 "preprocessing": self.preprocessing,
                 "classes": None if isinstance(self.classes, ClassFile) else self.classes,
+                "output_activation": "softmax" if self.classes else None,
             }
         )
 

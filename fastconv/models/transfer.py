@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from ..bars import progress_bar
 from ..errors import CorruptFileError
 from ..grad_mode import no_grad
 from ..nn import Conv1d, Conv2d, Linear, Module
+from ..nn.modes import own_modes
 from ..tensor import Tensor
 
 if TYPE_CHECKING:
@@ -242,19 +244,20 @@ class _Reached(Exception):  # noqa: N818  (no error: it ends a forward pass earl
         self.value = value
 
 
-def _stop(_: Module, inputs: tuple[Any, ...]) -> NoReturn:
-    raise _Reached(inputs[0])
-
-
 def _run(
     model: Module, layer: str, loader: Loader
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[Any]]]:
-    modes = [(module, module.training) for module in model.modules()]
-    hook = model.get_submodule(layer).register_forward_pre_hook(_stop) if layer else None
+    thread = threading.get_ident()
+
+    def stop(_: Module, inputs: tuple[Any, ...]) -> None:
+        if threading.get_ident() == thread:  # another one may run the network meanwhile
+            raise _Reached(inputs[0])
+
+    hook = model.get_submodule(layer).register_forward_pre_hook(stop) if layer else None
     try:
-        model.eval()
         for x, targets in progress_bar(loader, desc="features"):
-            with no_grad():
+            with own_modes(), no_grad():
+                model.eval()
                 try:
                     y = model(x)
                 except _Reached as reached:
@@ -263,8 +266,6 @@ def _run(
     finally:
         if hook is not None:
             hook.remove()
-        for module, training in modes:
-            module.training = training
 
 
 def _key(model: Module, layer: str, loader: Loader) -> str:

@@ -38,16 +38,21 @@ class Description:
         architecture, arguments: for `models.build`; None: not known.
         preprocessing: how pictures become inputs.
         classes: the names of the outputs.
+        output_activation: what makes predictions of the outputs, "softmax", "sigmoid" or None.
     """
 
     architecture: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     preprocessing: Preprocessing | None = None
     classes: list[str] | None = None
+    output_activation: str | None = None
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Description:
-        """Raises TypeError or ValueError where it makes no sense."""
+        """Where classes are known and nothing else is said, outputs are logits of a softmax.
+
+        Raises TypeError or ValueError where it makes no sense.
+        """
         recipe, classes = fields.get("preprocessing"), fields.get("classes")
         if recipe is not None:
             from ..data.preprocessing import Preprocessing
@@ -58,7 +63,12 @@ class Description:
         ):
             raise TypeError(f"classes must be a list of names, got {classes!r}")
         arguments = dict(fields.get("arguments") or {})
-        return cls(fields.get("architecture"), arguments, recipe, classes and list(classes))
+        activation = fields.get("output_activation", "softmax" if classes else None)
+        if activation not in ("softmax", "sigmoid", None):
+            raise ValueError(f"output_activation must be softmax or sigmoid, got {activation!r}")
+        return cls(
+            fields.get("architecture"), arguments, recipe, classes and list(classes), activation
+        )
 
 
 def describe(path: PathLike) -> Description | None:
@@ -111,6 +121,9 @@ def read(path: Path, rename: Sequence[tuple[str, str]], own: Mapping[str, Any]) 
 def save(model: Module, path: PathLike, classes: Sequence[str] | None = None) -> None:
     """Writes a network of `models` with everything that `models.load` needs; all or nothing.
 
+    What makes predictions of its outputs goes with it: what the loss it was compiled with says,
+    else `model.output_activation`.
+
     Args:
         model: built by a function of `models`; its head may have been replaced.
         path: a safetensors file; its folder must exist.
@@ -143,14 +156,26 @@ def save(model: Module, path: PathLike, classes: Sequence[str] | None = None) ->
         "arguments": arguments,
         "preprocessing": model.preprocessing and model.preprocessing.to_dict(),
         "classes": names,
+        "output_activation": _activation(model),
     }
     text = json.dumps(description, default=lambda value: value.item())  # NumPy's numbers
     Description.from_dict(json.loads(text))
     io.save(model.state_dict(), path, {KEY: text})
 
 
+def _activation(model: Module) -> str | None:
+    compiled = getattr(model, "_compiled", None)
+    if compiled is None or not compiled.objective.known:  # a loss of one's own does not tell
+        return model.output_activation
+    head: str | None = compiled.objective.head
+    return head
+
+
 def load(path: PathLike) -> Any:
     """Builds the network that `models.save` wrote, with its preprocessing and classes.
+
+    It is in evaluation mode, and `predict` gives probabilities where the file is of a classifier.
+    `fit` trains it like any other; a training loop of one's own calls `train()` first.
 
     Files of published weights are recognised too, by their SHA-256.
 
@@ -160,7 +185,7 @@ def load(path: PathLike) -> Any:
 
     Example::
 
-        model = models.load("cats-and-dogs.safetensors").eval()
+        model = models.load("cats-and-dogs.safetensors")
         probabilities = F.softmax(model(model.preprocessing("cat.jpg")), dim=1)
     """
     from .catalogue import ARCHITECTURES, build

@@ -121,6 +121,7 @@ class Sequential(_Numbered):
 
     def _make_plan(self) -> None:
         """The calls to make: the forward of each module, or a fused form of several."""
+        version = changes.structure  # before anything is looked at
         modules = self._modules()
         kinds = [*(type(m) if is_simple(m) else None for m in modules), None, None]
         plan: list[Step] = []
@@ -152,7 +153,7 @@ class Sequential(_Numbered):
                 continue
             plan.append(module.forward if is_called_plainly(module) else module)
             i += 1
-        self.__dict__["_plan"], self.__dict__["_plan_version"] = plan, changes.structure
+        self.__dict__["_plan"], self.__dict__["_plan_version"] = plan, version
 
     @overload
     def __getitem__(self, index: int) -> Module: ...

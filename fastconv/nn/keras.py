@@ -70,6 +70,7 @@ class KerasMethods:
         class_weight: Mapping[int, float] | Sequence[float] | str | None = None,
         steps_per_epoch: int | None = None,
         validation_steps: int | None = None,
+        drop_last: bool = False,
         resume: str | os.PathLike[str] | Checkpoint | None = None,
     ) -> History:
         """Trains on samples x and targets y; see `train.fit`.
@@ -85,6 +86,7 @@ class KerasMethods:
             callbacks, initial_epoch, transform: see `train.fit`.
             class_weight: how much classes count: {label: weight}, all weights, or "balanced".
             steps_per_epoch, validation_steps: batches that make a pass.
+            drop_last: leave out a last batch that is smaller.
             resume: a checkpoint to go on from, to the same bits.
 
         Returns:
@@ -111,6 +113,7 @@ class KerasMethods:
             class_weight=class_weight,
             steps_per_epoch=steps_per_epoch,
             validation_steps=validation_steps,
+            drop_last=drop_last,
             resume=resume,
         )
 
@@ -130,7 +133,7 @@ class KerasMethods:
     def predict(
         self, x: Any, batch_size: int = 256, verbose: int = 0, steps: int | None = None
     ) -> NDArray[np.float32]:
-        """The outputs for x, probabilities after a cross-entropy loss; see `train.predict`."""
+        """The outputs for x, probabilities of a classifier; see `train.predict`."""
         from .. import train
 
         return train.predict(self._module(), x, batch_size, verbose, steps)

@@ -17,6 +17,7 @@ from ..errors import ShapeError
 from ..tensor import Tensor
 from .freezing import selected
 from .keras import KerasMethods
+from .modes import here
 from .state import LoadResult, load_state
 
 if TYPE_CHECKING:
@@ -61,9 +62,12 @@ class Module(KerasMethods):
     `forward`.
 
     Attributes:
-        training: whether batch norm and dropout behave as in training.
+        training: whether batch norm and dropout behave as in training. While `predict`, `evaluate`
+            or a step of `fit` runs, this thread sees the mode it runs in, others what is stored.
         preprocessing: how pictures become inputs, or None; comes with pretrained weights.
         classes: the names of the outputs, or None.
+        output_activation: what `predict` does to the outputs of a network that was not compiled:
+            "softmax", "sigmoid" or None; comes with the weights of classifiers.
         architecture: (name, arguments) for `models.build`; None if it is no network of `models`.
 
     Example:
@@ -78,16 +82,16 @@ class Module(KerasMethods):
         [('fc.weight', (2, 4)), ('fc.bias', (2,))]
     """
 
-    training: bool = True
     preprocessing: Preprocessing | None = None
     classes: list[str] | None = None
+    output_activation: str | None = None
     architecture: tuple[str, dict[str, Any]] | None = None
     _buffer_names: Mapping[str, bool] = MappingProxyType({})  # name: whether it is saved
     _forward_hooks: Sequence[Hook] = ()
     _forward_pre_hooks: Sequence[Hook] = ()
 
     def __init__(self) -> None:
-        self.training = True
+        self.__dict__["training"] = True
 
     # ---- calling
     def forward(self, *inputs: Any) -> Any:
@@ -142,6 +146,9 @@ class Module(KerasMethods):
 
     # ---- attributes
     def __setattr__(self, name: str, value: Any) -> None:
+        if name == "training":
+            object.__setattr__(self, name, value)
+            return
         current = self.__dict__.get(name)
         if value is not None:
             if isinstance(current, Parameter) and not isinstance(value, Parameter):
@@ -155,10 +162,8 @@ class Module(KerasMethods):
         # Counted once it is there: what another thread looks up before that is looked up again.
         if isinstance(value, Module) or isinstance(current, Module) or name == "forward":
             changes.of_structure()
-        elif name != "training":
+        else:
             changes.of_attribute()
-        elif value is not current:
-            changes.of_state()
 
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
@@ -208,7 +213,8 @@ class Module(KerasMethods):
             yield module
 
     def _own(self, kind: type[Any]) -> list[tuple[str, Any]]:
-        return [(name, value) for name, value in self.__dict__.items() if isinstance(value, kind)]
+        attributes = list(self.__dict__.items())  # at once: another thread may set some
+        return [(name, value) for name, value in attributes if isinstance(value, kind)]
 
     def _own_buffers(self) -> list[tuple[str, Tensor]]:
         named = [(name, self.__dict__[name]) for name in self._buffer_names]
@@ -246,6 +252,27 @@ class Module(KerasMethods):
         return module
 
     # ---- modes
+    @property
+    def training(self) -> bool:
+        modes = here.modes
+        own = None if modes is None else modes.get(id(self))
+        mode: bool = self.__dict__.get("training", True) if own is None else own[1]
+        return mode
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        modes = here.modes
+        if modes is None:
+            before = self.__dict__.get("training", True)
+            self.__dict__["training"] = mode
+            if mode is not before:
+                changes.of_state()
+            return
+        own = modes.get(id(self))
+        if own is None or own[1] is not mode:
+            modes[id(self)] = (self, mode)
+            here.stamp = object()
+
     def train(self: M, mode: bool = True) -> M:
         """Training mode (or not) for this module and all inside."""
         for module in self.modules():
@@ -346,7 +373,9 @@ class Module(KerasMethods):
         return load_state(self.state_dict(), state_dict, strict, type(self).__name__)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_plan"}
+        state = dict(self.__dict__)
+        state.pop("_plan", None)
+        return state
 
     # ---- text
     def extra_repr(self) -> str:

@@ -19,11 +19,15 @@ from __future__ import annotations
 
 import math
 import os
+import string
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from ..nn.modes import stored_modes
 
 if TYPE_CHECKING:
     from .run import Run
@@ -52,7 +56,10 @@ class Callback:
 
 
 class CallbackList:
-    """Calls every callback that has the method, in order."""
+    """Calls every callback that has the method, in order.
+
+    Callbacks see the modes that modules store, not those in which `fit` runs them.
+    """
 
     def __init__(self, callbacks: Sequence[Any]) -> None:
         self._callbacks = sorted(callbacks, key=lambda callback: getattr(callback, "last", False))
@@ -60,29 +67,35 @@ class CallbackList:
         self._begun: list[Any] = []
 
     def train_begin(self, run: Run) -> None:
-        for callback in self._callbacks:
-            self._begun.append(callback)
-            if hasattr(callback, "on_train_begin"):
-                callback.on_train_begin(run)
+        with stored_modes():
+            for callback in self._callbacks:
+                self._begun.append(callback)
+                if hasattr(callback, "on_train_begin"):
+                    callback.on_train_begin(run)
 
     def epoch_begin(self, epoch: int) -> None:
-        for method in self._methods("on_epoch_begin"):
-            method(epoch)
+        with stored_modes():
+            for method in self._methods("on_epoch_begin"):
+                method(epoch)
 
     def batch_end(self, step: int, logs: Logs) -> None:
-        for method in self._on_batch_end:
-            method(step, logs)
+        if self._on_batch_end:
+            with stored_modes():
+                for method in self._on_batch_end:
+                    method(step, logs)
 
     def epoch_end(self, epoch: int, logs: Logs) -> None:
-        for callback in self._callbacks:
-            method = getattr(callback, "on_epoch_end", callback)
-            if callable(method):
-                method(epoch, logs)
+        with stored_modes():
+            for callback in self._callbacks:
+                method = getattr(callback, "on_epoch_end", callback)
+                if callable(method):
+                    method(epoch, logs)
 
     def train_end(self) -> None:
-        for callback in self._begun:
-            if hasattr(callback, "on_train_end"):
-                callback.on_train_end()
+        with stored_modes():
+            for callback in self._begun:
+                if hasattr(callback, "on_train_end"):
+                    callback.on_train_end()
 
     def _methods(self, name: str) -> list[Any]:
         methods = [getattr(callback, name, None) for callback in self._callbacks]
@@ -128,7 +141,8 @@ class EarlyStopping(_Watcher):
         patience: Epochs in a row without improvement that end the run; 0 is as 1.
         min_delta: What counts as an improvement.
         mode: "min" (losses), "max" (accuracies), or "auto": max for names with "acc".
-        restore_best_weights: Go back to the weights of the best epoch when stopping.
+        restore_best_weights: Go back to the weights of the best epoch when training ends, whether
+            this stopped it or the epochs ran out; not after an interruption or an error.
 
     Example::
 
@@ -162,8 +176,15 @@ class EarlyStopping(_Watcher):
         self._waited += 1
         if self._waited >= self.patience:
             self.run.stop()
-            if self._weights is not None:
-                self.run.model.load_state_dict(self._weights)
+            self._go_back()
+
+    def on_train_end(self) -> None:
+        if self.run.completed:
+            self._go_back()
+
+    def _go_back(self) -> None:
+        if self._weights is not None:
+            self.run.model.load_state_dict(self._weights)
 
 
 class ReduceLROnPlateau(_Watcher):
@@ -256,6 +277,14 @@ class ModelCheckpoint(_Watcher):
                 f'[callbacks] save_freq must be "epoch" or a number of steps, got {save_freq!r}'
             )
         self.path, self.last = os.fspath(path), everything
+        try:
+            example: dict[str, float] = defaultdict(float, {"epoch": 1, "step": 1})
+            string.Formatter().vformat(self.path, (), example)
+        except (ValueError, LookupError, AttributeError) as error:
+            raise ValueError(
+                f"[ModelCheckpoint] {self.path} cannot be filled in ({error}): braces hold names, "
+                "as in {epoch:02d} or {val_loss:.4f}; a brace of the file's own name is doubled"
+            ) from None
         self._best_only, self._everything, self._on_error = save_best_only, everything, on_error
         self._every = None if save_freq == "epoch" else int(save_freq)
         self._extra = extra

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .inputs import class_weights
-from .objectives import Metric, Objective, make_metrics, make_objective, make_optimizer
+from .metrics import Metric, make_metrics
+from .objectives import Objective, make_objective, make_optimizer
 
 if TYPE_CHECKING:
     from ..nn import Module
@@ -35,7 +36,12 @@ class Compiled:
         outputs: tuple[int, ...],
     ) -> Compiled:
         """The same with classes that count differently, as `fit` is told by class_weight."""
-        labels = feed.labels() if isinstance(weights, str) else None
+        labels = None
+        if isinstance(weights, str):
+            targets = feed.labels()
+            mask = self.objective.counted(targets)
+            labels = self.objective.prepared(targets if mask is None else targets[mask])
+            labels = labels.reshape(-1) if labels.dtype.kind == "i" else labels
         table = class_weights("fit", weights, outputs[0], labels)
         return dataclasses.replace(self, objective=self.objective.weighted(table))
 
@@ -57,9 +63,10 @@ def compile(
             `fastconv.optim`, made of this model's parameters (in groups with rates of their own, if
             wanted); or its class.
         loss: "sparse_categorical_crossentropy" (integer labels), "categorical_crossentropy"
-            (one-hot rows), "binary_crossentropy", "mse"; an `nn` loss; or any function
-            `loss(outputs, targets)`. The cross-entropies take logits; a final `nn.Softmax` (or
-            `nn.Sigmoid`) is recognised and passed over, with the same result.
+            (one-hot rows), "binary_crossentropy", "mse"; an `nn` loss, or the function of
+            `functional`; or any function `loss(outputs, targets)` that returns the mean over a
+            batch. The cross-entropies take logits; where a network returns the result of a softmax
+            (or sigmoid), its input is taken, with the same result.
         metrics: Of "accuracy", "mae", "mse", and functions of NumPy arrays
             `metric(predictions, targets)` that return the mean over a batch.
         label_smoothing: The share of each label that is spread over all classes, for the first two

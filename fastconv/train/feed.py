@@ -39,11 +39,13 @@ class Feed(ABC):
         steps: Batches in one pass; None where only the end of the data will tell.
         samples: Samples in one pass, as far as known.
         once: Whether all passes together run through the data once, as with a generator.
+        last: Samples in the last batch of a pass; None where only the end of the data will tell.
     """
 
     steps: int | None
     samples: int | None
     once = False
+    last: int | None = None
 
     @abstractmethod
     def sample(self) -> Tensor:
@@ -70,19 +72,41 @@ class Feed(ABC):
 
 
 class LoaderFeed(Feed):
-    """All batches of a `data.Loader`, or the first `steps` of each pass."""
+    """All batches of a `data.Loader`, or the first `steps` of each pass.
 
-    def __init__(self, loader: Loader, steps: int | None) -> None:
-        self._loader = copy.copy(loader)  # `check` changes y
+    Args:
+        loader: It stays as it is.
+        steps: Batches in one pass; None: all.
+        ordered: Samples come in the order of x, whether the loader shuffles or not.
+        drop_last: A last batch that is smaller is left out, also where the loader takes it.
+    """
+
+    def __init__(
+        self, loader: Loader, steps: int | None, ordered: bool = False, drop_last: bool = False
+    ) -> None:
+        self._loader = loader = copy.copy(loader)
+        loader.shuffle = loader.shuffle and not ordered
+        loader.drop_last = loader.drop_last or drop_last
+        if not len(loader):
+            raise ValueError(
+                f"[fit] drop_last leaves no batch: {len(loader.x)} samples are less than one of "
+                f"batch_size {loader.batch_size}"
+            )
         self._steps = len(loader) if steps is None else min(steps, len(loader))
         self.steps = self._steps
         self.samples = min(loader.samples, self._steps * loader.batch_size)
+        self.last = self.samples - (self._steps - 1) * loader.batch_size
 
     def sample(self) -> Tensor:
         return self._loader.sample()
 
     def check(self, op: str, objective: Objective, outputs: tuple[int, ...]) -> None:
         self._loader.y = objective.targets(op, self._loader.y, outputs)
+        if not objective.weight(self._loader.y):
+            raise ValueError(
+                f"[{op}] no label counts: all of y are ignored by the loss, or of classes of "
+                "weight 0"
+            )
 
     def batches(self, skip: int = 0) -> Batches:
         return _first(self._steps - skip, self._loader.batches(skip))
@@ -209,19 +233,23 @@ def make_feed(
     passes: int = 1,
     done: int = 0,
     labelled: bool = True,
+    drop_last: bool = False,
 ) -> Feed:
-    """The feed for x, whatever it is; see `fit` for x, y and `StreamFeed` for the rest."""
+    """The feed for x, whatever it is; see `fit` for x, y and `StreamFeed` for the rest.
+
+    Without labels, for `predict`, samples come in their order.
+    """
     options: dict[str, Any] = {"channel_axis": not takes_signals(model)}
     if isinstance(x, Loader):
         if y is not None:
             raise ValueError(f"[{op}] a Loader brings its targets itself: y must be None")
-        return LoaderFeed(x, steps)
+        return LoaderFeed(x, steps, not labelled, drop_last)
 
     def load(x: Any, y: Any, batch_size: int | None = None, **more: Any) -> Loader:
         pictures = isinstance(x, Source) and not isinstance(x, np.ndarray)
         recipe = model.preprocessing
         if recipe is not None and (pictures or x.dtype == np.uint8):
-            more |= {"scale": recipe.scale, "shift": recipe.shift}
+            more["preprocessing"] = recipe
         return Loader(x, y, len(x) if batch_size is None else batch_size, **options, **more)
 
     if _is_stream(x, labelled):
@@ -229,15 +257,39 @@ def make_feed(
             raise ValueError(f"[{op}] {_kind(x)} brings its targets itself: y must be None")
         if transform is not None:
             raise ValueError(f"[{op}] transform works on arrays; transform what the batches hold")
+        if drop_last:
+            raise ValueError(
+                f"[{op}] drop_last is for arrays and Loaders: leave the batch out of what "
+                f"{_kind(x)} gives"
+            )
         return StreamFeed(op, x, load, steps, passes, done, labelled)
     if not isinstance(x, (Source, Tensor)):
-        x = np.asarray(x)
+        x = _as_samples(op, x, y, labelled)
     if not isinstance(x, Source) or isinstance(x, np.ndarray):
         if y is None and labelled:
             raise ValueError(f"[{op}] y is missing: one target a sample")
         if y is not None:
             check_lengths(op, x, np.asarray(y))
-    return LoaderFeed(load(x, y, batch_size, shuffle=shuffle, transform=transform), steps)
+    loader = load(x, y, batch_size, shuffle=shuffle, transform=transform)
+    return LoaderFeed(loader, steps, drop_last=drop_last)
+
+
+def _as_samples(op: str, x: Any, y: Any, labelled: bool) -> NDArray[Any]:
+    """x as an array; a pair that was meant as two arguments is told."""
+    verb = op.partition(":")[0]
+    pair = isinstance(x, (tuple, list)) and len(x) == 2 and all(np.ndim(part) for part in x[:1])
+    try:
+        samples = np.asarray(x)
+    except ValueError:  # parts of different shapes
+        samples = None
+    if samples is None or (pair and labelled and y is None):
+        kind = _kind(x)
+        call = f"{verb}(x, y)" if labelled else f"{verb}(x)"
+        raise ValueError(
+            f"[{op}] x must be an array of samples, got {kind} of {len(x)} things: images and "
+            f"targets are arguments of their own, {call}"
+        )
+    return samples
 
 
 def check_steps(op: str, **steps: int | None) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,8 @@ __all__ = [
     "class_labels",
     "class_weights",
     "float_targets",
+    "pairs_all_with_all",
+    "probability_rows",
     "split_off",
 ]
 
@@ -29,16 +32,28 @@ def check_lengths(op: str, x: NDArray[Any] | Tensor, y: NDArray[Any]) -> None:
         )
 
 
-def class_labels(op: str, y: NDArray[Any], ignore: int | None = None) -> NDArray[np.int64]:
-    """Class labels (N,) or (N, 1) of any integer type; all else is refused with its reason."""
-    if y.ndim == 2 and y.shape[1] == 1:
+def class_labels(
+    op: str, y: NDArray[Any], positions: tuple[int, ...] = (), ignore: int | None = None
+) -> NDArray[np.int64]:
+    """Class labels (N,) or (N, 1) of any integer type; all else is refused with its reason.
+
+    `positions`: where a network gives classes for every pixel, (H, W), labels are (N, H, W).
+    """
+    shape = ", ".join(["N", *map(str, positions)])
+    if y.ndim == 2 + len(positions) and y.shape[1] == 1:
         y = y[:, 0]
-    if y.ndim == 2:
+    if positions and y.shape[1:] != positions:
+        raise ValueError(
+            f"[{op}] the network gives classes for each of (N, C, {shape[3:]}), so labels must be "
+            f"integers ({shape}), got y {y.shape}; for one label a sample end it in Flatten and "
+            "Linear"
+        )
+    if y.ndim == 2 and not positions:
         raise ValueError(
             f"[{op}] labels must be integers (N,), got one row of {y.shape[1]} values a sample: y "
             f'{y.shape}; for one-hot rows use loss="categorical_crossentropy" or y.argmax(axis=1)'
         )
-    if y.ndim != 1:
+    if y.ndim != 1 + len(positions):
         raise ValueError(f"[{op}] labels must be integers (N,), got y {y.shape}")
     if y.dtype.kind not in "iu":
         raise ValueError(
@@ -48,8 +63,7 @@ def class_labels(op: str, y: NDArray[Any], ignore: int | None = None) -> NDArray
     labels = y.astype(np.int64)
     negative = (labels < 0) & (labels != ignore)
     if negative.any():
-        first = int(np.argmax(negative))
-        raise ValueError(f"[{op}] labels must be 0 or more: y[{first}] is {y[first]}")
+        raise ValueError(f"[{op}] labels must be 0 or more: {_first(negative, y)}")
     return labels
 
 
@@ -59,11 +73,48 @@ def check_labels(
     """Every label must be one of the network's outputs."""
     beyond = (labels >= classes) & (labels != ignore)
     if beyond.any():
-        first = int(np.argmax(beyond))
         raise ValueError(
             f"[{op}] the network has {classes} outputs, so labels go from 0 to {classes - 1}: "
-            f"y[{first}] is {labels[first]}"
+            f"{_first(beyond, labels)}"
         )
+
+
+def probability_rows(op: str, y: NDArray[Any], outputs: tuple[int, ...]) -> NDArray[np.float32]:
+    """One row of probabilities (C,) a sample, one-hot as a rule."""
+    if len(outputs) != 1:
+        raise ValueError(
+            f"[{op}] categorical_crossentropy needs outputs (N, classes), this network gives "
+            f"(N, {', '.join(map(str, outputs))}); end it in Flatten and Linear"
+        )
+    if y.ndim != 2:
+        raise ValueError(
+            f"[{op}] categorical_crossentropy needs {outputs[0]} probabilities a sample, "
+            f'got y {y.shape}; for integer labels use loss="sparse_categorical_crossentropy"'
+        )
+    rows = float_targets(op, y, outputs)
+    wrong = (rows < 0).any(axis=1) | (np.abs(rows.sum(axis=1) - 1) > 1e-3)
+    if wrong.any():
+        raise ValueError(
+            f"[{op}] rows of y must be probabilities adding up to 1: {_first(wrong, y)}"
+        )
+    return rows
+
+
+def pairs_all_with_all(
+    function: Callable[[NDArray[Any], NDArray[Any]], Any], example: NDArray[Any]
+) -> bool:
+    """Whether a function of outputs (N, 1) and targets (N,) compares every one with every other.
+
+    Where it broadcasts them it takes two outputs and three targets as well. `example`: three
+    targets.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            function(np.full((2, 1), 0.5, np.float32), example)
+        except Exception:  # whatever a user's function makes of it
+            return False
+    return True
 
 
 def class_weights(
@@ -74,16 +125,18 @@ def class_weights(
 ) -> NDArray[np.float32]:
     """How much each class counts (C,): from {label: weight} (1 for the others), or all, or counts.
 
+    `labels` (N,) are those that count.
+
     "balanced" gives every class that occurs the same share, samples / (classes * occurrences).
     """
     table: NDArray[np.float64]
     if isinstance(weights, str):
-        if weights != "balanced" or labels is None or labels.ndim != 1:
+        if weights != "balanced" or labels is None or labels.dtype.kind != "i":
             raise ValueError(
                 f'[{op}] class_weight must be {{label: weight}}, {classes} weights, or "balanced" '
                 f"for integer labels; got {weights!r}"
             )
-        counts = np.bincount(labels[labels >= 0], minlength=classes)
+        counts = np.bincount(labels, minlength=classes)
         table = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
     elif isinstance(weights, Mapping):
         table = np.ones(classes)
@@ -139,10 +192,16 @@ def split_off(
     return (x[:cut], y[:cut]), (x[cut:], y[cut:])
 
 
+def _first(wrong: NDArray[np.bool_], y: NDArray[Any]) -> str:
+    """The first target that is wrong, with its place."""
+    place = tuple(int(i) for i in np.argwhere(wrong)[0])
+    return f"y[{', '.join(map(str, place))}] is {y[place]}"
+
+
 def _first_offender(y: NDArray[Any]) -> str:
     """The first value that is no whole number, else the first of all."""
     first = 0
     if y.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
             first = int(np.argmax(y != np.floor(y)))  # NaN differs from itself
-    return f"y[{first}] is {y[first]}" if len(y) else "y is empty"
+    return f"y[{first}] is {y.flat[first]}" if y.size else "y is empty"

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..grad_mode import no_grad
+from ..nn.modes import own_modes
 from .compiled import Compiled, compiled_of
 from .feed import Feed, check_steps, make_feed
-from .network import Network, modes_kept
+from .network import Network, activate
+from .objectives import BinaryCrossEntropy, CrossEntropy
 from .progress import format_logs
 from .report import Report, classification_report
 
 if TYPE_CHECKING:
     from ..nn import Module
     from ..tensor import Tensor
-    from .objectives import Objective
 
 __all__ = ["EVALUATION_BATCH", "Means", "evaluate", "measure", "predict", "report"]
 
@@ -26,26 +28,57 @@ EVALUATION_BATCH = 256  # the default where no gradient is computed; results do 
 
 
 class Means:
-    """Running means of loss and metrics over the samples seen."""
+    """Running means of loss and metrics, each over what counts in it.
+
+    Sums and weights are kept apart, so that a mean over all does not depend on the batches.
+    """
 
     def __init__(self, compiled: Compiled) -> None:
         self._objective, self._metrics = compiled.objective, compiled.metrics
         self.samples = 0
         self._sums = dict.fromkeys(("loss", *compiled.metrics), 0.0)
+        self._weights = dict.fromkeys(self._sums, 0.0)
 
     def add(self, loss: float, outputs: Tensor, targets: NDArray[Any]) -> None:
-        samples = len(targets)
-        self.samples += samples
-        self._sums["loss"] += self._objective.mean(loss, samples) * samples
+        """A batch; its loss is not looked at where no label of it counts."""
+        self.samples += len(targets)
+        total, weight = self._objective.total(loss, targets)
+        if weight:
+            self._add("loss", total, weight)
         for name, metric in self._metrics.items():
-            self._sums[name] += metric(outputs, targets)
+            self._add(name, *metric(outputs, targets))
+
+    def _add(self, name: str, total: float, weight: float) -> None:
+        self._sums[name] += total
+        self._weights[name] += weight
+
+    def pass_over(self, samples: int) -> None:
+        """A batch in which nothing counts."""
+        self.samples += samples
 
     def logs(self, prefix: str = "") -> dict[str, float]:
-        return {prefix + name: total / self.samples for name, total in self._sums.items()}
+        """The means, 0 where nothing has counted yet."""
+        return {
+            prefix + name: total / (self._weights[name] or 1.0)
+            for name, total in self._sums.items()
+        }
+
+    def check(self, op: str) -> None:
+        """Raises ValueError where there was nothing to take a mean of."""
+        if not self.samples:
+            raise ValueError(f"[{op}] the data ended before the first batch")
+        if not self._weights["loss"]:
+            raise ValueError(
+                f"[{op}] no label counts: all are ignored by the loss, or of classes of weight 0"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """For checkpoints."""
-        return {"samples": self.samples, "sums": dict(self._sums)}
+        return {
+            "samples": self.samples,
+            "sums": dict(self._sums),
+            "weights": dict(self._weights),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state["sums"].keys() != self._sums.keys():
@@ -54,6 +87,9 @@ class Means:
                 f"{', '.join(self._sums)}"
             )
         self.samples, self._sums = state["samples"], dict(state["sums"])
+        # Files from before weights were kept are of losses in which each sample counts as one.
+        weights = state.get("weights", dict.fromkeys(self._sums, float(self.samples)))
+        self._weights = dict(weights)
 
 
 def evaluate(
@@ -69,7 +105,8 @@ def evaluate(
     Args:
         model: Any Module on which `compile` was called.
         x, y: As for `fit`.
-        batch_size: Samples at a time; no result depends on it but by rounding.
+        batch_size: Samples at a time; no result depends on it but by rounding: means are weighted
+            over all samples, as the guide says.
         verbose: 1 prints the numbers too.
         steps: Only so many batches, as of a generator without end.
 
@@ -84,10 +121,9 @@ def evaluate(
     compiled = compiled_of(model, "evaluate")
     check_steps("evaluate", steps=steps)
     feed = make_feed(model, "evaluate", x, y, batch_size, steps=steps)
-    network = Network(model, compiled.objective.head, feed.sample())
+    network = Network(model, compiled.objective.head, feed.sample(), "evaluate")
     feed.check("evaluate", compiled.objective, network.output_shape())
-    with modes_kept(model), network:
-        logs = measure(network, compiled, feed).logs()
+    logs = measure(network, compiled, feed, "evaluate").logs()
     if verbose:
         print(format_logs(logs))
     values = tuple(logs.values())
@@ -103,9 +139,14 @@ def predict(
 ) -> NDArray[np.float32]:
     """The outputs of a model as NumPy: probabilities when its loss is a cross-entropy.
 
+    A model that was not compiled gives what its `output_activation` says, which networks with
+    weights of classifiers know, else its outputs as they are. Any number of threads may predict
+    with one model.
+
     Args:
-        model: Any Module; one that was not compiled gives its outputs as they are.
-        x: As for `fit`; the batches of a generator may be x alone, and targets are not looked at.
+        model: Any Module; it stays as it is, training or evaluation mode included.
+        x: As for `fit`; the batches of a generator may be x alone, and targets are not looked at. A
+            Loader that shuffles gives its samples in order here.
         batch_size: Samples at a time.
         verbose: Takes part for Keras's sake; nothing is shown.
         steps: Only so many batches, as of a generator without end.
@@ -123,10 +164,10 @@ def predict(
     """
     check_steps("predict", steps=steps)
     compiled: Compiled | None = getattr(model, "_compiled", None)
-    objective = compiled.objective if compiled is not None else None
+    head = model.output_activation if compiled is None else compiled.objective.head
     feed = make_feed(model, "predict", x, None, batch_size, steps=steps, labelled=False)
-    network = Network(model, objective.head if objective else None, feed.sample())
-    return np.concatenate([outputs for outputs, _ in _outputs(network, objective, feed)])
+    network = Network(model, head, feed.sample(), None if compiled is None else "predict")
+    return np.concatenate(_predictions(network, head, feed)[0])
 
 
 def report(
@@ -160,59 +201,90 @@ def report(
     compiled = compiled_of(model, "report")
     check_steps("report", steps=steps)
     feed = make_feed(model, "report", x, y, batch_size, steps=steps)
-    network = Network(model, compiled.objective.head, feed.sample())
+    objective = compiled.objective
+    network = Network(model, objective.head, feed.sample(), "report")
     shape = network.output_shape()
-    if len(shape) != 1:
+    if len(shape) != 1 or (isinstance(objective, BinaryCrossEntropy) and shape != (1,)):
+        what = f"(N, {', '.join(map(str, shape))})"
         raise ValueError(
-            f"[report] the network must give one number a class, (N, classes), not (N, "
-            f"{', '.join(map(str, shape))})"
+            f"[report] needs one number a class, (N, classes), or one for yes or no, (N, 1); this "
+            f"network gives {what}"
+            + (
+                ", each a yes or no of its own: report the columns of predict(x) one by one with "
+                "train.classification_report"
+                if len(shape) == 1
+                else ""
+            )
         )
-    feed.check("report", compiled.objective, shape)
-    pairs = list(_outputs(network, compiled.objective, feed))
-    predicted = _labels(np.concatenate([outputs for outputs, _ in pairs]))
-    labels = _labels(np.concatenate([targets for _, targets in pairs]))
-    counted = labels >= 0  # a loss may ignore a negative label
+    feed.check("report", objective, shape)
+    outputs, targets = _predictions(network, objective.head, feed)
+    predicted, true = np.concatenate(outputs), np.concatenate(targets)
+    counted = objective.counted(true)
+    if counted is not None:
+        predicted, true = predicted[counted], true[counted]
     count = max(2, shape[0])
     for owner in (model, x):
         known = getattr(owner, "classes", None)
         if classes is None and known is not None and len(known) == count:
             classes = known
-    return classification_report(labels[counted], predicted[counted], classes, num_classes=count)
+    soft = isinstance(objective, (BinaryCrossEntropy, CrossEntropy))
+    labels = _true_labels(true, soft)
+    return classification_report(labels, _labels(predicted), classes, num_classes=count)
 
 
 def measure(
     network: Network,
     compiled: Compiled,
     feed: Feed,
+    op: str,
     after_batch: Callable[[], None] | None = None,
 ) -> Means:
     """Loss and metrics over one pass, in evaluation mode."""
-    means = Means(compiled)
-    network.model.eval()
-    with no_grad():
-        for images, targets in feed.batches():
+    means, objective = Means(compiled), compiled.objective
+    with own_modes(), no_grad(), closing(feed.batches()) as batches:
+        network.model.eval()
+        for images, targets in batches:
             outputs = network(images)
-            means.add(compiled.objective.loss(outputs, targets).item(), outputs, targets)
+            counts = objective.weight(targets) > 0
+            loss = objective.loss(outputs, targets).item() if counts else 0.0
+            means.add(loss, outputs, targets)
             if after_batch is not None:
                 after_batch()
-    if not means.samples:
-        raise ValueError("[evaluate] the data ended before the first batch")
+    means.check(op)
     return means
 
 
-def _outputs(
-    network: Network, objective: Objective | None, feed: Feed
-) -> Iterator[tuple[NDArray[np.float32], NDArray[Any]]]:
-    """What predict returns, with the targets, batch by batch."""
-    with modes_kept(network.model), network, no_grad():
+def _predictions(
+    network: Network, head: str | None, feed: Feed
+) -> tuple[list[NDArray[np.float32]], list[NDArray[Any]]]:
+    """What predict returns, and the targets, batch by batch."""
+    predicted, true = [], []
+    with own_modes(), no_grad(), closing(feed.batches()) as batches:
         network.model.eval()
-        for images, targets in feed.batches():
-            outputs = network(images)
-            yield (objective.activate(outputs) if objective else outputs).numpy(), targets
+        for images, targets in batches:
+            predicted.append(activate(head, network(images)).numpy())
+            true.append(targets)
+    return predicted, true
 
 
 def _labels(values: NDArray[Any]) -> NDArray[Any]:
-    """Class labels from rows of probabilities, one probability each, or labels."""
+    """Class labels from rows of numbers, of which the largest counts, or one number each."""
     if values.ndim == 2 and values.shape[1] > 1:
-        values = values.argmax(axis=1)
-    return values if values.dtype.kind in "iu" else (values.reshape(-1) > 0.5).astype(np.int64)
+        best: NDArray[Any] = values.argmax(axis=1)
+        return best
+    return (values.reshape(-1) > 0.5).astype(np.int64)
+
+
+def _true_labels(targets: NDArray[Any], soft: bool) -> NDArray[Any]:
+    """Class labels from targets; `soft`: they may be probabilities."""
+    if targets.ndim == 1 and targets.dtype.kind == "i":
+        return targets
+    rows = targets.ndim == 2 and targets.shape[1] > 1
+    definite = np.isin(targets, (0, 1)).all() and (not rows or (targets.sum(axis=1) == 1).all())
+    if not (soft or definite):
+        raise ValueError(
+            "[report] needs a classifier: labels (N,), one-hot rows, or 0 and 1 for one output; "
+            f"these targets {targets.shape} are other numbers, and `evaluate` measures how far off "
+            "the network is"
+        )
+    return _labels(targets)

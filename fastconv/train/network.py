@@ -1,14 +1,23 @@
-"""The network as training sees it: without the final softmax that the loss takes the place of."""
+"""The network as training sees it: logits, also where the model returns probabilities."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import math
+import sys
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from .. import functional as F
 from .. import nn
 from ..errors import ShapeError
+from ..functional.activation import Activated, activations_noted
 from ..grad_mode import grad_mode, no_grad
+from ..nn.modes import own_modes
 from ..program import RecordedForward, RecordedStep
 from ..tensor import Tensor
 
@@ -17,82 +26,131 @@ if TYPE_CHECKING:
 
     from .objectives import Objective
 
-__all__ = ["Network", "modes_kept", "takes_signals"]
+__all__ = ["Network", "activate", "takes_signals"]
+
+_CLOSE = 1e-4  # how far sums of probabilities in float32 may be from 1
 
 
 class Network:
     """A model whose outputs are logits, whether or not it ends in softmax (or sigmoid).
 
-    As a context manager it makes the final layer of type `head` pass its input through, if the
-    model ends in one, so that the loss sees logits and can be computed in its stable form; the
-    numbers are the same. The model is as it was when the block ends.
+    Where the model returns the very result of a sigmoid or softmax, be it a layer's or that of a
+    function in its `forward`, the input of that operation takes its place: the loss sees logits,
+    and can be computed in its stable form. The numbers are the same, and the model is not touched.
 
     Networks of this package's own layers run as recorded programs (fastconv/program.py).
 
     Args:
         model: The user's network.
-        head: `nn.Softmax`, `nn.Sigmoid`, or None.
+        head: What the loss (or `predict`) does to outputs: "softmax", "sigmoid", or None.
         sample: A small batch, to see what comes out.
+        op: Who asks, to warn where a head seems to be there twice; None: nobody is warned.
     """
 
-    def __init__(self, model: nn.Module, head: type[nn.Module] | None, sample: Tensor) -> None:
+    def __init__(
+        self, model: nn.Module, head: str | None, sample: Tensor, op: str | None = None
+    ) -> None:
         self.model = model
-        self._sample = sample
-        self._forward = RecordedForward(model, unasked=True)
+        self._head, self._sample, self._op = head, sample, op
+        self._call: Any = model if head is None else self._logits
+        self._forward = RecordedForward(model, unasked=True, call=self._call)
         self._step: RecordedStep | None = None
-        self._head: nn.Module | None = None
-        self._open = ExitStack()
-        for candidate in [m for m in model.modules() if head is not None and isinstance(m, head)]:
-            with _passing_through(candidate) as passed:
-                outputs = self._run_sample()
-            # Only what comes out last, untouched, is the head; softmax inside a network stays.
-            if any(outputs is x for x in passed):
-                self._head = candidate
+        self._found = False  # whether a head was there to be taken off
+        self._never = False  # whether one was written over after it was computed
+        self._compared: set[tuple[int, ...]] = set()  # shapes for which that was looked at
 
     def output_shape(self) -> tuple[int, ...]:
         """Of one sample; a trial run that finds shapes that do not fit before anything is done."""
         try:
-            return self._run_sample().shape[1:]
+            with own_modes(), no_grad():
+                self.model.eval()
+                outputs = self._call(self._sample)
         except ShapeError as error:
             error.args = (f"{error}{_channels_last_hint(self._sample)}",)
             raise
+        if not isinstance(outputs, Tensor):
+            raise TypeError(f"the model must return one Tensor, got {type(outputs).__name__}")
+        return outputs.shape[1:]
 
     def __call__(self, x: Tensor) -> Tensor:
-        outputs: Tensor = self.model(x) if grad_mode.enabled else self._forward(x)
+        outputs: Tensor = self._call(x) if grad_mode.enabled else self._forward(x)
         return outputs
 
     def step(self, objective: Objective, images: Tensor, targets: NDArray[Any]) -> Any:
         """The loss and the outputs, with gradients left in the parameters; one objective a run."""
         if self._step is None:
-            self._step = RecordedStep(self.model, objective.function, unasked=True)
-        return self._step(images, targets)
+            self._step = RecordedStep(self.model, objective.function, unasked=True, call=self._call)
+        return self._step(images, objective.prepared(targets))
 
-    def __enter__(self) -> Network:
-        if self._head is not None:
-            self._open.enter_context(_passing_through(self._head))
-        return self
+    def norm_of_single_values(self) -> str | None:
+        """The first batch norm that, in training, has one value a channel of a single sample."""
+        model, thread = self.model, threading.get_ident()
+        with own_modes():
+            model.train()
+            found = [
+                (name, module)
+                for name, module in model.named_modules()
+                if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) and module._by_batch
+            ]
+        single: list[str] = []
 
-    def __exit__(self, *exception: object) -> None:
-        self._open.close()
+        def hook(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+            def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+                shape = np.shape(inputs[0])
+                if threading.get_ident() == thread and math.prod(shape[2:]) == 1:
+                    single.append(f"{name!r} ({type(module).__name__})")
 
-    def _run_sample(self) -> Tensor:
-        with modes_kept(self.model), no_grad():
-            self.model.eval()
-            outputs = self.model(self._sample)
+            return note
+
+        hooks = [module.register_forward_pre_hook(hook(name)) for name, module in found]
+        try:
+            if hooks:
+                self.output_shape()
+        finally:
+            for each in hooks:
+                each.remove()
+        return single[0] if single else None
+
+    def _logits(self, x: Tensor) -> Any:
+        """The outputs, with the head taken off if there is one."""
+        with activations_noted() as notes:
+            outputs = self.model(x)
         if not isinstance(outputs, Tensor):
-            raise TypeError(f"the model must return one Tensor, got {type(outputs).__name__}")
+            return outputs
+        if not self._never:
+            for note in reversed(notes):
+                if note.kind == self._head and self._is_result(outputs, note):
+                    self._found = True
+                    same = note.input.shape == outputs.shape
+                    return note.input if same else note.input.reshape(outputs.shape)
+        if self._op is not None:
+            op, self._op = self._op, None
+            if _seems_activated(self._head, outputs.numpy(), notes):
+                _warn_of_two(op, self._head)
         return outputs
 
+    def _is_result(self, outputs: Tensor, note: Activated) -> bool:
+        """Whether the outputs are what was computed then, perhaps in another shape."""
+        if not _along_classes(outputs.shape, note):
+            return False
+        if outputs._array.address != note.values.address:
+            # Lanes that changed their batch on the way were copied.
+            moved = self._found and outputs.shape != note.output.shape
+            return moved and np.array_equal(_flat(outputs), _flat(note.output))
+        if outputs.shape not in self._compared:
+            # `+=` may write over what was computed. Inputs of a form run before they are recorded,
+            # so that it is seen here before values can no longer be looked at.
+            self._compared.add(outputs.shape)
+            again = activate(note.kind, note.input.detach(), note.axis)
+            self._never = not np.array_equal(_flat(outputs), _flat(again), equal_nan=True)
+        return not self._never
 
-@contextmanager
-def modes_kept(model: nn.Module) -> Iterator[None]:
-    """Leaves every module in training or evaluation mode as it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+
+def activate(head: str | None, outputs: Tensor, axis: int | None = 1) -> Tensor:
+    """Probabilities from logits; outputs without a head stay as they are."""
+    if head is None:
+        return outputs
+    return F.sigmoid(outputs) if head == "sigmoid" else F.softmax(outputs, axis)
 
 
 def takes_signals(model: nn.Module) -> bool:
@@ -102,27 +160,50 @@ def takes_signals(model: nn.Module) -> bool:
     return isinstance(first, (nn.Conv1d, nn.BatchNorm1d))
 
 
-@contextmanager
-def _passing_through(module: nn.Module) -> Iterator[list[Tensor]]:
-    """While open the module returns its input, and notes the last one in the list.
+def _along_classes(shape: tuple[int, ...], note: Activated) -> bool:
+    """Whether the classes that a softmax made sum to 1 are axis 1 of that shape."""
+    before = note.output.shape
+    if note.axis is None:
+        return math.prod(before) == math.prod(shape)
+    axis = note.axis
+    if len(shape) < 2:
+        return False
+    parts = [(s[:a], s[a : a + 1], s[a + 1 :]) for s, a in ((before, axis), (shape, 1))]
+    sizes = [[math.prod(part) for part in three] for three in parts]
+    return sizes[0] == sizes[1]
 
-    May be nested: a callback of `fit` may call `evaluate` on the same model.
+
+def _flat(x: Tensor) -> NDArray[Any]:
+    return x.detach().numpy().reshape(-1)
+
+
+def _seems_activated(head: str | None, values: NDArray[Any], notes: deque[Activated]) -> bool:
+    """Whether outputs that are no result of the head went through it all the same.
+
+    Clamped or indexed, say: then every one is among the results of the last sigmoid; or rows are
+    probabilities, and a softmax was computed. What is computed from a gate inside is neither.
     """
-    passed: list[Tensor] = []
+    noted = [note.output for note in notes if note.kind == head]
+    if not noted or not values.size or not np.isfinite(values).all():
+        return False
+    if head == "sigmoid":
+        return bool(np.isin(values, noted[-1].detach().numpy()).all())
+    if values.ndim < 2 or values.shape[1] < 2 or (values < 0).any():
+        return False
+    return bool((np.abs(values.sum(axis=1) - 1) < _CLOSE).all())
 
-    def forward(x: Tensor) -> Tensor:
-        passed[:] = [x]
-        return x
 
-    before = vars(module).get("forward")
-    module.forward = forward  # type: ignore[method-assign]
-    try:
-        yield passed
-    finally:
-        if before is None:
-            del module.forward
-        else:
-            module.forward = before  # type: ignore[method-assign]
+def _warn_of_two(op: str, head: str | None) -> None:
+    remedy = "loss=nn.BCELoss()" if head == "sigmoid" else "loss=nn.NLLLoss() of log(outputs)"
+    depth, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("fastconv."):
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(
+        f"[{op}] the network's outputs have been through a {head} and something behind it, and "
+        f"the loss, which takes logits, applies its own {head}: return the result of the {head} "
+        f"itself, or leave it out, or use {remedy}",
+        stacklevel=depth,
+    )
 
 
 def _channels_last_hint(sample: Tensor) -> str:

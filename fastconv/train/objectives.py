@@ -1,13 +1,16 @@
-"""What compile() was told, made ready for use: losses, metrics and optimisers by name or by object.
+"""What compile() was told, made ready for use: losses and optimisers by name or by object.
 
-An `Objective` knows how the targets of a loss are written, the mean loss of a batch, what counts as
-correct, and what `predict` makes of the network's outputs.
+An `Objective` knows how the targets of a loss are written, what the mean loss of a batch counts
+with, what counts as correct, and what `predict` makes of the network's outputs. The mean of a loss
+over a data set is the sum of what its samples contribute, divided by the sum of their weights, so
+that it does not depend on how the samples are put into batches.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,23 +19,34 @@ from numpy.typing import NDArray
 from .. import _core, nn, optim
 from .. import functional as F
 from ..convert import from_numpy
+from ..grad_mode import no_grad
 from ..tensor import Tensor, wrap
-from .inputs import check_labels, class_labels, float_targets
+from .inputs import (
+    check_labels,
+    class_labels,
+    float_targets,
+    pairs_all_with_all,
+    probability_rows,
+)
+from .network import activate
 
-__all__ = ["Metric", "Objective", "make_metrics", "make_objective", "make_optimizer"]
-
-Metric = Callable[
-    [Tensor, NDArray[Any]], float
-]  # outputs and targets of a batch -> sum over samples
+__all__ = ["Objective", "by_name", "make_objective", "make_optimizer"]
 
 
 class Objective:
-    """A loss of the user's own: any callable `loss(outputs, targets)`, PyTorch's order."""
+    """A loss of the user's own: any callable `loss(outputs, targets)`, PyTorch's order.
 
-    head: type[nn.Module] | None = None  # the final layer that the loss takes the place of
+    Attributes:
+        function: The loss, of outputs and targets, both Tensors.
+        head: What stands between outputs and predictions: "softmax", "sigmoid" or None.
+        known: Whether the loss is one of this package, so that `head` is known.
+    """
+
+    head: str | None = None
+    known = True
 
     def __init__(self, loss: Callable[..., Tensor]) -> None:
-        self.function = loss  # of outputs and targets, both Tensors
+        self.function = loss
         self._sums = getattr(loss, "reduction", "mean") == "sum"
         if getattr(loss, "reduction", "mean") == "none":
             raise ValueError(
@@ -41,26 +55,36 @@ class Objective:
 
     def targets(self, op: str, y: NDArray[Any], outputs: tuple[int, ...]) -> NDArray[Any]:
         """y checked and in the type the loss takes; `outputs`: the shape of one sample's output."""
-        return y.astype(np.int64) if y.dtype.kind in "biu" else y.astype(np.float32, copy=False)
+        raise NotImplementedError
+
+    def prepared(self, targets: NDArray[Any]) -> NDArray[Any]:
+        """Targets of a batch as the loss takes them; metrics get them as `targets` gave them."""
+        return targets
 
     def loss(self, outputs: Tensor, targets: NDArray[Any]) -> Tensor:
-        return self.function(outputs, wrap(from_numpy(targets)))
+        return self.function(outputs, wrap(from_numpy(self.prepared(targets))))
 
-    def mean(self, loss: float, samples: int) -> float:
-        """The loss a sample, from the loss of a batch."""
-        return loss / samples if self._sums else loss
+    def counted(self, targets: NDArray[Any]) -> NDArray[np.bool_] | None:
+        """Which labels count, where some may be ignored; None: all do."""
+        return None
 
-    def correct(self, outputs: Tensor, targets: NDArray[Any]) -> float:
-        """How many of the batch are right: by class for several outputs, at one half for one."""
-        got = outputs.numpy()
-        if got.ndim == 2 and got.shape[1] > 1:
-            best = targets.argmax(axis=1) if targets.ndim == 2 else targets
-            return float(np.count_nonzero(got.argmax(axis=1) == best))
-        return _share_equal(got > 0.5, targets > 0.5)
+    def weight(self, targets: NDArray[Any]) -> float:
+        """What the loss of a batch is divided by to be a mean; 0: nothing in it counts."""
+        mask = self.counted(targets)
+        return len(targets) if mask is None else int(np.count_nonzero(_by_sample(mask)))
+
+    def total(self, loss: float, targets: NDArray[Any]) -> tuple[float, float]:
+        """The sum over the batch that `loss` is the mean (or sum) of, and its weight."""
+        weight = self.weight(targets)
+        return (loss if self._sums else loss * weight), weight
+
+    def correct(self, outputs: Tensor, targets: NDArray[Any]) -> tuple[float, float]:
+        """How many of the batch are right, and of how many that count."""
+        raise NotImplementedError
 
     def activate(self, outputs: Tensor) -> Tensor:
         """What predict returns."""
-        return outputs
+        return activate(self.head, outputs)
 
     def weighted(self, weights: NDArray[np.float32]) -> Objective:
         """The same, with classes (C,) that count differently in the loss."""
@@ -70,76 +94,154 @@ class Objective:
         )
 
 
+class OwnLoss(Objective):
+    """A loss that this package does not know."""
+
+    known = False
+
+    def __init__(self, loss: Callable[..., Tensor]) -> None:
+        super().__init__(loss)
+        self._column: bool | None = None  # whether targets (N,) go with outputs (N, 1) as (N, 1)
+
+    def targets(self, op: str, y: NDArray[Any], outputs: tuple[int, ...]) -> NDArray[Any]:
+        y = y.astype(np.int64) if y.dtype.kind in "biu" else y.astype(np.float32, copy=False)
+        if y.ndim != 1 or outputs != (1,):
+            return y
+        if self._column is None:
+            example = np.resize(y, 3)
+            with no_grad():
+                self._column = pairs_all_with_all(
+                    lambda x, t: self.function(Tensor(x), wrap(from_numpy(t))), example
+                )
+        return y[:, None] if self._column else y
+
+    def correct(self, outputs: Tensor, targets: NDArray[Any]) -> tuple[float, float]:
+        """By class for several outputs, at one half for one."""
+        got = outputs.numpy()
+        if got.ndim > 1 and got.shape[1] > 1:
+            best = targets.argmax(axis=1) if targets.shape == got.shape else targets
+            labels = got.argmax(axis=1)
+            if best.shape != labels.shape:
+                raise ValueError(
+                    f"[accuracy] outputs {got.shape} need labels {labels.shape} or targets of "
+                    f"their own shape, got {targets.shape}"
+                )
+            return float(np.count_nonzero(labels == best)) * len(got) / best.size, len(got)
+        return _share_equal(got > 0.5, targets > 0.5)
+
+
 class CrossEntropy(Objective):
     """Softmax and the negative logarithm of the right class, in one stable step, on logits.
 
     Args:
-        loss: An `nn.CrossEntropyLoss`, or None for the plain one.
+        loss: An `nn.CrossEntropyLoss` or `nn.NLLLoss`, which takes logarithms in place of logits.
         categorical: Targets are rows of probabilities (one-hot as a rule), not labels.
+        ignores: Whether the label `loss.ignore_index` may occur.
     """
 
-    head = nn.Softmax
-
-    def __init__(self, loss: nn.CrossEntropyLoss | None = None, categorical: bool = False) -> None:
-        super().__init__(loss or F.cross_entropy)
-        self._module = loss
-        self._categorical = categorical
-        self._ignore = getattr(loss, "ignore_index", None)
+    def __init__(
+        self,
+        loss: nn.CrossEntropyLoss | nn.NLLLoss,
+        categorical: bool = False,
+        ignores: bool = True,
+    ) -> None:
+        super().__init__(loss)
+        self.head = "softmax" if isinstance(loss, nn.CrossEntropyLoss) else None
+        self._module, self._categorical = loss, categorical
+        self._ignore = loss.ignore_index if ignores else None
+        self._class_weights = None if loss.weight is None else np.array(loss.weight, np.float64)
 
     def targets(self, op: str, y: NDArray[Any], outputs: tuple[int, ...]) -> NDArray[Any]:
-        if len(outputs) != 1:
-            raise ValueError(
-                f"[{op}] cross-entropy needs outputs (N, classes), this network gives "
-                f"(N, {', '.join(map(str, outputs))}); end it in Flatten and Linear"
-            )
+        if self._categorical:
+            return probability_rows(op, y, outputs)
+        labels = class_labels(op, y, outputs[1:], self._ignore)
+        check_labels(op, labels, outputs[0], self._ignore)
+        return labels
+
+    def prepared(self, targets: NDArray[Any]) -> NDArray[Any]:
         if not self._categorical:
-            labels = class_labels(op, y, self._ignore)
-            check_labels(op, labels, outputs[0], self._ignore)
-            return labels
-        if y.ndim != 2:
-            raise ValueError(
-                f"[{op}] categorical_crossentropy needs {outputs[0]} probabilities a sample, "
-                f'got y {y.shape}; for integer labels use loss="sparse_categorical_crossentropy"'
-            )
-        rows = float_targets(op, y, outputs)
-        wrong = (rows < 0).any(axis=1) | (np.abs(rows.sum(axis=1) - 1) > 1e-3)
-        if wrong.any():
-            first = int(np.argmax(wrong))
-            raise ValueError(
-                f"[{op}] rows of y must be probabilities adding up to 1: y[{first}] is {y[first]}"
-            )
-        one_hot = bool((np.count_nonzero(rows, axis=1) == 1).all())
-        return rows.argmax(axis=1) if one_hot else rows
+            return targets
+        one_hot = bool((np.count_nonzero(targets, axis=1) == 1).all())
+        return targets.argmax(axis=1) if one_hot else targets
 
-    def correct(self, outputs: Tensor, targets: NDArray[Any]) -> float:
-        labels = targets if targets.dtype == np.int64 else targets.argmax(axis=1)
-        return _core.count_correct(outputs._array, from_numpy(labels))
+    def counted(self, targets: NDArray[Any]) -> NDArray[np.bool_] | None:
+        if self._ignore is None or self._categorical:
+            return None
+        mask: NDArray[np.bool_] = targets != self._ignore
+        return None if mask.all() else mask
 
-    def activate(self, outputs: Tensor) -> Tensor:
-        return F.softmax(outputs, dim=1)
+    def weight(self, targets: NDArray[Any]) -> float:
+        if self._sums or self._categorical:
+            return super().weight(targets)
+        mask = self.counted(targets)
+        if self._class_weights is None:
+            return targets.size if mask is None else int(np.count_nonzero(mask))
+        kept = targets if mask is None else targets[mask]
+        return float(self._class_weights[kept].sum())
+
+    def correct(self, outputs: Tensor, targets: NDArray[Any]) -> tuple[float, float]:
+        labels = targets.argmax(axis=1) if self._categorical else targets
+        mask = self.counted(targets)
+        if mask is None and labels.ndim == 1:
+            return _core.count_correct(outputs._array, from_numpy(labels)), len(labels)
+        right: NDArray[np.bool_] = np.asarray(outputs.numpy().argmax(axis=1) == labels)
+        if mask is not None:
+            return float(np.count_nonzero(right & mask)), float(np.count_nonzero(mask))
+        return float(np.count_nonzero(right)), right.size
 
     def weighted(self, weights: NDArray[np.float32]) -> Objective:
         """Keras's rule: each sample's loss times its weight, and the plain mean of those."""
-        sums = copy.copy(self._module or nn.CrossEntropyLoss())
-        if sums.weight is not None:
+        if self._class_weights is not None:
             raise ValueError("[fit] the loss has weights of its own: leave out class_weight")
-        sums.weight, sums.reduction = Tensor(weights), "sum"
         made = copy.copy(self)
-        made.function = sums if self._sums else lambda outputs, y: sums(outputs, y) / len(y)
+        made.function = _KerasWeighted(self._module, weights, self._ignore, self._sums)
         return made
+
+
+class _KerasWeighted:
+    """A cross-entropy in which the loss of each label counts with the weight of its class."""
+
+    def __init__(
+        self,
+        loss: nn.CrossEntropyLoss | nn.NLLLoss,
+        weights: NDArray[np.float32],
+        ignore: int | None,
+        sums: bool,
+    ) -> None:
+        self._weights, self._ignore, self._sum_only = weights, ignore, sums
+        self._smooth = getattr(loss, "label_smoothing", 0.0) > 0
+        self._loss = copy.copy(loss)
+        self._loss.reduction = "none"
+        self._sum = copy.copy(loss)
+        self._sum.weight, self._sum.reduction = Tensor(weights), "sum"
+
+    def __call__(self, outputs: Tensor, y: Tensor) -> Tensor:
+        rows = y.ndim == outputs.ndim  # of probabilities: the largest says which class
+        if rows or self._smooth:
+            # The weights of a loss would weigh what smoothing gives the other classes by theirs.
+            labels = y.numpy().argmax(axis=1) if rows else y.numpy()
+            inside = np.clip(labels, 0, len(self._weights) - 1)  # ignored ones have loss 0
+            total: Tensor = (self._loss(outputs, y) * Tensor(self._weights[inside])).sum()
+        else:
+            total = self._sum(outputs, y)
+        if self._sum_only:
+            return total
+        count = outputs.numel() // outputs.shape[1]
+        if self._ignore is not None and not rows:
+            count = int(np.count_nonzero(y.numpy() != self._ignore))
+        return total / float(count)
 
 
 class BinaryCrossEntropy(Objective):
     """Yes-or-no outputs, each against a target between 0 and 1.
 
     Args:
-        loss: An `nn.BCEWithLogitsLoss` or `nn.BCELoss`, or None for the former.
+        loss: An `nn.BCEWithLogitsLoss` or `nn.BCELoss`.
     """
 
-    def __init__(self, loss: nn.BCEWithLogitsLoss | nn.BCELoss | None = None) -> None:
-        super().__init__(loss or F.binary_cross_entropy_with_logits)
-        self._on_logits = not isinstance(loss, nn.BCELoss)
-        self.head = nn.Sigmoid if self._on_logits else None
+    def __init__(self, loss: nn.BCEWithLogitsLoss | nn.BCELoss) -> None:
+        super().__init__(loss)
+        self.head = "sigmoid" if isinstance(loss, nn.BCEWithLogitsLoss) else None
 
     def targets(self, op: str, y: NDArray[Any], outputs: tuple[int, ...]) -> NDArray[Any]:
         targets = float_targets(op, y, outputs)
@@ -149,53 +251,67 @@ class BinaryCrossEntropy(Objective):
             raise ValueError(f"[{op}] targets must be between 0 and 1: y[{first}] is {y[first]}")
         return targets
 
-    def correct(self, outputs: Tensor, targets: NDArray[Any]) -> float:
-        threshold = 0.0 if self._on_logits else 0.5
+    def correct(self, outputs: Tensor, targets: NDArray[Any]) -> tuple[float, float]:
+        threshold = 0.0 if self.head else 0.5
         return _share_equal(outputs.numpy() > threshold, targets > 0.5)
 
-    def activate(self, outputs: Tensor) -> Tensor:
-        return F.sigmoid(outputs) if self._on_logits else outputs
 
-
-class MeanSquaredError(Objective):
-    """Numbers against numbers."""
-
-    def __init__(self, loss: nn.MSELoss | None = None) -> None:
-        super().__init__(loss or F.mse_loss)
+class Regression(Objective):
+    """Numbers against numbers: `nn.MSELoss`, `nn.L1Loss`."""
 
     def targets(self, op: str, y: NDArray[Any], outputs: tuple[int, ...]) -> NDArray[Any]:
         return float_targets(op, y, outputs)
 
+    def correct(self, outputs: Tensor, targets: NDArray[Any]) -> tuple[float, float]:
+        """The largest of several, as of one-hot rows; at one half for one."""
+        got = outputs.numpy()
+        if got.ndim == 2 and got.shape[1] > 1:
+            right = got.argmax(axis=1) == targets.argmax(axis=1)
+            return float(np.count_nonzero(right)), len(got)
+        return _share_equal(got > 0.5, targets > 0.5)
+
+
+# Functions of this package stand for the losses of nn with the same arguments.
+_LOSSES: dict[Any, type[nn.Module]] = {
+    F.cross_entropy: nn.CrossEntropyLoss,
+    F.nll_loss: nn.NLLLoss,
+    F.mse_loss: nn.MSELoss,
+    F.l1_loss: nn.L1Loss,
+    F.binary_cross_entropy: nn.BCELoss,
+    F.binary_cross_entropy_with_logits: nn.BCEWithLogitsLoss,
+}
+
 
 def make_objective(loss: Any, label_smoothing: float = 0.0) -> Objective:
-    """From a name, an nn loss, or any callable `loss(outputs, targets)`."""
-    if label_smoothing:
-        if not isinstance(loss, str) or "categorical_crossentropy" not in loss:
-            raise ValueError(
-                "[compile] label_smoothing goes with the categorical cross-entropies by name; "
-                "otherwise use loss=nn.CrossEntropyLoss(label_smoothing=...)"
-            )
-        smooth = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
-    else:
-        smooth = None
+    """From a name, an nn loss, a function of `functional`, or any `loss(outputs, targets)`."""
+    if label_smoothing and (not isinstance(loss, str) or "categorical_crossentropy" not in loss):
+        raise ValueError(
+            "[compile] label_smoothing goes with the categorical cross-entropies by name; "
+            "otherwise use loss=nn.CrossEntropyLoss(label_smoothing=...)"
+        )
     if isinstance(loss, str):
+        smooth = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
         named: dict[str, Callable[[], Objective]] = {
-            "sparse_categorical_crossentropy": lambda: CrossEntropy(smooth),
+            "sparse_categorical_crossentropy": lambda: CrossEntropy(smooth, ignores=False),
             "categorical_crossentropy": lambda: CrossEntropy(smooth, categorical=True),
-            "binary_crossentropy": BinaryCrossEntropy,
-            "mse": MeanSquaredError,
-            "mean_squared_error": MeanSquaredError,
+            "binary_crossentropy": lambda: BinaryCrossEntropy(nn.BCEWithLogitsLoss()),
+            "mse": lambda: Regression(nn.MSELoss()),
+            "mean_squared_error": lambda: Regression(nn.MSELoss()),
         }
-        objective: Objective = _by_name("loss", loss, named)()
+        objective: Objective = by_name("loss", loss, named)()
         return objective
-    if isinstance(loss, nn.CrossEntropyLoss):
+    if isinstance(loss, type):
+        made = f"nn.{loss.__name__}()" if hasattr(nn, loss.__name__) else f"{loss.__name__}()"
+        raise TypeError(f"[compile] loss is the class {loss.__name__}: make one, loss={made}")
+    loss = _as_module(loss)
+    if isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss)):
         return CrossEntropy(loss)
     if isinstance(loss, (nn.BCEWithLogitsLoss, nn.BCELoss)):
         return BinaryCrossEntropy(loss)
-    if isinstance(loss, nn.MSELoss):
-        return MeanSquaredError(loss)
+    if isinstance(loss, (nn.MSELoss, nn.L1Loss)):
+        return Regression(loss)
     if callable(loss):
-        return Objective(loss)
+        return OwnLoss(loss)
     if loss is None:
         raise ValueError(
             "[compile] a loss is needed, for instance loss='sparse_categorical_crossentropy'"
@@ -205,26 +321,18 @@ def make_objective(loss: Any, label_smoothing: float = 0.0) -> Objective:
     )
 
 
-def make_metrics(metrics: Sequence[Any], objective: Objective) -> dict[str, Metric]:
-    """Functions of a batch by their names in the logs; each returns the sum over the samples."""
-    made: dict[str, Metric] = {}
-    for metric in metrics:
-        if isinstance(metric, str):
-            named: dict[str, tuple[str, Metric]] = {
-                "accuracy": ("accuracy", objective.correct),
-                "acc": ("accuracy", objective.correct),
-                "mae": ("mae", _of_arrays(objective, _absolute_error)),
-                "mse": ("mse", _of_arrays(objective, _squared_error)),
-            }
-            name, function = _by_name("metric", metric, named)
-            made[name] = function
-        elif callable(metric):
-            made[getattr(metric, "__name__", type(metric).__name__)] = _of_arrays(objective, metric)
-        else:
-            raise TypeError(
-                f"[compile] a metric must be a name or a callable, got {type(metric).__name__}"
-            )
-    return made
+def _as_module(loss: Any) -> Any:
+    """A function of `functional`, perhaps with arguments bound to it, as the loss of `nn`."""
+    bound: dict[str, Any] = {}
+    function = loss
+    if isinstance(loss, functools.partial) and not loss.args:
+        function, bound = loss.func, loss.keywords
+    known = _LOSSES.get(function) if callable(function) and _is_hashable(function) else None
+    return loss if known is None else known(**bound)
+
+
+def _is_hashable(function: Any) -> bool:
+    return type(function).__hash__ is not None
 
 
 def make_optimizer(optimizer: Any, model: nn.Module) -> optim.Optimizer:
@@ -239,7 +347,7 @@ def make_optimizer(optimizer: Any, model: nn.Module) -> optim.Optimizer:
             "adamw": lambda p: optim.AdamW(p, lr=1e-3, eps=1e-7, weight_decay=0.004),
             "adagrad": lambda p: optim.Adagrad(p, lr=1e-3, initial_accumulator_value=0.1, eps=1e-7),
         }
-        optimizer = _by_name("optimizer", optimizer.lower(), named)(model.parameters())
+        optimizer = by_name("optimizer", optimizer.lower(), named)(model.parameters())
     elif isinstance(optimizer, type) and issubclass(optimizer, optim.Optimizer):
         optimizer = optimizer(model.parameters())  # type: ignore[call-arg]
     if isinstance(optimizer, optim.Optimizer):
@@ -253,33 +361,23 @@ def make_optimizer(optimizer: Any, model: nn.Module) -> optim.Optimizer:
     )
 
 
-def _by_name(what: str, name: str, named: dict[str, Any]) -> Any:
+def by_name(what: str, name: str, named: dict[str, Any]) -> Any:
     if name not in named:
         raise ValueError(f"[compile] unknown {what} {name!r}; known: {', '.join(sorted(named))}")
     return named[name]
 
 
-def _share_equal(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """Samples that agree; with several outputs a sample, each counts for its share."""
+def _by_sample(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which samples have a label that counts."""
+    return np.asarray(mask.reshape(len(mask), -1).any(axis=1))
+
+
+def _share_equal(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> tuple[float, float]:
+    """Samples that agree, of how many; with several outputs a sample, each counts for its share."""
+    if a.size != b.size:
+        raise ValueError(
+            f"[accuracy] outputs {a.shape} and targets {b.shape} do not go together: one target an "
+            "output is needed"
+        )
     b = b.reshape(a.shape)
-    return float(np.count_nonzero(a == b)) * len(a) / max(a.size, 1)
-
-
-def _absolute_error(predicted: NDArray[Any], targets: NDArray[Any]) -> float:
-    return float(np.abs(predicted - targets.reshape(predicted.shape)).mean(dtype=np.float64))
-
-
-def _squared_error(predicted: NDArray[Any], targets: NDArray[Any]) -> float:
-    return float(np.square(predicted - targets.reshape(predicted.shape)).mean(dtype=np.float64))
-
-
-def _of_arrays(
-    objective: Objective, metric: Callable[[NDArray[Any], NDArray[Any]], float]
-) -> Metric:
-    """A mean over what `predict` would return, as a sum over the samples."""
-
-    def total(outputs: Tensor, targets: NDArray[Any]) -> float:
-        predicted = objective.activate(outputs.detach()).numpy()
-        return float(metric(predicted, targets)) * len(targets)
-
-    return total
+    return float(np.count_nonzero(a == b)) * len(a) / max(a.size, 1), len(a)

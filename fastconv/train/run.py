@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import numpy as np
 
 from ..data.loader import Loader
 from ..errors import TrainingDiverged
+from ..nn.modes import own_modes
 from ..random import generator
 from .callbacks import CallbackList
 from .checkpoint import Checkpoint
@@ -22,7 +23,7 @@ from .feed import Batches, Feed, check_steps, make_feed
 from .inputs import check_lengths, split_off
 from .interrupt import DeferredInterrupt
 from .measure import EVALUATION_BATCH, Means, measure
-from .network import Network, modes_kept
+from .network import Network
 from .progress import Progress
 from .step import train_step
 
@@ -70,6 +71,7 @@ class Run:
     resumed: bool = False
     stopping: bool = False
     interrupted: bool = False  # by Ctrl-C, between two steps
+    completed: bool = False  # all epochs are done, or a callback ended them
 
     @property
     def optimizer(self) -> Optimizer:
@@ -97,6 +99,7 @@ def fit(
     class_weight: Mapping[int, float] | Sequence[float] | str | None = None,
     steps_per_epoch: int | None = None,
     validation_steps: int | None = None,
+    drop_last: bool = False,
     resume: str | os.PathLike[str] | Checkpoint | None = None,
 ) -> History:
     """Trains a compiled model, and returns the `History`.
@@ -124,6 +127,8 @@ def fit(
             weights, or "balanced" to make up for rare classes. Validation does without.
         steps_per_epoch: Batches that make an epoch; needed where a generator does not end.
         validation_steps: The same for validation.
+        drop_last: Leave out a last batch that is smaller, which batch norm may need: it cannot
+            train on a single sample.
         resume: A file of `ModelCheckpoint(everything=True)`, or a `Checkpoint`: goes on with that
             run, in the middle of an epoch if need be, to the same bits as if it had never been
             stopped. Everything else must be given as it was then.
@@ -153,6 +158,9 @@ def fit(
             model.fit(batches, epochs=10, callbacks=[keep], resume="run.safetensors")
     """
     compiled = compiled_of(model, "fit")
+    if callbacks is not None and not isinstance(callbacks, Iterable):
+        kind = getattr(callbacks, "__name__", f"{type(callbacks).__name__}(...)")
+        raise TypeError(f"[fit] callbacks must be a list: callbacks=[{kind}]")
     check_steps("fit", steps_per_epoch=steps_per_epoch, validation_steps=validation_steps)
     checkpoint = Checkpoint.load(resume) if isinstance(resume, (str, os.PathLike)) else resume
     if checkpoint is not None:
@@ -174,11 +182,14 @@ def fit(
         "fit",
         (x, y, batch_size, shuffle, transform),
         steps=steps_per_epoch,
+        drop_last=drop_last,
         done=checkpoint.step - checkpoint.batches if checkpoint is not None else 0,
     )
-    network = Network(model, compiled.objective.head, feed.sample())
+    network = Network(model, compiled.objective.head, feed.sample(), "fit")
     outputs = network.output_shape()
     feed.check("fit", compiled.objective, outputs)
+    if feed.last == 1:
+        _check_norms(network, feed)
     validation = None
     if validation_data is not None:
         op = "fit: validation_data"
@@ -210,7 +221,7 @@ def fit(
     model.history = run.history
     unit = "images" if feed.sample().ndim == 4 else "samples"
     progress = Progress(verbose, epochs, feed.samples, initial_epoch, unit)
-    with modes_kept(model), network:
+    with own_modes():
         _train(run, network, feed, validation, checkpoint, progress)
     return run.history
 
@@ -250,12 +261,15 @@ def _train(
                     break
                 progress.training_end()
                 if validation is not None:
-                    logs |= measure(network, compiled, validation, interrupt.check).logs("val_")
+                    op = "fit: validation_data"
+                    measured = measure(network, compiled, validation, op, interrupt.check)
+                    logs |= measured.logs("val_")
                 run.history.append(run.epoch, logs)
                 run.epochs_done, run.batches_done = run.epoch + 1, 0
                 progress.epoch_end(logs, run.stopping)
                 watchers.epoch_end(run.epoch, logs)
                 interrupt.check()
+            run.completed = True
         except KeyboardInterrupt:
             run.interrupted = interrupt.between_steps
             raise
@@ -281,10 +295,15 @@ def _train_epoch(
     with closing(batches):
         while not run.stopping and (batch := next(batches, None)) is not None:
             images, targets = batch
-            value, outputs = train_step(network, objective, optimizer, images, targets, clip_norm)
-            if not math.isfinite(value):
-                raise TrainingDiverged(_why_diverged(run, value, images, feed))
-            means.add(value, outputs, targets)
+            if objective.weight(targets) > 0:
+                value, outputs = train_step(
+                    network, objective, optimizer, images, targets, clip_norm
+                )
+                if not math.isfinite(value):
+                    raise TrainingDiverged(_why_diverged(run, value, images, feed))
+                means.add(value, outputs, targets)
+            else:
+                means.pass_over(len(targets))
             run.step += 1
             run.batches_done += 1
             logs = means.logs()
@@ -304,7 +323,10 @@ def _train_epoch(
             f"{run.epoch + 1}{advice}",
             stacklevel=4,
         )
-    return means.logs() if means.samples else {}
+    if not means.samples:
+        return {}
+    means.check("fit")
+    return means.logs()
 
 
 def _begin_epoch(run: Run, feed: Feed) -> Batches:
@@ -319,6 +341,17 @@ def _begin_epoch(run: Run, feed: Feed) -> Batches:
     batches = feed.batches(run.batches_done)
     chance.state = here
     return batches
+
+
+def _check_norms(network: Network, feed: Feed) -> None:
+    """Batch norm cannot normalise a single value: told before anything is trained."""
+    layer = network.norm_of_single_values()
+    if layer is not None:
+        raise ValueError(
+            f"[fit] layer {layer} needs more than one value a channel in training, and the last "
+            f"batch of {feed.samples:,} samples is a single one: leave it out with drop_last=True "
+            "(of fit, or of your Loader), or take another batch_size"
+        )
 
 
 def _pair(data: Any) -> tuple[Any, Any] | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,8 @@ import numpy as np
 
 from .. import nn
 from ..grad_mode import no_grad
+from ..nn.modes import own_modes
 from ..tensor import Tensor
-from .network import modes_kept
 
 if TYPE_CHECKING:
     from ..nn import Module
@@ -70,10 +71,10 @@ def summary(
         0 (Conv2d): 6*1*5*5 + 6 = 156 parameters
         2 (MaxPool2d): (28 + 2*0 - 2)/2 + 1 = 14
     """
-    if input_shape is None or not all(_is_size(size) for size in input_shape):
+    if not isinstance(input_shape, Iterable) or not all(_is_size(size) for size in input_shape):
         raise ValueError(
             "[summary] needs the shape of one sample as whole numbers from 1, for instance "
-            f"model.summary((1, 28, 28)); got {input_shape}"
+            f"model.summary((1, 28, 28)); got {input_shape!r}"
         )
     rows = _watch(model, tuple(int(size) for size in input_shape))
     _print_table(rows, print_fn)
@@ -93,10 +94,12 @@ def _watch(model: Module, input_shape: Shape) -> list[_Row]:
     """Runs one sample of zeros through the network and notes what every layer makes of it."""
     rows: list[_Row] = []
     hooks = []
+    thread = threading.get_ident()  # another one may run the network meanwhile
 
     def note(name: str) -> Callable[[Module, tuple[Any, ...], Any], None]:
         def hook(layer: Module, inputs: tuple[Any, ...], output: Any) -> None:
-            if isinstance(output, Tensor) and inputs and isinstance(inputs[0], Tensor):
+            tensors = isinstance(output, Tensor) and inputs and isinstance(inputs[0], Tensor)
+            if tensors and threading.get_ident() == thread:
                 rows.append(_Row(name, layer, inputs[0].shape[1:], output.shape[1:]))
 
         return hook
@@ -106,7 +109,7 @@ def _watch(model: Module, input_shape: Shape) -> list[_Row]:
             is_leaf = not any(True for _ in module.children())
             if is_leaf or any(True for _ in module.parameters(recurse=False)):
                 hooks.append(module.register_forward_hook(note(name)))
-        with modes_kept(model), no_grad():
+        with own_modes(), no_grad():
             model.eval()
             model(Tensor(np.zeros((1, *input_shape), np.float32)))
     finally:
