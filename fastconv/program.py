@@ -7,9 +7,11 @@ bits, including dropout, which gets fresh random seeds from the same generator.
 
 Python code is not run again, so a recording must not depend on values it has seen. What changes the
 list is watched, and recorded anew when it changes: shapes, training mode, which parameters require
-gradients, which arrays hold them, any attribute of a module. What reads values while the network
-runs (NumPy, `item()`, comparisons), brings new ones from NumPy, or has hooks, cannot be recorded:
-it runs as ever, with the same results, and `reason` says why.
+gradients, which arrays hold them, any attribute of a module, and the lists, dictionaries, objects,
+globals and closures that the code of a network reads (surroundings.py). What reads values while the
+network runs (NumPy, `item()`, comparisons), brings new ones from NumPy, draws random numbers of
+Python's, or has hooks, cannot be recorded: it runs as ever, with the same results, and `reason`
+says why.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from .grad_mode import grad_mode, no_grad
 from .nn.modes import here
 from .nn.module import Module
 from .random import draw_seed
+from .surroundings import Surroundings
 from .tensor import Node, Tensor, wrap
 
 if TYPE_CHECKING:
@@ -112,7 +115,9 @@ class _Looked(NamedTuple):
     attributes: int  # the same of attributes, when modules and tensors were found
     modules: list[Module]
     tensors: list[Tensor]
+    surroundings: Surroundings | None
     state: object  # recordings are of one state
+    read: object  # what its code read besides
 
 
 class _Recorded:
@@ -136,8 +141,9 @@ class _Recorded:
         self._parts, self._unasked = parts, unasked
         self._model: Callable[..., Any] = call or parts[0]
         self._changes = 0  # recordings refused because modules changed meanwhile
+        self._unsteady = 0  # times in a row that what the code reads has changed
         self._never: str | None = None  # why nothing will ever be recorded
-        self._looked = _Looked(-1, None, -1, [], [], None)
+        self._looked = _Looked(-1, None, -1, [], [], None, None, None)
         self._programs: dict[bytes, _Program | None] = {}  # by the form of inputs; None: seen
 
     def _eagerly(self, tensors: list[Tensor]) -> Any:
@@ -167,6 +173,11 @@ class _Recorded:
         looked = self._looked
         if changes.count != looked.changed or here.stamp is not looked.stamp:
             looked = self._look_up(looked)
+        if looked.surroundings is not None and looked.surroundings.state() != looked.read:
+            self._unsteady += 1
+            if self._unsteady == MOST_CHANGES:
+                self._never = "what its code reads changes from call to call"
+            looked = self._look_up(looked._replace(attributes=-1))
         program = self._programs.get(key)
         if program is None or program.state != looked.state:
             program, results = self._record(looked, _tensors(inputs, arrays), arrays)
@@ -175,6 +186,7 @@ class _Recorded:
             self.reason = program.reason
             return self._eagerly(_tensors(inputs, arrays))
         else:
+            self._unsteady = 0
             seeds = [draw_seed() for _ in range(program.seeds)] if program.seeds else []
             results = program.core.run(arrays, seeds)
         self.reason = program.reason
@@ -187,20 +199,26 @@ class _Recorded:
     def _look_up(self, before: _Looked) -> _Looked:
         # Numbers before anything is looked at: what changes meanwhile counts.
         count, stamp, attributes = changes.count, here.stamp, changes.attributes
-        modules, tensors = before.modules, before.tensors
+        modules, tensors, surroundings = before.modules, before.tensors, before.surroundings
         if attributes != before.attributes:
             self._programs = {}
             roots = [part for part in self._parts if isinstance(part, Module)]
             modules = list({id(m): m for root in roots for m in root.modules()}.values())
             values = [value for module in modules for value in list(vars(module).values())]
             tensors = [value for value in values if isinstance(value, Tensor)]
+            if not self._unasked:
+                surroundings = Surroundings(modules, self._parts)
+        read = None if surroundings is None else surroundings.state()
         state = (
             attributes,
             [m.training for m in modules],
             [t._array for t in tensors],
             [t.requires_grad for t in tensors],
+            read,
         )
-        self._looked = looked = _Looked(count, stamp, attributes, modules, tensors, state)
+        self._looked = looked = _Looked(
+            count, stamp, attributes, modules, tensors, surroundings, state, read
+        )
         return looked
 
     def _record(
@@ -208,6 +226,8 @@ class _Recorded:
     ) -> tuple[_Program, list[Array]]:
         modules = looked.modules
         with _core.Recorder(arrays) as recorder:
+            if looked.surroundings is not None and looked.surroundings.reason is not None:
+                recorder.refuse(looked.surroundings.reason)
             if any(m._forward_hooks or m._forward_pre_hooks for m in modules):
                 recorder.refuse("a layer has hooks")
             if self._unasked:
