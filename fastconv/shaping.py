@@ -191,11 +191,11 @@ class Shaping:
             return
         y = np.array(self._values())
         y[parts] = source._values()
-        selected, shape = y[parts].shape, source.shape
+        shape = source.shape
 
         def backward(dy: Array) -> tuple[Array, Array]:
             dx = np.array(dy.values())
-            dvalue = np.broadcast_to(dx[parts], selected)
+            dvalue = np.array(dx[parts])
             dx[parts] = 0
             return from_numpy(dx), from_numpy(sum_to(dvalue, shape))
 

@@ -73,12 +73,7 @@ class Surroundings:
         for function in functions:
             if not isinstance(function, Module):
                 self._read(function)
-        self._attributes = [
-            (holder, name)
-            for holder in self._holders
-            for name, value in list(vars(holder).items())
-            if name in self._names and name not in _OWN and not isinstance(value, (Module, Tensor))
-        ]
+        self._attributes = self._read_attributes()
         self._of_classes = [
             (kind, name)
             for kind in self._classes
@@ -103,6 +98,20 @@ class Surroundings:
             return None
 
     # ---- reading code
+    def _read_attributes(self) -> list[tuple[Any, str]]:
+        """Attributes that the code reads. Functions among them read more, until nothing is new."""
+        found: dict[tuple[int, str], tuple[Any, str]] = {}
+        before = -1
+        while len(found) + len(self._names) + len(self._holders) != before:
+            before = len(found) + len(self._names) + len(self._holders)
+            for holder in list(self._holders):
+                for name in sorted(self._names & vars(holder).keys() - _OWN):
+                    value = vars(holder)[name]
+                    if (id(holder), name) not in found and not isinstance(value, (Module, Tensor)):
+                        self._follow(value)
+                        found[id(holder), name] = holder, name
+        return list(found.values())
+
     def _read(self, function: object) -> None:
         """A function, and all that it calls by a name that can be followed."""
         if isinstance(function, functools.partial):
@@ -183,6 +192,11 @@ class Surroundings:
         elif isinstance(value, type):
             if _is_foreign(value):
                 self._read_class(value)
+        elif isinstance(value, (list, tuple, dict)):
+            if id(value) not in self._seen and len(value) <= MOST_VALUES:
+                self._seen.add(id(value))
+                for inner in list(value.values() if isinstance(value, dict) else value):
+                    self._follow(inner)
         elif not isinstance(value, (*_PLAIN, Tensor, np.ndarray)):
             self._read_object(value)
 
