@@ -207,7 +207,7 @@ class _Recorded:
             values = [value for module in modules for value in list(vars(module).values())]
             tensors = [value for value in values if isinstance(value, Tensor)]
             if not self._unasked:
-                surroundings = Surroundings(modules, self._parts)
+                surroundings = Surroundings(modules, self._parts) or None
         read = None if surroundings is None else surroundings.state()
         state = (
             attributes,

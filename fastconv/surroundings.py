@@ -81,10 +81,13 @@ class Surroundings:
             if not _methods_of(vars(kind)[name])
         ]
 
+    def __bool__(self) -> bool:
+        """Whether there is anything to watch, or to say."""
+        values = self._attributes or self._globals or self._cells or self._of_classes
+        return bool(values) or self.reason is not None
+
     def state(self) -> object:
         """The values now. Equal ones mean that a recording holds."""
-        if not (self._attributes or self._globals or self._cells or self._of_classes):
-            return None
         freezer = _Freezer(self._names)
         try:
             return (

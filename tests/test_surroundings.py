@@ -187,4 +187,4 @@ def test_what_is_too_much_to_compare_is_not_recorded() -> None:
 def test_networks_of_the_package_alone_cost_nothing() -> None:
     from fastconv.surroundings import Surroundings
 
-    assert Surroundings(fc.models.lenet5().modules(), [F.cross_entropy]).state() is None
+    assert not Surroundings(fc.models.lenet5().modules(), [F.cross_entropy])

@@ -13,12 +13,10 @@ namespace {
 
 // A Python object held by C++. The last reference may go in a thread without the GIL, or when the
 // interpreter has gone; then the process is ending and so is the object's memory.
-std::shared_ptr<void> hold(const py::object& object) {
-  return {object.inc_ref().ptr(), [](void* held) {
-            if (!Py_IsInitialized()) return;
-            const py::gil_scoped_acquire gil;
-            Py_DECREF(static_cast<PyObject*>(held));
-          }};
+void let_go(void* held) {
+  if (!Py_IsInitialized()) return;
+  const py::gil_scoped_acquire gil;
+  Py_DECREF(static_cast<PyObject*>(held));
 }
 
 py::dtype numpy_dtype(DType dtype) {
@@ -171,7 +169,8 @@ Array from_numpy(const py::array& x, bool copy, bool shared) {
   const bool contiguous = (x.flags() & py::array::c_style) != 0;
   // Arrays can be written to, so memory that NumPy calls read-only is not shared.
   if (!copy && contiguous && (x.flags() & kAligned) && (x.flags() & kWriteable) && x.size() > 0)
-    return Array::view(hold(x), const_cast<void*>(x.data()), shape, dtype, shared);
+    return Array::view(x.inc_ref().ptr(), let_go, const_cast<void*>(x.data()), shape, dtype,
+                       shared);
   Array y = Array::empty(shape, dtype);
   if (x.size() == 0) return y;
   if (contiguous) {

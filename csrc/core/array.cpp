@@ -25,12 +25,13 @@ int64_t stored_elements(const Shape& shape, DType dtype, Layout layout) {
   return n;
 }
 
-// Keeps the owner of memory that is not the arena's.
+// What a shared_ptr to memory from elsewhere calls in the end.
 struct Borrowed : Version {
-  explicit Borrowed(std::shared_ptr<void> held) : owner(std::move(held)) {}
-  Borrowed(Borrowed&& other) noexcept : owner(std::move(other.owner)) {}
-  void operator()(void*) { owner.reset(); }
-  std::shared_ptr<void> owner;
+  Borrowed(void* owner, void (*f)(void*), bool shared)
+      : Version(shared), object(owner), release(f) {}
+  void operator()(void*) const { release(object); }
+  void* object;
+  void (*release)(void*);
 };
 
 }  // namespace
@@ -74,15 +75,14 @@ Array Array::zeros(const Shape& shape, DType dtype, Layout layout) {
   return a;
 }
 
-Array Array::view(std::shared_ptr<void> owner, void* data, const Shape& shape, DType dtype,
+Array Array::view(void* object, void (*release)(void*), void* data, const Shape& shape, DType dtype,
                   bool shared) {
   Array a;
   a.shape_ = shape;
   a.dtype_ = dtype;
   a.stored_ = stored_elements(shape, dtype, Layout::plain);
-  a.owner_ = std::shared_ptr<void>(data, Borrowed(std::move(owner)));
+  a.owner_ = std::shared_ptr<void>(data, Borrowed(object, release, shared));
   a.data_ = data;
-  if (shared) a.version()->lend_for_ever();
   return a;
 }
 

@@ -38,10 +38,10 @@ class Array {
                      Layout layout = Layout::plain);
   static Array zeros(const Shape& shape, DType dtype = DType::float32,
                      Layout layout = Layout::plain);
-  // Memory from elsewhere, kept alive by `owner`; plain layout, any alignment. shared: others know
-  // it too, and may write there.
-  static Array view(std::shared_ptr<void> owner, void* data, const Shape& shape, DType dtype,
-                    bool shared);
+  // Memory of an object from elsewhere, which `release` is called with in the end; plain layout,
+  // any alignment. shared: others know the memory too, and may write there.
+  static Array view(void* object, void (*release)(void*), void* data, const Shape& shape,
+                    DType dtype, bool shared);
 
   bool defined() const { return data_ != nullptr; }
   const Shape& shape() const { return shape_; }

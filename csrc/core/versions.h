@@ -17,8 +17,9 @@ namespace fastconv {
 // Lives beside the storage, in the control block of its shared_ptr.
 class Version {
  public:
-  Version() = default;
-  Version(const Version&) {}  // of a new storage
+  // lent: to somebody who may write for as long as the storage lives.
+  explicit Version(bool lent = false) : views_(lent ? 1 : 0) {}
+  Version(const Version& other) : views_(other.views_.load()) {}  // of a new storage
   Version& operator=(const Version&) = delete;
 
   void raise() { state_.fetch_add(kOne); }
@@ -31,13 +32,12 @@ class Version {
   // A NumPy view that may write appears, and goes.
   void lend(const Array& x);
   void take_back(const Array& x);
-  void lend_for_ever() { views_.store(1); }
 
  private:
   static constexpr uint64_t kOne = uint64_t{1} << 32;
 
   std::atomic<uint64_t> state_{0};  // the version, and below it the fingerprint
-  std::atomic<int32_t> saved_{0}, views_{0};
+  std::atomic<int32_t> saved_{0}, views_;
 };
 
 // Arrays that a gradient needs, as they are now. Undefined ones are allowed.
