@@ -55,7 +55,6 @@ class Network:
         self._call: Any = model if head is None else self._logits
         self._forward = RecordedForward(model, unasked=True, call=self._call)
         self._step: RecordedStep | None = None
-        self._found = False  # whether a head was there to be taken off
         self._never = False  # whether one was written over after it was computed
         self._compared: set[tuple[int, ...]] = set()  # shapes for which that was looked at
 
@@ -120,7 +119,6 @@ class Network:
         if not self._never:
             for note in reversed(notes):
                 if note.kind == self._head and self._is_result(outputs, note):
-                    self._found = True
                     same = note.input.shape == outputs.shape
                     return note.input if same else note.input.reshape(outputs.shape)
         if self._op is not None:
@@ -135,7 +133,7 @@ class Network:
             return False
         if outputs._array.address != note.values.address:
             # Lanes that changed their batch on the way were copied.
-            moved = self._found and outputs.shape != note.output.shape
+            moved = outputs._array.layout != note.values.layout
             return moved and np.array_equal(_flat(outputs), _flat(note.output))
         if outputs.shape not in self._compared:
             # `+=` may write over what was computed. Inputs of a form run before they are recorded,
@@ -194,14 +192,14 @@ def _seems_activated(head: str | None, values: NDArray[Any], notes: deque[Activa
 
 
 def _warn_of_two(op: str, head: str | None) -> None:
-    remedy = "loss=nn.BCELoss()" if head == "sigmoid" else "loss=nn.NLLLoss() of log(outputs)"
+    remedy = "use loss=nn.BCELoss()" if head == "sigmoid" else "end in nn.Softmax(dim=1)"
     depth, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals["__name__"].startswith("fastconv."):
         depth, frame = depth + 1, frame.f_back
     warnings.warn(
         f"[{op}] the network's outputs have been through a {head} and something behind it, and "
         f"the loss, which takes logits, applies its own {head}: return the result of the {head} "
-        f"itself, or leave it out, or use {remedy}",
+        f"itself, or leave it out, or {remedy}",
         stacklevel=depth,
     )
 
