@@ -140,6 +140,11 @@ def test_an_activation_too_many_is_told(
             job()
         assert len(caught) == 1
         assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rows = model.predict(x)  # one rule for batches of any size
+        np.testing.assert_allclose(model.predict(x, batch_size=9), rows, atol=1e-6)
+        np.testing.assert_allclose(model.predict(x, batch_size=1), rows, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -113,9 +113,9 @@ def test_pixels_are_classified_too(rng: np.random.Generator) -> None:
     model.fit(x, y, batch_size=1, verbose=0)  # one batch has no label that counts
     with pytest.raises(ValueError, match=r"labels must be\s+integers \(N, 4, 5\).*Flatten"):
         model.evaluate(x, np.zeros(33, int))
+    wrong = np.zeros((33, 4, 5), int)
+    wrong[1, 2, 3] = 3
     with pytest.raises(ValueError, match=r"y\[1, 2, 3\] is 3"):
-        wrong = np.zeros((33, 4, 5), int)
-        wrong[1, 2, 3] = 3
         model.evaluate(x, wrong)
 
 
@@ -273,10 +273,8 @@ def test_targets_of_one_output_are_never_paired_with_all(
 
     model = linear(1)
     right = ((logits_of(model, x)[:, 0] - y) ** 2).mean()
-    for targets in (y, (y * 10).astype(int)):
-        right = ((logits_of(model, x)[:, 0] - targets) ** 2).mean()
-        model.compile("sgd", LOSSES_OF_ONES_OWN[name], [metric, "mse"])
-        assert model.evaluate(x, targets) == pytest.approx([right] * 3, rel=1e-5)
+    model.compile("sgd", LOSSES_OF_ONES_OWN[name], [metric, "mse"])
+    assert model.evaluate(x, y) == pytest.approx([right] * 3, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -336,7 +334,7 @@ def test_floats_that_a_transform_makes_are_not_scaled(n: int) -> None:
 
 def test_a_recipe_is_of_bytes_alone() -> None:
     model, seen = nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), []
-    model.preprocessing = data.Preprocessing(size=4, channels=1, scale=2.0 / 255, shift=-1.0)
+    model.preprocessing = data.Preprocessing((4, 4), channels="L", mean=(0.5,), std=(0.5,))
     model.register_forward_pre_hook(lambda _, inputs: seen.append(np.array(inputs[0])))
     model.compile("sgd")
     x, y = np.full((4, 1, 4, 4), 255, np.uint8), [0, 1, 0, 1]
@@ -371,8 +369,8 @@ def test_a_last_batch_of_one_is_told_before_training(
         model.fit(x, y, batch_size=batch, verbose=0, drop_last=True)
         model.fit(data.Loader(x, y, batch_size=batch, drop_last=True), verbose=0)
         model.fit(data.Loader(x, y, batch_size=batch), verbose=0, drop_last=True)
-        model.fit(x, y, batch_size=batch, steps_per_epoch=2, verbose=0)
-    with pytest.raises(ValueError, match="layer.*drop_last"):  # where nobody knows beforehand
+        model.fit(x, y, batch_size=batch, steps_per_epoch=1, verbose=0)
+    with pytest.raises(ValueError, match=r"layer.*drop_last"):  # where nobody knows beforehand
         model.fit([(x[:8], y[:8]), (x[8:9], y[8:9])], verbose=0)
 
 
