@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv import nn
+from fastconv import nn, optim
 from fastconv.nn.modes import own_modes, stored_modes
 from tests.support import assert_same_bits, run_python, uniform
 
@@ -259,3 +259,27 @@ def test_one_recording_in_two_modes(rng: np.random.Generator) -> None:
         for row in rows:
             assert_same_bits(row.result(), want)
         assert sum(drop.result() for drop in drops) > 30
+
+
+def test_copies_made_while_the_first_steps_are_taken(rng: np.random.Generator) -> None:
+    """The optimiser's memory and the history grow meanwhile."""
+    x, y, done = uniform(rng, 40, 6), np.arange(40) % 3, threading.Event()
+    model = nn.Sequential(*(nn.Linear(6, 6) for _ in range(30)), nn.Linear(6, 3))
+
+    def copies() -> None:
+        while not done.is_set():
+            pickle.loads(pickle.dumps(model))
+            copy.deepcopy(model)
+
+    model.compile("adam", metrics=["accuracy"])
+    with ThreadPoolExecutor(3) as pool:
+        others = [pool.submit(copies) for _ in range(3)]
+        for _ in range(30):
+            model.compile("adam", metrics=["accuracy"])
+            model.fit(x, y, epochs=2, batch_size=20, verbose=0)
+        done.set()
+        for other in others:
+            other.result()
+    optimizer = optim.Adam(model.parameters())
+    assert optimizer.__getstate__()["state"] is not optimizer.state
+    assert model.history.__getstate__()["history"] is not model.history.history
