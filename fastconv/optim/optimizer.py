@@ -159,6 +159,11 @@ class Optimizer:
         for own, group in zip(self.param_groups, groups, strict=True):
             own.update({k: v for k, v in group.items() if k != "params"})
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Dicts of its own: a step in another thread may add to these while they are copied.
+        state = {p: dict(entries) for p, entries in list(self.state.items())}
+        return {**self.__dict__, "state": state}
+
     def _all_params(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
 

@@ -55,8 +55,9 @@ class Network:
         self._call: Any = model if head is None else self._logits
         self._forward = RecordedForward(model, unasked=True, call=self._call)
         self._step: RecordedStep | None = None
+        self._first = True  # call of the model
         self._found = False  # whether a head was there to be taken off
-        self._never = False  # whether one was written over after it was computed
+        self._never = False  # whether what seemed one is not, or was written over
         self._compared: set[tuple[int, ...]] = set()  # shapes for which that was looked at
 
     def output_shape(self) -> tuple[int, ...]:
@@ -117,25 +118,36 @@ class Network:
             outputs = self.model(x)
         if not isinstance(outputs, Tensor):
             return outputs
-        if not self._never:
-            for note in reversed(notes):
-                if note.kind == self._head and self._is_result(outputs, note):
-                    self._found = True
-                    same = note.input.shape == outputs.shape
-                    return note.input if same else note.input.reshape(outputs.shape)
-        if self._op is not None:
-            op, self._op = self._op, None
-            if _seems_activated(self._head, outputs.numpy(), notes):
-                _warn_of_two(op, self._head)
-        return outputs
+        logits = self._behind(outputs, notes)
+        if self._first:
+            self._first = False
+            if logits is None and _seems_activated(self._head, outputs.numpy(), notes):
+                if x is not self._sample:  # one sample shares memory whatever became of its shape
+                    with no_grad():
+                        self._logits(self._sample)
+                    logits = self._behind(outputs, notes)
+                if logits is None:
+                    self._never = True
+                    if self._op is not None:
+                        _warn_of_two(self._op, self._head)
+        return outputs if logits is None else logits
+
+    def _behind(self, outputs: Tensor, notes: deque[Activated]) -> Tensor | None:
+        """The logits behind outputs that are a result of the head, in the shape of the outputs."""
+        for note in reversed(notes):
+            if note.kind == self._head and self._is_result(outputs, note):
+                same = note.input.shape == outputs.shape
+                return note.input if same else note.input.reshape(outputs.shape)
+        return None
 
     def _is_result(self, outputs: Tensor, note: Activated) -> bool:
         """Whether the outputs are what was computed then, perhaps in another shape."""
-        if not _along_classes(outputs.shape, note):
+        if self._never or not _along_classes(outputs.shape, note):
             return False
         if outputs._array.address != note.values.address:
-            # Lanes that changed their batch on the way were copied.
-            moved = self._found and outputs.shape != note.output.shape
+            # Where the head is known to be the end: lanes that were joined with the batch on the
+            # way were copied.
+            moved = self._found and outputs._array.layout != note.values.layout
             return moved and np.array_equal(_flat(outputs), _flat(note.output))
         if outputs.shape not in self._compared:
             # `+=` may write over what was computed. Inputs of a form run before they are recorded,
@@ -143,7 +155,8 @@ class Network:
             self._compared.add(outputs.shape)
             again = activate(note.kind, note.input.detach(), note.axis)
             self._never = not np.array_equal(_flat(outputs), _flat(again), equal_nan=True)
-        return not self._never
+        self._found = not self._never
+        return self._found
 
 
 def activate(head: str | None, outputs: Tensor, axis: int | None = 1) -> Tensor:
@@ -194,14 +207,14 @@ def _seems_activated(head: str | None, values: NDArray[Any], notes: deque[Activa
 
 
 def _warn_of_two(op: str, head: str | None) -> None:
-    remedy = "loss=nn.BCELoss()" if head == "sigmoid" else "loss=nn.NLLLoss() of log(outputs)"
+    remedy = "use loss=nn.BCELoss()" if head == "sigmoid" else "end in nn.Softmax(dim=1)"
     depth, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals["__name__"].startswith("fastconv."):
         depth, frame = depth + 1, frame.f_back
     warnings.warn(
         f"[{op}] the network's outputs have been through a {head} and something behind it, and "
         f"the loss, which takes logits, applies its own {head}: return the result of the {head} "
-        f"itself, or leave it out, or use {remedy}",
+        f"itself, or leave it out, or {remedy}",
         stacklevel=depth,
     )
 

@@ -149,7 +149,6 @@ class CrossEntropy(Objective):
         self.head = "softmax" if isinstance(loss, nn.CrossEntropyLoss) else None
         self._module, self._categorical = loss, categorical
         self._ignore = loss.ignore_index if ignores else None
-        self._class_weights = None if loss.weight is None else np.array(loss.weight, np.float64)
 
     def targets(self, op: str, y: NDArray[Any], outputs: tuple[int, ...]) -> NDArray[Any]:
         if self._categorical:
@@ -174,10 +173,11 @@ class CrossEntropy(Objective):
         if self._sums or self._categorical:
             return super().weight(targets)
         mask = self.counted(targets)
-        if self._class_weights is None:
+        weights = self._module.weight
+        if weights is None:
             return targets.size if mask is None else int(np.count_nonzero(mask))
         kept = targets if mask is None else targets[mask]
-        return float(self._class_weights[kept].sum())
+        return float(weights.numpy()[kept].sum(dtype=np.float64))
 
     def correct(self, outputs: Tensor, targets: NDArray[Any]) -> tuple[float, float]:
         labels = targets.argmax(axis=1) if self._categorical else targets
@@ -191,7 +191,7 @@ class CrossEntropy(Objective):
 
     def weighted(self, weights: NDArray[np.float32]) -> Objective:
         """Keras's rule: each sample's loss times its weight, and the plain mean of those."""
-        if self._class_weights is not None:
+        if self._module.weight is not None:
             raise ValueError("[fit] the loss has weights of its own: leave out class_weight")
         made = copy.copy(self)
         made.function = _KerasWeighted(self._module, weights, self._ignore, self._sums)

@@ -48,6 +48,11 @@ class History:
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Lists of its own: an epoch may end in another thread while these are copied.
+        history = {name: list(values) for name, values in list(self.history.items())}
+        return {"history": history, "epoch": list(self.epoch)}
+
 
 @dataclass
 class Run:
