@@ -1,4 +1,4 @@
-"""Files that are complete or absent: links, permissions, pipes, names, what killed writers leave."""
+"""Files that are complete or absent: links, permissions, pipes, names, killed writers."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def test_links_are_followed(tmp_path: Path, there: bool) -> None:
 
 def test_links_that_lead_nowhere(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(OSError, match="symbolic links.*loop"):
+    with pytest.raises(OSError, match=r"symbolic links.*loop"):
         fc.save(ONE, tmp_path / "loop")
     (tmp_path / "lost").symlink_to("missing/w.safetensors")
-    with pytest.raises(FileNotFoundError, match="no folder .*missing: make it first"):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*missing: make it first"):
         fc.save(ONE, tmp_path / "lost")
 
 
@@ -105,10 +105,12 @@ def test_a_group_that_cannot_stay_loses_its_rights(
 
         with monkeypatch.context() as patched:
             patched.setattr(os, "fchown", foreign)
-            real = os.fstat
-            patched.setattr(atomic.os, "fstat", lambda file: Other(real(file)))
+            patched.setattr(atomic.os, "fstat", lambda file: Other(FSTAT(file)))
             write_atomically(path, b"new")
         assert stat.S_IMODE(path.stat().st_mode) == expected
+
+
+FSTAT = os.fstat
 
 
 class Other:
@@ -156,7 +158,7 @@ def test_devices_are_written_to(tmp_path: Path) -> None:
     check_writable(tmp_path / "null")
     assert stat.S_ISCHR((tmp_path / "null").stat().st_mode)
     (tmp_path / "full").symlink_to("/dev/full")
-    with pytest.raises(OSError, match="No space left on device.*full"):
+    with pytest.raises(OSError, match=r"No space left on device.*full"):
         fc.save(ONE, tmp_path / "full")
     assert sorted(os.listdir(tmp_path)) == ["full", "null"]
 

@@ -107,8 +107,10 @@ def _hint(own: Mapping[str, Shape], given: Mapping[str, Shape]) -> str:
     if not set(own) & set(given):
         return "No name fits: these are the weights of another network."
     heads = {name.rpartition(".")[0] for name in wrong}
-    if wrong and len(heads) <= 3 and all(
-        own[n] and given[n] and own[n][1:] == given[n][1:] for n in wrong
+    if (
+        wrong
+        and len(heads) <= 3
+        and all(own[n] and given[n] and own[n][1:] == given[n][1:] for n in wrong)
     ):
         ours, theirs = own[wrong[0]][0], given[wrong[0]][0]
         if all((own[n][0], given[n][0]) == (ours, theirs) for n in wrong):

@@ -81,6 +81,7 @@ class Checkpoint:
     history: dict[str, Any]
     stopped: bool = False  # by a callback: nothing is left to do
     extra: dict[str, Any] = field(default_factory=dict)  # the caller's own, as JSON has it
+    path: str = field(default="", compare=False)  # of the file it was read from, for messages
 
     @classmethod
     def of(cls, run: Run, extra: dict[str, Any] | None = None) -> Checkpoint:
@@ -130,7 +131,7 @@ class Checkpoint:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the file, all or nothing."""
-        header = {name: value for name, value in vars(self).items() if name != "arrays"}
+        header = {name: value for name, value in vars(self).items() if name in _FIELDS}
         text = json.dumps(header, default=lambda value: value.item())  # NumPy's numbers
         save(self.arrays, path, {"format": _FORMAT, "state": text})
 
@@ -149,7 +150,7 @@ class Checkpoint:
             )
         try:
             state = checked("checkpoint", parse_json(header["state"], finite=False), _FIELDS)
-            return cls(arrays, **state)
+            return cls(arrays, **state, path=os.fspath(path))
         except (KeyError, ValueError) as error:
             raise CorruptFileError(
                 f"[checkpoint] {os.fspath(path)}: damaged header ({printable(error)})"
