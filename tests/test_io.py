@@ -78,6 +78,8 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path: Path) -> None:
     for bad in (np.zeros(1, np.longdouble), np.zeros(1, complex), np.zeros(1, "M8[s]")):
         with pytest.raises(TypeError, match="a has element type"):
             fc.save({"a": bad}, tmp_path / "x")
+    with pytest.raises(TypeError, match="metadata must be names to texts, got 'epoch': 3"):
+        fc.save({}, tmp_path / "x", {"epoch": 3})  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="__metadata__"):
         fc.save({"__metadata__": np.zeros(1, np.float32)}, tmp_path / "x")
     assert not list(tmp_path.iterdir())

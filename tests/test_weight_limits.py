@@ -97,3 +97,33 @@ def test_values_that_are_no_numbers_change_nothing() -> None:
     assert "int64 has neither NaN nor infinity" in text
     assert "\\x1b" in failure(model, {**state, "\x1b[2J": np.zeros(1)})
     failure(nn.Sequential(nn.Linear(2, 2)), {"0.weight": np.zeros((2, 2)), "0.bias": np.zeros(())})
+
+
+def test_ctrl_c_leaves_all_or_nothing() -> None:
+    """A signal that comes while values are copied is handled before or after, not in between."""
+    done = run_python(
+        "import os, signal, threading, time, numpy as np\n"
+        "from fastconv import nn\n"
+        "model = nn.Sequential(*[nn.Linear(256, 256) for _ in range(60)])\n"
+        "states = [{n: np.full(t.shape, v, 'f4') for n, t in model.state_dict().items()}\n"
+        "          for v in (0, 1)]\n"
+        "interrupted = 0\n"
+        "def press():\n"
+        "    time.sleep(0.002)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "for turn in range(40):\n"
+        "    thread = threading.Thread(target=press)\n"
+        "    try:\n"
+        "        thread.start()\n"
+        "        for _ in range(20):\n"
+        "            for state in states: model.load_state_dict(state)\n"
+        "        time.sleep(0.05)\n"
+        "    except KeyboardInterrupt:\n"
+        "        interrupted += 1\n"
+        "    values = {float(v) for t in model.state_dict().values() for v in np.unique(t.numpy())}\n"
+        "    assert turn == 0 or len(values) == 1, values\n"
+        "    thread.join()\n"
+        "print(interrupted)\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 20

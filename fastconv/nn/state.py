@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+import operator
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -31,8 +34,10 @@ def load_state(
 ) -> LoadResult:
     """Copies the values of `state_dict` into the tensors of `own`; see `Module.load_state_dict`."""
     values, result = matched(own, state_dict, strict, network)
-    for name, value in values.items():
-        _copy(value, own[name].numpy())
+    targets = [own[name].numpy() for name in values]
+    # float64 to float32, int32 to int64; with no bytecode in between, where Ctrl-C would come.
+    put: Callable[..., None] = operator.setitem
+    deque(map(put, targets, itertools.repeat(...), values.values()), maxlen=0)
     return result
 
 
@@ -80,10 +85,6 @@ def _no_values_for(value: NDArray[Any], own: Tensor) -> str:
     if own.dtype != np.float32 and value.dtype.kind == "f" and not np.isfinite(value).all():
         return f"{own.dtype} has neither NaN nor infinity"
     return ""
-
-
-def _copy(value: NDArray[Any], target: NDArray[Any]) -> None:
-    np.copyto(target, value, casting="unsafe")  # float64 to float32, int32 to int64
 
 
 # ------------------------------------------------------------------------------ what to do about it

@@ -127,8 +127,8 @@ def _damage(path: str, part: str) -> Iterator[None]:
         yield
     except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise CorruptFileError(
-            f"[checkpoint] {path or 'the state'} is damaged: its {part} cannot be read ({type(error).__name__}: "
-            f"{str(error)!a})"
+            f"[checkpoint] {path or 'the state'} is damaged: its {part} cannot be read "
+            f"({type(error).__name__}: {str(error)!a})"
         ) from error
 
 
