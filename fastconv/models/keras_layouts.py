@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import CorruptFileError
+from ..untrusted import check_file_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -114,7 +115,7 @@ def read_tfjs(path: Path) -> dict[str, NDArray[np.float32]]:
     try:
         groups = json.loads(path.read_text(encoding="utf-8"))["weightsManifest"]
         for group in groups:
-            content = b"".join((path.parent / name).read_bytes() for name in group["paths"])
+            content = b"".join(_shard(path, name).read_bytes() for name in group["paths"])
             begin = 0
             for entry in group["weights"]:
                 if entry["dtype"] != "float32" or "quantization" in entry:
@@ -128,3 +129,15 @@ def read_tfjs(path: Path) -> dict[str, NDArray[np.float32]]:
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptFileError(f"[load] {path} is no TensorFlow.js model: {error}") from None
     return tensors
+
+
+def _shard(model: Path, name: str) -> Path:
+    """The file of that name beside a manifest, or, where the manifest is a link, beside its target.
+
+    Raises:
+        ValueError: the name, or the link that it names, leads to another folder.
+    """
+    shard = model.parent / check_file_name(name)
+    if shard.resolve().parent not in (model.parent.resolve(), model.resolve().parent):
+        raise ValueError(f"the shard {name} is a link to another folder")
+    return shard
