@@ -46,6 +46,7 @@ _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
 _TRAIN_FILES = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 _TEST_FILES = ("test_batch.bin",)
+_MAX_ARCHIVE = 1 << 28  # bytes; it has 170,052,171
 _MAX_MEMBER = 1 << 30  # bytes of a file in an archive: the largest honest one has 30,730,000
 _MAX_JPEG = 1 << 20  # of a picture in an archive: honest ones have about 1,000
 
@@ -102,7 +103,8 @@ def cifar10(
             "or name its folder: data.cifar10(path), --data DIR, or $FASTCONV_DATA with a cifar10 "
             "folder in it."
         )
-        fetch({ARCHIVE: (SHA256, ADDRESSES)}, folder, what="cifar10", hint=hint)
+        files = {ARCHIVE: (SHA256, ADDRESSES)}
+        fetch(files, folder, what="cifar10", hint=hint, max_bytes=_MAX_ARCHIVE)
         found = folder / ARCHIVE, _read_archive
     place, read = found
     return read(place)
@@ -116,12 +118,13 @@ def find(
 ) -> tuple[Path, Reader] | None:
     """Where CIFAR-10 would be read from, and how; None when it has to be downloaded."""
     if path is not None:
-        for folder in (Path(path), Path(path) / "cifar10"):
+        given = Path(os.path.expanduser(path))
+        for folder in (given, given / "cifar10"):
             if found := _look(folder, variant):
                 return found
-        raise FileNotFoundError(_nothing_in(Path(path), variant))
+        raise FileNotFoundError(_nothing_in(given, variant))
     root = os.environ.get("FASTCONV_DATA")
-    if root and (found := _look(Path(root) / "cifar10", variant)):
+    if root and (found := _look(Path(os.path.expanduser(root)) / "cifar10", variant)):
         return found
     return _look(cache_folder("cifar10"), variant)
 

@@ -1,8 +1,8 @@
 """Downloads of published files: from mirrors, checked by SHA-256, resumed where they broke off.
 
-* transfer.py  one file from one address, bounded in size and time
-* parts.py     what is not whole yet, and whose it is
-* hosts.py     which hosts answer at all
+* http.py   one file from one address, bounded in size and time
+* parts.py  what is not whole yet, and whose it is
+* hosts.py  which hosts answer at all
 
 A file is written beside its final name and moved there when it is whole and its hash is right. What
 a broken connection or a killed process leaves behind is taken up by the next call. Whatever else a
@@ -18,8 +18,8 @@ from pathlib import Path
 from ..errors import DownloadError
 from ..untrusted import check_file_name, printable
 from .hosts import host_of, unreachable
+from .http import FolderError, reason_of, transfer
 from .parts import Part, claimed
-from .transfer import FolderError, reason_of, transfer
 
 __all__ = ["MAX_BYTES", "cache_folder", "download", "fetch", "sha256_of"]
 

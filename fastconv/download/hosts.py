@@ -7,7 +7,7 @@ import time
 from urllib.parse import urlsplit
 
 from ..untrusted import printable
-from .transfer import CONNECT_SECONDS
+from .http import CONNECT_SECONDS
 
 __all__ = ["host_of", "unreachable"]
 
