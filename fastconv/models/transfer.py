@@ -204,8 +204,9 @@ def extract_features(
     loader = _in_order(model, x, batch_size)
     path = None
     if cache is not None:
-        path = Path(cache) / f"features-{_key(model, layer, loader)[:24]}.safetensors"
-        with contextlib.suppress(CorruptFileError, FileNotFoundError):  # then it is written anew
+        name = f"features-{_key(model, layer, loader)[:24]}.safetensors"
+        path = Path(os.path.expanduser(cache)) / name
+        with contextlib.suppress(CorruptFileError, FileNotFoundError, KeyError):  # written anew
             kept = {name: np.asarray(tensor) for name, tensor in io.load(path).items()}
             return (kept["features"], kept["targets"]) if with_targets else kept["features"]
     batches = list(_run(model, layer, loader))
