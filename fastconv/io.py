@@ -1,18 +1,16 @@
-"""Saving and loading tensors as safetensors: a format that cannot run code.
-
-A file is written beside its final name and moved there when it is complete, so that whatever
-happens there is either the old file or the new one.
-"""
+"""Saving and loading tensors as safetensors: a format that cannot run code."""
 
 from __future__ import annotations
 
-import contextlib
+import json
+import math
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .atomic import write_atomically
 from .convert import from_numpy
 from .errors import CorruptFileError
 from .tensor import Tensor, wrap
@@ -20,9 +18,11 @@ from .tensor import Tensor, wrap
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["load", "load_metadata", "save", "write_atomically"]
+__all__ = ["load", "load_metadata", "parse_json", "read_bytes", "read_file", "read_tensors", "save"]
 
 PathLike = str | os.PathLike[str]
+
+_LONGEST_HEADER = 100_000_000  # bytes, as the format has it
 
 # How each element type of the format is read, and what it becomes: float32, int64 or uint8.
 READ_AS = {
@@ -34,6 +34,9 @@ READ_AS = {
     "I32": ("<i4", np.int64),
     "I16": ("<i2", np.int64),
     "I8": ("<i1", np.int64),
+    "U64": ("<u8", np.int64),
+    "U32": ("<u4", np.int64),
+    "U16": ("<u2", np.int64),
     "U8": ("<u1", np.uint8),
     "BOOL": ("<u1", np.uint8),
 }
@@ -44,13 +47,19 @@ def save(
 ) -> None:
     """Writes named tensors to a safetensors file, all or nothing.
 
+    What lies at `path` is replaced when the new file is complete: a symbolic link stays and leads
+    to the new file, permissions stay as they are, and pipes and devices are written to.
+
     Args:
-        state_dict: names to Tensors or NumPy arrays, as from `module.state_dict()`.
+        state_dict: names to Tensors or NumPy arrays, as from `module.state_dict()`; floating point
+            of up to 64 bits, integers or bool.
         path: the file; its folder must exist.
         metadata: strings that go into the header.
 
     Raises:
         OSError: the file cannot be written; an earlier one of that name is untouched.
+        TypeError: a value is no array of numbers.
+        ValueError: a number that `load` could not give back, of 2^63 or more.
 
     Example:
         >>> import tempfile, fastconv as fc
@@ -68,39 +77,39 @@ def save(
                 f"[save] expected names to Tensors or NumPy arrays, got {name!r}: "
                 f"{type(value).__name__}"
             )
+        if name == "__metadata__":
+            raise ValueError('[save] the format keeps the name "__metadata__" for its own use')
         array = np.asarray(value)
-        if array.dtype.kind not in "fiub":
-            raise TypeError(f"[save] {name} has element type {array.dtype}: numbers are expected")
+        if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+            raise TypeError(
+                f"[save] {name} has element type {array.dtype}: floating point of up to 64 bits, "
+                "integers or bool are expected"
+            )
+        if array.dtype.kind == "u" and array.dtype.itemsize == 8:
+            _refuse_overflow(f"[save] {name}", array)
         arrays[name] = array if array.flags.c_contiguous else array.copy()
     write_atomically(path, safetensors.save(arrays, dict(metadata) if metadata else None))
 
 
-def write_atomically(path: PathLike, content: bytes) -> None:
-    """Writes a file that is complete, or not there."""
-    folder, name = os.path.split(os.fspath(path))
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}.{os.urandom(4).hex()}.part")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+def _refuse_overflow(where: str, values: NDArray[Any]) -> None:
+    if values.size and values.max() > np.uint64(2**63 - 1):
+        raise CorruptFileError(f"{where} holds {values.max()}, and int64 ends at 2^63 - 1")
+
+
+# ---------------------------------------------------------------------------------------- reading
 
 
 def load(path: PathLike) -> dict[str, Tensor]:
     """Reads the tensors of a safetensors file.
 
-    Floating point of any width becomes float32, integers int64 (uint8 stays).
+    Floating point of any width becomes float32, integers of any width int64, but uint8, which
+    stays; bool becomes uint8.
 
     Raises:
         CorruptFileError: the file is damaged, cut off, or not safetensors.
         FileNotFoundError: there is none.
     """
-    return {name: wrap(from_numpy(_decode(path, name, info))) for name, info in _read(path)}
+    return {name: wrap(from_numpy(values)) for name, values in read_file(path)[1].items()}
 
 
 def load_metadata(path: PathLike) -> dict[str, str]:
@@ -111,8 +120,8 @@ def load_metadata(path: PathLike) -> dict[str, str]:
     """
     from safetensors import SafetensorError, safe_open
 
-    with open(path, "rb") as file:
-        _refuse_others(path, file.read(16))
+    with open(path, "rb", buffering=0) as file:
+        _look_at(path, file.read(16))
     try:
         with safe_open(os.fspath(path), framework="numpy") as file:
             return dict(file.metadata() or {})
@@ -120,17 +129,79 @@ def load_metadata(path: PathLike) -> dict[str, str]:
         raise CorruptFileError(_corrupt(path, error)) from None
 
 
-def _read(path: PathLike) -> list[tuple[str, dict[str, Any]]]:
+def read_file(path: PathLike) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
+    """The strings and the arrays of a safetensors file, both of one reading.
+
+    A file that is replaced meanwhile gives all of the old one or all of the new one.
+
+    Raises:
+        CorruptFileError: the file is damaged, cut off, or not safetensors.
+    """
+    return read_tensors(path, read_bytes(path))
+
+
+def read_bytes(path: PathLike) -> bytes:
+    """All of a safetensors file, once its first bytes look like one.
+
+    Raises:
+        CorruptFileError: they do not.
+    """
+    with open(path, "rb", buffering=0) as file:
+        start = file.read(16)
+        _look_at(path, start)
+        if not file.seekable():
+            return start + file.readall()
+        file.seek(0)
+        return file.readall()
+
+
+def read_tensors(path: PathLike, content: bytes) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
+    """What `read_file` gives, of what `read_bytes` gave; `path` is for messages.
+
+    Raises:
+        CorruptFileError: the content is damaged, cut off, or not safetensors.
+    """
     from safetensors import SafetensorError, deserialize
 
-    with open(path, "rb") as file:
-        content = file.read()
-    _refuse_others(path, content)
+    _look_at(path, content[:16])
     try:
         entries: list[tuple[str, dict[str, Any]]] = deserialize(content)  # type: ignore[no-untyped-call]
-        return entries
-    except SafetensorError as error:
+        end = 8 + int.from_bytes(content[:8], "little")
+        metadata = parse_json(content[8:end].decode()).get("__metadata__") or {}
+        return metadata, {name: _decode(path, name, info) for name, info in entries}
+    except CorruptFileError:
+        raise
+    except (SafetensorError, ValueError, OverflowError) as error:
         raise CorruptFileError(_corrupt(path, error)) from None
+
+
+def parse_json(text: str, *, finite: bool = True) -> Any:
+    """The value of a JSON text that nobody vouches for.
+
+    Args:
+        text: the JSON.
+        finite: whether NaN and Infinity, which JSON does not have, are refused.
+
+    Raises:
+        ValueError: it is no JSON, a key comes twice in an object, or its lists are too deep.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError(f"a key comes twice among {', '.join(name for name, _ in pairs[:9])}")
+        return found
+
+    def number(text: str) -> float:
+        value = float(text)
+        if finite and not math.isfinite(value):
+            raise ValueError(f"{text} is no finite number")
+        return value
+
+    try:
+        return json.loads(text, object_pairs_hook=once, parse_float=number, parse_constant=number)
+    except RecursionError:
+        raise ValueError("its lists and objects lie too deep in each other") from None
 
 
 def _corrupt(path: PathLike, error: Exception) -> str:
@@ -147,8 +218,20 @@ def _decode(path: PathLike, name: str, info: dict[str, Any]) -> NDArray[Any]:
     values: NDArray[Any] = np.frombuffer(info["data"], stored)
     if kind == "BF16":  # the upper half of a float32
         values = (values.astype(np.uint32) << 16).view(np.float32)
+    if kind == "U64":
+        _refuse_overflow(f"[load] {os.fspath(path)}: {name}", values)
     shape: list[int] = info["shape"]
     return values.astype(target).reshape(shape)
+
+
+def _look_at(path: PathLike, start: bytes) -> None:
+    """Refuses, by the first 16 bytes, what cannot be safetensors."""
+    _refuse_others(path, start)
+    length = int.from_bytes(start[:8], "little")
+    if len(start) < 8 or not 2 <= length <= _LONGEST_HEADER:
+        raise CorruptFileError(
+            _corrupt(path, ValueError(f"a header of {length:,} bytes, after {len(start[:8])}"))
+        )
 
 
 def _refuse_others(path: PathLike, start: bytes) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .io import write_atomically
+from .atomic import write_atomically
 from .tensor import Tensor
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from fastconv.data.preprocessing import CIFAR10, IMAGENET, TENSORFLOW, Preproces
 from fastconv.io import load_metadata
 from fastconv.models.mobilenet_v2 import STAGES
 from fastconv.models.pretrained import ClassFile, Published
-from fastconv.models.weight_files import read
+from fastconv.models.weight_files import read, under_own_names
 from tests.server import Server
 from tests.support import uniform
 from tests.test_models import made
@@ -253,14 +253,14 @@ def test_tensorflow_js(tmp_path: Path, rng: np.random.Generator) -> None:
     (tmp_path / "a1").write_bytes(first[:30])
     (tmp_path / "a2").write_bytes(first[30:])
     (tmp_path / "b").write_bytes(tensors["out/kernel"].tobytes())
-    state = read(tmp_path / "model.json", (), {})
+    state = under_own_names(read(tmp_path / "model.json").tensors, (), {})
     assert list(state) == ["conv.weight", "conv.bias", "out.weight"]
     np.testing.assert_array_equal(
         state["conv.weight"], tensors["conv/kernel"].transpose(3, 2, 0, 1)
     )
     (tmp_path / "b").write_bytes(b"1234")
     with pytest.raises(fc.CorruptFileError, match=r"is no TensorFlow\.js model"):
-        read(tmp_path / "model.json", (), {})
+        read(tmp_path / "model.json")
 
 
 def test_keras_names_in_safetensors(tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ def test_timms_names_become_torchvisions(
         tiny[theirs(i, key)] = values
     assert set(tiny) != set(own)
     fc.save(tiny, tmp_path / "model.safetensors")
-    state = read(tmp_path / "model.safetensors", entry.rename, own)
+    state = under_own_names(read(tmp_path / "model.safetensors").tensors, entry.rename, own)
     assert set(state) == set(own)
     for i, key in enumerate(own):
         assert state[key].ravel().tolist() == [i] and state[key].ndim == own[key].ndim

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+import numpy as np
+
+from ..errors import CorruptFileError
 from ..nn import Module
-from .pretrained import available, find, load_into
+from ..nn.limit import LimitExceeded, at_most
+from .pretrained import WeightFile, available, find, load_into
 
 if TYPE_CHECKING:
     from ..data.preprocessing import Preprocessing
@@ -82,10 +86,13 @@ def network(
             except TypeError as error:
                 raise TypeError(f"{name}() {error}") from None
             weights = find(name, given.pop("weights", None), given, defaults)
-            if weights is not None:
-                given = {**weights.arguments, **given}
             made: Callable[..., M] = function
-            model = made(**given)
+            if weights is None:
+                model = made(**given)
+            else:
+                _check_arguments(name, weights, defaults)
+                model = _made_for(weights, name, made, given)
+                given = {**weights.arguments, **given}
             model.architecture = (name, {**defaults, **given})
             if weights is not None:
                 load_into(model, weights)
@@ -98,6 +105,53 @@ def network(
         return build
 
     return register
+
+
+def _check_arguments(name: str, weights: WeightFile, defaults: Mapping[str, Any]) -> None:
+    """Refuses arguments of a file that the function does not take, or of another kind."""
+    for argument, value in weights.arguments.items():
+        kind = type(defaults.get(argument))
+        fits = type(value) is kind or (kind is float and type(value) is int)
+        if argument not in defaults or not fits:
+            known = ", ".join(f"{n} ({type(v).__name__})" for n, v in defaults.items())
+            raise CorruptFileError(
+                f"[{name}] {weights.path}: its header has the argument {argument!a} = {value!a}; "
+                f"{name} takes {known}"
+            )
+
+
+def _made_for(
+    weights: WeightFile, name: str, function: Callable[..., M], given: Mapping[str, Any]
+) -> M:
+    """The untrained network, not larger than weights that say themselves of which network they are.
+
+    Its parameters are counted while they are made: no formula has to know each architecture.
+    """
+    if weights.architecture is None:
+        return function(**given)
+    asked, saved = {**weights.arguments, **given}, weights.arguments
+    numbers = sum(np.size(tensor) for tensor in weights.tensors.values())
+    try:
+        with at_most(numbers):
+            return function(**asked)
+    except (LimitExceeded, MemoryError):
+        other = {n: v for n, v in given.items() if n in saved and saved[n] != v}
+        if not other:
+            raise CorruptFileError(
+                f"[{name}] {weights.path}: its header describes a network of more than the "
+                f"{numbers:,} numbers that the file holds"
+            ) from None
+        now, then = (", ".join(f"{n}={source[n]!r}" for n in other) for source in (given, saved))
+        raise ValueError(
+            f"[{name}] {weights.path} holds too few numbers for {now}: it was saved with {then}. "
+            "Build it so; models.replace_head then gives it another number of classes"
+        ) from None
+    except (ValueError, ArithmeticError) as error:
+        if given:
+            raise
+        raise CorruptFileError(
+            f"[{name}] {weights.path}: its header describes no network: {error}"
+        ) from None
 
 
 def build(name: str, **arguments: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import CorruptFileError
-from ..untrusted import check_file_name
+from ..io import parse_json
+from ..untrusted import check_file_name, printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -102,10 +102,14 @@ def _kernel(values: NDArray[Any], flattened: tuple[int, int, int] | None) -> NDA
     return np.transpose(values, KERNEL_ORDERS[values.ndim])
 
 
-def read_tfjs(path: Path) -> dict[str, NDArray[np.float32]]:
+def read_tfjs(path: Path, manifest: bytes) -> dict[str, NDArray[np.float32]]:
     """The tensors of a TensorFlow.js model, model.json with its shards beside it.
 
     The bytes of each group's shards follow each other, tensor after tensor; float32 only.
+
+    Args:
+        path: of model.json.
+        manifest: what is in it.
 
     Raises:
         CorruptFileError: the file or a shard is not what it should be.
@@ -113,21 +117,25 @@ def read_tfjs(path: Path) -> dict[str, NDArray[np.float32]]:
     """
     tensors: dict[str, NDArray[np.float32]] = {}
     try:
-        groups = json.loads(path.read_text(encoding="utf-8"))["weightsManifest"]
+        groups = parse_json(manifest.decode())["weightsManifest"]
         for group in groups:
             content = b"".join(_shard(path, name).read_bytes() for name in group["paths"])
             begin = 0
             for entry in group["weights"]:
                 if entry["dtype"] != "float32" or "quantization" in entry:
                     raise ValueError(f"{entry['name']} is not float32")
-                shape = tuple(entry["shape"])
+                name, shape = entry["name"], tuple(entry["shape"])
+                if not isinstance(name, str) or name in tensors or min(shape, default=0) < 0:
+                    raise ValueError(f"{name!r} of shape {shape} is there already, or no tensor")
                 values = np.frombuffer(content, "<f4", math.prod(shape), begin)
-                tensors[entry["name"]] = values.reshape(shape)
+                tensors[name] = values.reshape(shape)
                 begin += values.nbytes
             if begin != len(content):
                 raise ValueError(f"{', '.join(group['paths'])}: {begin:,} bytes expected")
-    except (KeyError, TypeError, ValueError) as error:
-        raise CorruptFileError(f"[load] {path} is no TensorFlow.js model: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise CorruptFileError(
+            f"[load] {path} is no TensorFlow.js model: {printable(error)}"
+        ) from None
     return tensors
 
 

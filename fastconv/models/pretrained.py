@@ -25,12 +25,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..download import cache_folder, download, sha256_of
 from ..errors import CorruptFileError, DownloadError
 from ..untrusted import check_file_name, printable
-from .weight_files import Description, PathLike, describe, read
+from .weight_files import Content, Description, PathLike, read, under_own_names
 
 if TYPE_CHECKING:
     from ..nn import Module
 
-__all__ = ["ClassFile", "Published", "WeightFile", "available", "find", "identify", "load_into"]
+__all__ = [
+    "ClassFile",
+    "Published",
+    "WeightFile",
+    "available",
+    "find",
+    "identify",
+    "load_into",
+    "recognised",
+]
 
 REGISTRY = Path(__file__).with_name("registry.json")
 _MAX_REGISTRY = 1 << 24  # bytes
@@ -203,19 +212,20 @@ class Published(_Files):
             }
         )
 
-    def found(self, path: Path, *, network: bool) -> WeightFile:
+    def found(self, content: Content, *, network: bool) -> WeightFile:
         """The weights in a file; `network`: whether the names of the classes may be downloaded."""
         known = vars(self.description())
         if isinstance(self.classes, ClassFile):
             known = {**known, "classes": self.classes.read(network=network)}
-        return WeightFile(**known, path=path, rename=self.rename)
+        return WeightFile(**known, path=content.path, tensors=content.tensors, rename=self.rename)
 
 
 @dataclass(frozen=True)
 class WeightFile(Description):
-    """Weights that were found: the file, what it says, and how its names become ours."""
+    """Weights that were found: what the file says, its tensors, and how its names become ours."""
 
     path: Path = Path()
+    tensors: Mapping[str, Any] = field(default_factory=dict)
     rename: Sequence[tuple[str, str]] = ()
 
 
@@ -305,8 +315,24 @@ def _published(
 
 def identify(path: PathLike) -> Published | None:
     """The entry of the registry that a file belongs to, found by its SHA-256."""
-    sha256 = sha256_of(Path(path))
-    return next((entry for entry in available() if entry.files[entry.file] == sha256), None)
+    return _entry_of(sha256_of(Path(path)))
+
+
+def _entry_of(sha256: str) -> Published | None:
+    return next((entry for entry in available() if entry.files[entry.file].lower() == sha256), None)
+
+
+def recognised(path: Path) -> WeightFile:
+    """The weights in a file, with what it says about itself, or else the registry by its SHA-256.
+
+    Raises:
+        CorruptFileError: the file is damaged, or a pickle.
+    """
+    content = read(path)
+    if content.description is None and (entry := _entry_of(content.sha256)):
+        return entry.found(content, network=False)
+    known = vars(content.description or Description())
+    return WeightFile(**known, path=path, tensors=content.tensors)
 
 
 # --------------------------------------------------------------------------------------- finding
@@ -314,7 +340,7 @@ def identify(path: PathLike) -> Published | None:
 
 def find(
     architecture: str,
-    weights: PathLike | None,
+    weights: PathLike | WeightFile | None,
     given: Mapping[str, Any],
     defaults: Mapping[str, Any],
 ) -> WeightFile | None:
@@ -322,7 +348,7 @@ def find(
 
     Args:
         architecture: its name.
-        weights: None; the name of published weights; or a file.
+        weights: None; the name of published weights; a file; or what `recognised` made of one.
         given, defaults: the arguments that were given to it, and those that hold otherwise.
 
     Raises:
@@ -330,13 +356,16 @@ def find(
         ValueError: the file is of another network, or none are published for these arguments.
         DownloadError: no mirror delivered.
     """
-    if weights is None:
-        return None
+    if weights is None or isinstance(weights, WeightFile):
+        return weights
     known = available(architecture) if isinstance(weights, str) else []
     named = [entry for entry in known if entry.name == weights]
     if named:
         entry, path = _on_this_machine(_fitting(named, given, defaults))
-        return entry.found(path, network=True)
+        content = read(path)
+        if content.description is None and content.sha256 != entry.files[entry.file].lower():
+            raise CorruptFileError(f"[{architecture}] {path} was changed while it was read")
+        return entry.found(content, network=True)
     path = Path(os.path.expanduser(weights))
     if not path.is_file():
         there = ", ".join(dict.fromkeys(repr(entry.name) for entry in available(architecture)))
@@ -344,14 +373,10 @@ def find(
             f"[{architecture}] weights={os.fspath(weights)!r}: no such file; published weights of "
             f"{architecture}: {there or 'none'}"
         )
-    description = describe(path)
-    if description is None and (recognised := identify(path)):
-        found = recognised.found(path, network=False)
-    else:
-        found = WeightFile(**vars(description or Description()), path=path)
+    found = recognised(path)
     if found.architecture not in (None, architecture):
         raise ValueError(
-            f"[{architecture}] {path} holds the weights of {found.architecture}: "
+            f"[{architecture}] {path} holds the weights of {printable(found.architecture)}: "
             f"models.load({str(path)!r}) builds it"
         )
     return found
@@ -393,14 +418,13 @@ def _on_this_machine(entries: list[Published]) -> tuple[Published, Path]:
 
 
 def load_into(model: Module, weights: WeightFile) -> None:
-    """Reads a file of weights into a network.
+    """Puts weights into a network.
 
     Raises:
-        CorruptFileError: the file is damaged, or a pickle.
-        ValueError: it holds the weights of another network; lists what does not fit.
+        ValueError: they are those of another network; lists what does not fit.
     """
-    state = read(weights.path, weights.rename, model.state_dict())
     try:
+        state = under_own_names(weights.tensors, weights.rename, model.state_dict())
         model.load_state_dict(state)
     except ValueError as error:
         raise ValueError(f"{weights.path}: {error}") from None

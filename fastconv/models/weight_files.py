@@ -8,6 +8,7 @@ safetensors reads the tensors.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,13 +19,16 @@ import numpy as np
 
 from .. import io
 from ..errors import CorruptFileError
+from ..untrusted import printable
 from .keras_layouts import from_keras, read_tfjs
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ..data.preprocessing import Preprocessing
     from ..nn import Module
 
-__all__ = ["Description", "PathLike", "describe", "load", "read", "save"]
+__all__ = ["Content", "Description", "PathLike", "load", "read", "save", "under_own_names"]
 
 PathLike = str | os.PathLike[str]
 KEY = "fastconv"  # in the header
@@ -49,6 +53,11 @@ class Description:
     def from_dict(cls, fields: Mapping[str, Any]) -> Description:
         """Raises TypeError or ValueError where it makes no sense."""
         recipe, classes = fields.get("preprocessing"), fields.get("classes")
+        architecture, arguments = fields.get("architecture"), fields.get("arguments") or {}
+        if not (architecture is None or isinstance(architecture, str)):
+            raise TypeError(f"architecture must be a name, got {architecture!r}")
+        if not isinstance(arguments, Mapping):
+            raise TypeError(f"arguments must have names, got {arguments!r}")
         if recipe is not None:
             from ..data.preprocessing import Preprocessing
 
@@ -57,40 +66,64 @@ class Description:
             isinstance(classes, list) and all(isinstance(name, str) for name in classes)
         ):
             raise TypeError(f"classes must be a list of names, got {classes!r}")
-        arguments = dict(fields.get("arguments") or {})
-        return cls(fields.get("architecture"), arguments, recipe, classes and list(classes))
+        return cls(architecture, dict(arguments), recipe, classes and list(classes))
 
 
-def describe(path: PathLike) -> Description | None:
-    """What `models.save` wrote into the header of a file; None where it was not written by that.
+@dataclass(frozen=True)
+class Content:
+    """What one reading of a file gave: all of it is of the same file, also if that is replaced.
+
+    Attributes:
+        path: of the file.
+        tensors: under their names in the file.
+        description: what `models.save` wrote into the header; None: it was not written by that.
+        sha256: of the file, where it does not describe itself; else empty.
+    """
+
+    path: Path
+    tensors: Mapping[str, NDArray[Any]]
+    description: Description | None
+    sha256: str
+
+
+def read(path: Path) -> Content:
+    """Reads a safetensors file, or a TensorFlow.js model.json with its shards beside it.
 
     Raises:
         CorruptFileError: the file is damaged, or a pickle.
     """
-    if os.fspath(path).endswith(".json"):
-        return None
-    text = io.load_metadata(path).get(KEY)
-    if text is None:
-        return None
+    import hashlib
+
+    if path.suffix == ".json":
+        content = path.read_bytes()
+        return Content(path, read_tfjs(path, content), None, hashlib.sha256(content).hexdigest())
+    content = io.read_bytes(path)
+    header, tensors = io.read_tensors(path, content)
+    if KEY not in header:
+        return Content(path, tensors, None, hashlib.sha256(content).hexdigest())
     try:
-        return Description.from_dict(json.loads(text))
-    except (TypeError, ValueError, AttributeError) as error:
-        raise CorruptFileError(f"[load] {os.fspath(path)}: damaged header: {error}") from None
+        description = Description.from_dict(io.parse_json(header[KEY]))
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise CorruptFileError(
+            f"[load] {os.fspath(path)}: damaged header: {printable(error)}"
+        ) from None
+    return Content(path, tensors, description, "")
 
 
-def read(path: Path, rename: Sequence[tuple[str, str]], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The tensors of a safetensors or TensorFlow.js file, under the names of a network.
+def under_own_names(
+    tensors: Mapping[str, Any], rename: Sequence[tuple[str, str]], own: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The tensors of a file under the names of a network.
 
     Keras's names are recognised by the "/" in them and converted. Where a dense layer of the
     network was stored as a convolution, (OC, IC, KH, KW), it becomes (OC, IC KH KW).
 
     Args:
-        path: the file; model.json for TensorFlow.js, with its shards beside it.
+        tensors: as `read` gives them.
         rename: texts in names and what takes their place, one after another.
         own: the network's state_dict.
     """
     state: dict[str, Any] = {}
-    tensors = read_tfjs(path) if path.suffix == ".json" else io.load(path)
     if any("/" in name for name in tensors):
         # With one input channel a group, Keras's two layouts of kernels are the same.
         groups = {n.removesuffix(".weight") for n, t in own.items() if t.shape[1:2] == (1,)}
@@ -100,7 +133,7 @@ def read(path: Path, rename: Sequence[tuple[str, str]], own: Mapping[str, Any]) 
             name = name.replace(old, new)
         values = np.asarray(tensor)
         if rename and name in own and values.ndim == 4 and len(own[name].shape) == 2:
-            values = values.reshape(len(values), -1)
+            values = values.reshape(len(values), math.prod(values.shape[1:]))
         state[name] = values
     return state
 
@@ -156,27 +189,26 @@ def load(path: PathLike) -> Any:
 
     Raises:
         CorruptFileError: the file is damaged, or a pickle.
-        ValueError: it does not say of which network it is.
+        ValueError: it does not say of which network it is, or holds the tensors of another one. No
+            network larger than the file is built meanwhile.
 
     Example::
 
         model = models.load("cats-and-dogs.safetensors").eval()
         probabilities = F.softmax(model(model.preprocessing("cat.jpg")), dim=1)
     """
-    from .catalogue import ARCHITECTURES, build
-    from .pretrained import identify
+    from .catalogue import ARCHITECTURES
+    from .pretrained import recognised
 
-    description = describe(path)
-    if description is None and (published := identify(path)):
-        description = published.description()
-    if description is None or description.architecture is None:
+    found = recognised(Path(path))
+    if found.architecture is None:
         raise ValueError(
             f"[models.load] {os.fspath(path)} does not say of which network it is, as files of "
             "models.save do: build the network with the file, models.resnet18(weights=FILE)"
         )
-    if description.architecture not in ARCHITECTURES:
+    if found.architecture not in ARCHITECTURES:
         raise ValueError(
-            f"[models.load] {os.fspath(path)} is of {description.architecture!r}, which this "
+            f"[models.load] {os.fspath(path)} is of {printable(found.architecture)!r}, which this "
             "version of fastconv does not have"
         )
-    return build(description.architecture, **description.arguments, weights=Path(path))
+    return ARCHITECTURES[found.architecture].build(weights=found)

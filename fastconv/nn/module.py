@@ -17,6 +17,7 @@ from ..errors import ShapeError
 from ..tensor import Tensor
 from .freezing import selected
 from .keras import KerasMethods
+from .limit import spend
 from .state import LoadResult, load_state
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: object, requires_grad: bool = True) -> None:
+        spend(data)
         super().__init__(data, requires_grad)
 
 

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..untrusted import printable
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..tensor import Tensor
 
-__all__ = ["LoadResult", "load_state"]
+__all__ = ["LoadResult", "load_state", "matched"]
 
 Shape = tuple[int, ...]
 
@@ -28,6 +30,20 @@ def load_state(
     own: Mapping[str, Tensor], state_dict: Mapping[str, Any], strict: bool, network: str
 ) -> LoadResult:
     """Copies the values of `state_dict` into the tensors of `own`; see `Module.load_state_dict`."""
+    values, result = matched(own, state_dict, strict, network)
+    for name, value in values.items():
+        _copy(value, own[name].numpy())
+    return result
+
+
+def matched(
+    own: Mapping[str, Tensor], state_dict: Mapping[str, Any], strict: bool, network: str
+) -> tuple[dict[str, NDArray[Any]], LoadResult]:
+    """The values that fit the tensors of `own`, and what is left over; nothing is changed.
+
+    Raises:
+        ValueError: lists what does not fit.
+    """
     given = dict(state_dict)
     if given and all(n.startswith("module.") for n in given) and not set(given) & set(own):
         given = {name.removeprefix("module."): value for name, value in given.items()}
@@ -35,14 +51,15 @@ def load_state(
     missing = [n for n in own if n not in given and not n.endswith("num_batches_tracked")]
     unexpected = [name for name in given if name not in own]
     values = {name: np.asarray(given[name]) for name in own if name in given}
-    wrong = [name for name, value in values.items() if value.shape != own[name].shape]
-    problems = [
-        f"wrong shape   {name}: expected {own[name].shape}, got {values[name].shape}"
-        for name in wrong
-    ]
+    problems = []
+    for name, value in values.items():
+        if value.shape != own[name].shape:
+            problems.append(f"wrong shape   {name}: expected {own[name].shape}, got {value.shape}")
+        elif why := _no_values_for(value, own[name]):
+            problems.append(f"wrong values  {name}: {why}")
     if strict:
         problems += [f"missing       {name} {own[name].shape}" for name in missing]
-        problems += [f"unexpected    {name} {np.shape(given[name])}" for name in unexpected]
+        problems += [f"unexpected    {printable(n)} {np.shape(given[n])}" for n in unexpected]
     if problems:
         lines = "\n  ".join(problems)
         hint = _hint(
@@ -51,11 +68,18 @@ def load_state(
         )
         raise ValueError(
             f"[load_state_dict] {len(problems)} entries do not fit {network}; nothing was "
-            f"loaded:\n  {lines}{hint and chr(10)}{hint}"
+            f"loaded:\n  {lines}{hint and chr(10)}{printable(hint)}"
         )
-    for name, value in values.items():
-        _copy(value, own[name].numpy())
-    return LoadResult(missing, unexpected)
+    return values, LoadResult(missing, unexpected)
+
+
+def _no_values_for(value: NDArray[Any], own: Tensor) -> str:
+    """Why these are no values for a tensor; empty if they are."""
+    if value.dtype.kind not in "fiub":
+        return f"numbers are expected, got {value.dtype}"
+    if own.dtype != np.float32 and value.dtype.kind == "f" and not np.isfinite(value).all():
+        return f"{own.dtype} has neither NaN nor infinity"
+    return ""
 
 
 def _copy(value: NDArray[Any], target: NDArray[Any]) -> None:

@@ -8,9 +8,12 @@
 * objectives.py  losses, metrics and optimisers from names or objects
 * inputs.py      checks of labels, targets, class weights
 * network.py     the network without the softmax that its loss takes the place of
-* callbacks.py   EarlyStopping, ModelCheckpoint, learning-rate schedules
+* callbacks.py   EarlyStopping, learning-rate schedules
+* model_checkpoint.py   ModelCheckpoint
 * loggers.py     CSVLogger, JSONLogger
 * checkpoint.py  a training run in one file, to resume from, exactly
+* restore.py     a checkpoint put back into a run, wholly or not at all
+* state.py       what may stand in a state that comes from a file
 * report.py      confusion matrix, precision, recall
 * progress.py    one line an epoch
 * interrupt.py   Ctrl-C between two steps
@@ -21,7 +24,6 @@ from .callbacks import (
     Callback,
     EarlyStopping,
     LearningRateScheduler,
-    ModelCheckpoint,
     ReduceLROnPlateau,
     StepScheduler,
 )
@@ -29,6 +31,7 @@ from .checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoi
 from .compiled import compile
 from .loggers import CSVLogger, JSONLogger
 from .measure import evaluate, predict, report
+from .model_checkpoint import ModelCheckpoint
 from .report import Report, classification_report, confusion_matrix
 from .run import History, Run, fit
 from .summary import summary

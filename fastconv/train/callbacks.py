@@ -12,20 +12,24 @@ A callback is any object with some of these methods, or a plain function, which 
 They are called in the order in which they are given, but for those that say `last = True`: what
 saves the state of the others comes after them. A callback with `state_dict()` and
 `load_state_dict(state)` has its state, of numbers, texts and arrays in dicts and lists, kept in
-checkpoints.
+checkpoints. A checkpoint may be somebody else's: `load_state_dict` must check what it is given, and
+raise ValueError. `check_state_dict(state, model)`, where there is one, does so beforehand, when
+nothing has been changed yet.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ..nn.state import matched
+from .state import Kind, checked, is_arrays, is_count, is_number, optional
+
 if TYPE_CHECKING:
+    from ..nn import Module
     from .run import Run
 
 __all__ = [
@@ -33,9 +37,9 @@ __all__ = [
     "CallbackList",
     "EarlyStopping",
     "LearningRateScheduler",
-    "ModelCheckpoint",
     "ReduceLROnPlateau",
     "StepScheduler",
+    "Watcher",
 ]
 
 Logs = Mapping[str, float]
@@ -89,8 +93,13 @@ class CallbackList:
         return [method for method in methods if method is not None]
 
 
-class _Watcher(Callback):
-    """Compares one number from epoch to epoch."""
+class Watcher(Callback):
+    """Compares one number from epoch to epoch.
+
+    Subclasses add to `_kinds` which of their attributes are their state.
+    """
+
+    _kinds: ClassVar[Mapping[str, Kind]] = {"best": is_number}
 
     def __init__(self, monitor: str, mode: str, min_delta: float = 0.0) -> None:
         if mode not in ("auto", "min", "max"):
@@ -114,13 +123,23 @@ class _Watcher(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """For checkpoints."""
-        return {"best": self.best}
+        return {name: getattr(self, name) for name in self._kinds}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes what `state_dict` gave, and nothing else: it may come from somebody's file.
+
+        Raises:
+            ValueError: it holds another name, or a value of another kind; nothing is changed then.
+        """
+        for name, value in checked(type(self).__name__, state, self._kinds).items():
+            setattr(self, name, value)
+
+    def check_state_dict(self, state: Mapping[str, Any], model: Module) -> None:
+        """Raises ValueError if `load_state_dict` cannot take this state for that model."""
+        checked(type(self).__name__, state, self._kinds)
 
 
-class EarlyStopping(_Watcher):
+class EarlyStopping(Watcher):
     """Stops when `monitor` has not improved for `patience` epochs.
 
     Args:
@@ -136,6 +155,12 @@ class EarlyStopping(_Watcher):
         model.fit(x, y, epochs=100, validation_split=0.1, callbacks=[stop])
     """
 
+    _kinds: ClassVar[Mapping[str, Kind]] = {
+        **Watcher._kinds,
+        "_waited": is_count,
+        "_weights": optional(is_arrays),
+    }
+
     def __init__(
         self,
         monitor: str = "val_loss",
@@ -149,8 +174,10 @@ class EarlyStopping(_Watcher):
         self._waited = 0
         self._weights: dict[str, Any] | None = None
 
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "_waited": self._waited, "_weights": self._weights}
+    def check_state_dict(self, state: Mapping[str, Any], model: Module) -> None:
+        super().check_state_dict(state, model)
+        if state["_weights"] is not None:
+            matched(model.state_dict(), state["_weights"], True, type(model).__name__)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         if self.improved(logs):
@@ -166,7 +193,7 @@ class EarlyStopping(_Watcher):
                 self.run.model.load_state_dict(self._weights)
 
 
-class ReduceLROnPlateau(_Watcher):
+class ReduceLROnPlateau(Watcher):
     """Lowers the learning rate when `monitor` has not improved for `patience` epochs.
 
     Args:
@@ -180,6 +207,12 @@ class ReduceLROnPlateau(_Watcher):
 
         model.fit(x, y, epochs=30, callbacks=[train.ReduceLROnPlateau("loss", patience=3)])
     """
+
+    _kinds: ClassVar[Mapping[str, Kind]] = {
+        **Watcher._kinds,
+        "_waited": is_count,
+        "_resting": is_count,
+    }
 
     def __init__(
         self,
@@ -197,9 +230,6 @@ class ReduceLROnPlateau(_Watcher):
         self.factor, self.patience, self.cooldown, self.min_lr = factor, patience, cooldown, min_lr
         self._waited = self._resting = 0
 
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "_waited": self._waited, "_resting": self._resting}
-
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         better = self.improved(logs)
         if self._resting:
@@ -213,93 +243,6 @@ class ReduceLROnPlateau(_Watcher):
                 for group in self.run.optimizer.param_groups:
                     group["lr"] = min(group["lr"], max(group["lr"] * self.factor, self.min_lr))
                 self._waited, self._resting = 0, self.cooldown
-
-
-class ModelCheckpoint(_Watcher):
-    """Saves the weights after every epoch, or after those that were the best so far.
-
-    The file is always complete: a new one replaces it in one move. `models.load` builds a network
-    of `models` from it, `load_state_dict(fc.load(path))` puts it into any network.
-
-    Args:
-        path: A .safetensors file; `{epoch}` (from 1), `{step}` and the names in the logs may stand
-            in it, as in "lenet5-{epoch:02d}-{val_accuracy:.4f}.safetensors".
-        save_best_only: Save only when `monitor` improved.
-        everything: Also the optimiser, the random numbers, the other callbacks and the place in the
-            epoch, for `fit(resume=path)`. Ctrl-C then saves as well, so that nothing is lost.
-        on_error: "raise", or "warn" to train on when the disk refuses.
-        save_freq: "epoch", or a number of steps after which to save, instead.
-        extra: With everything: what else to keep, as JSON has it; `Checkpoint.extra`.
-
-    Example::
-
-        best = train.ModelCheckpoint("best.safetensors", "val_accuracy", save_best_only=True)
-        keep = train.ModelCheckpoint("run.safetensors", everything=True, save_freq=1000)
-    """
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        monitor: str = "val_loss",
-        mode: str = "auto",
-        save_best_only: bool = False,
-        everything: bool = False,
-        on_error: str = "raise",
-        save_freq: int | str = "epoch",
-        extra: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__(monitor, mode)
-        if on_error not in ("raise", "warn"):
-            raise ValueError(f'[callbacks] on_error must be "raise" or "warn", got {on_error!r}')
-        if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
-            raise ValueError(
-                f'[callbacks] save_freq must be "epoch" or a number of steps, got {save_freq!r}'
-            )
-        self.path, self.last = os.fspath(path), everything
-        self._best_only, self._everything, self._on_error = save_best_only, everything, on_error
-        self._every = None if save_freq == "epoch" else int(save_freq)
-        self._extra = extra
-
-    def on_batch_end(self, step: int, logs: Logs) -> None:
-        if self._every and (step + 1) % self._every == 0:
-            self._consider(logs)
-
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        if not self._every:
-            self._consider(logs)
-
-    def on_train_end(self) -> None:
-        if self._everything and not self._best_only and self.run.interrupted:
-            self._save(self.run.means.logs() if self.run.batches_done else {})
-
-    def _consider(self, logs: Logs) -> None:
-        if not self._best_only or self.improved(logs):
-            self._save(logs)
-
-    def _save(self, logs: Logs) -> None:
-        from .. import io, models
-        from .checkpoint import Checkpoint
-
-        model = self.run.model
-        names = {"epoch": self.run.epoch + 1, "step": self.run.step, **logs}
-        try:
-            path = self.path.format(**names)
-        except KeyError as error:
-            raise ValueError(
-                f"[ModelCheckpoint] {self.path} asks for {error}, there is only {', '.join(names)}"
-                " here; val_... is known at the end of an epoch"
-            ) from None
-        try:
-            if self._everything:
-                Checkpoint.of(self.run, self._extra).save(path)
-            elif model.architecture is not None:
-                models.save(model, path)
-            else:
-                io.save(model.state_dict(), path)
-        except OSError as error:
-            if self._on_error == "raise":
-                raise
-            warnings.warn(f"[ModelCheckpoint] {path} was not written: {error}", stacklevel=2)
 
 
 class LearningRateScheduler(Callback):

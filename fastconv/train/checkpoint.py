@@ -19,9 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CorruptFileError
-from ..io import load, load_metadata, save
+from ..io import parse_json, read_file, save
 from ..random import generator
 from ..tensor import Tensor
+from ..untrusted import printable
+from .restore import Restoration, model_part, with_state
+from .state import Kind, checked, is_count, optional
 
 if TYPE_CHECKING:
     from ..nn import Module
@@ -30,6 +33,35 @@ if TYPE_CHECKING:
 __all__ = ["Checkpoint", "load_checkpoint", "load_weights", "save_checkpoint"]
 
 _FORMAT = "fastconv checkpoint 2"
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
+
+
+def _is_switch(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+# The fields of a checkpoint that are no arrays, and of which kind each must be.
+_FIELDS: dict[str, Kind] = {
+    "epoch": is_count,
+    "batches": is_count,
+    "step": is_count,
+    "steps_per_epoch": optional(is_count),
+    "optimizer": _is_dict,
+    "callbacks": _is_list,
+    "random": _is_dict,
+    "epoch_random": _is_dict,
+    "means": _is_dict,
+    "history": _is_dict,
+    "stopped": _is_switch,
+    "extra": _is_dict,
+}
 
 
 @dataclass
@@ -64,7 +96,7 @@ class Checkpoint:
                 "kind": type(callback).__name__,
                 "state": _without_arrays(callback.state_dict(), f"callbacks.{number}", arrays),
             }
-            for number, callback in enumerate(_with_state(run.callbacks))
+            for number, callback in enumerate(with_state(run.callbacks))
         ]
         return cls(
             arrays,
@@ -85,10 +117,22 @@ class Checkpoint:
             extra=extra or {},
         )
 
+    def __post_init__(self) -> None:
+        """Raises CorruptFileError for what no run can have left."""
+        for name, kind in _FIELDS.items():
+            if not kind(getattr(self, name)):
+                raise CorruptFileError(f"[checkpoint] damaged: {name} has a wrong value")
+        if self.batches > min(self.step, self.steps_per_epoch or self.step):
+            raise CorruptFileError(
+                f"[checkpoint] damaged: {self.batches} batches of an epoch of "
+                f"{self.steps_per_epoch}, {self.step} steps in all"
+            )
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the file, all or nothing."""
         header = {name: value for name, value in vars(self).items() if name != "arrays"}
-        save(self.arrays, path, {"format": _FORMAT, "state": json.dumps(header)})
+        text = json.dumps(header, default=lambda value: value.item())  # NumPy's numbers
+        save(self.arrays, path, {"format": _FORMAT, "state": text})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Checkpoint:
@@ -97,18 +141,18 @@ class Checkpoint:
         Raises:
             CorruptFileError: The file is damaged, or holds something else, such as weights alone.
         """
-        header = load_metadata(path)
+        header, arrays = read_file(path)
         if header.get("format") != _FORMAT:
             raise CorruptFileError(
                 f"[checkpoint] {os.fspath(path)} is no checkpoint of this fastconv, which begins "
                 f"with {_FORMAT!r}; weights alone are read by train.load_weights"
             )
         try:
-            state = json.loads(header["state"])
-            return cls({name: tensor.numpy() for name, tensor in load(path).items()}, **state)
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            state = checked("checkpoint", parse_json(header["state"], finite=False), _FIELDS)
+            return cls(arrays, **state)
+        except (KeyError, ValueError) as error:
             raise CorruptFileError(
-                f"[checkpoint] {os.fspath(path)}: damaged header ({error})"
+                f"[checkpoint] {os.fspath(path)}: damaged header ({printable(error)})"
             ) from None
 
     @property
@@ -122,72 +166,30 @@ class Checkpoint:
         """Puts a run of `fit`, which must be set up as it was then, where this was taken.
 
         Raises:
-            ValueError: Its model, optimiser, callbacks or data are of another kind.
+            ValueError: Its model, optimiser, callbacks or data are of another kind, or the
+                checkpoint is damaged; nothing is changed then.
         """
-        if self.batches and run.steps_per_epoch != self.steps_per_epoch:
-            raise ValueError(
-                f"[checkpoint] taken after {self.batches} of {self.steps_per_epoch} batches, this "
-                f"run has {run.steps_per_epoch} an epoch: give the same data and batch_size"
-            )
-        run.means.load_state_dict(self.means)
-        self._restore(run.model, run.callbacks)
-        run.epochs_done, run.batches_done, run.step = self.epoch, self.batches, self.step
-        run.epoch_random, run.stopping = self.epoch_random, self.stopped
-        run.history.epoch[:] = self.history["epoch"]
-        run.history.history.update({name: list(v) for name, v in self.history["history"].items()})
+        self.prepare(run).apply()
+
+    def prepare(self, run: Run) -> Restoration:
+        """The first half of `resume`, which looks at everything and changes nothing."""
+        return Restoration(self, run.model, run.callbacks, run)
 
     def restore(self, model: Module, callbacks: Sequence[Any] = ()) -> int:
         """Puts everything back into a compiled model, and returns the number of epochs done.
 
         Raises:
-            ValueError: The model, its optimiser or the callbacks are of another kind; or the
-                checkpoint was taken in the middle of an epoch, which only `fit(resume=...)` can
-                continue.
+            ValueError: The model, its optimiser or the callbacks are of another kind, or the
+                checkpoint is damaged, and nothing is changed; or the checkpoint was taken in the
+                middle of an epoch, which only `fit(resume=...)` can continue.
         """
         if self.batches:
             raise ValueError(
                 f"[checkpoint] taken in the middle of epoch {self.epoch + 1}: use "
                 "fit(..., resume=PATH), which takes it up there"
             )
-        self._restore(model, callbacks)
+        Restoration(self, model, callbacks).apply()
         return self.epoch
-
-    def _restore(self, model: Module, callbacks: Sequence[Any]) -> None:
-        compiled = getattr(model, "_compiled", None)
-        if compiled is None:
-            raise RuntimeError("[checkpoint] compile the model first, as it was when it was saved")
-        kind = type(compiled.optimizer).__name__
-        if kind != self.optimizer["kind"]:
-            raise ValueError(
-                f"[checkpoint] optimizer: saved with {self.optimizer['kind']}, this is {kind}"
-            )
-        callbacks = _with_state(callbacks)
-        saved, given = (
-            ", ".join(kinds) or "none"
-            for kinds in (
-                [entry["kind"] for entry in self.callbacks],
-                [type(callback).__name__ for callback in callbacks],
-            )
-        )
-        if saved != given:
-            raise ValueError(
-                f"[checkpoint] callbacks with a state: saved with {saved}; given {given}"
-            )
-        part = {n.removeprefix("model."): a for n, a in self.arrays.items() if n[:6] == "model."}
-        model.load_state_dict(part)
-        state = _with_arrays(self.optimizer["state"], self.arrays)
-        compiled.optimizer.load_state_dict(
-            {
-                "state": {int(number): slots for number, slots in state["state"].items()},
-                "param_groups": [
-                    {name: _tuple(value) for name, value in group.items()}
-                    for group in state["param_groups"]
-                ],
-            }
-        )
-        for callback, entry in zip(callbacks, self.callbacks, strict=True):
-            callback.load_state_dict(_with_arrays(entry["state"], self.arrays))
-        generator().bit_generator.state = self.random
 
 
 def save_checkpoint(path: str | os.PathLike[str], run: Run) -> None:
@@ -228,15 +230,16 @@ def load_checkpoint(
 
 
 def load_weights(path: str | os.PathLike[str], model: Module) -> None:
-    """Loads weights into a model, from a file of weights or from a checkpoint."""
-    state = load(path)
-    if load_metadata(path).get("format", "").startswith("fastconv checkpoint"):
-        state = {n.removeprefix("model."): t for n, t in state.items() if n.startswith("model.")}
+    """Loads weights into a model, from a file of weights or from a checkpoint.
+
+    Raises:
+        CorruptFileError: The file is damaged.
+        ValueError: It holds the weights of another network; lists what does not fit.
+    """
+    header, state = read_file(path)
+    if header.get("format", "").startswith("fastconv checkpoint"):
+        state = model_part(state)
     model.load_state_dict(state)
-
-
-def _with_state(callbacks: Sequence[Any]) -> list[Any]:
-    return [callback for callback in callbacks if hasattr(callback, "state_dict")]
 
 
 def _without_arrays(value: Any, name: str, arrays: dict[str, NDArray[Any]]) -> Any:
@@ -249,17 +252,3 @@ def _without_arrays(value: Any, name: str, arrays: dict[str, NDArray[Any]]) -> A
     if isinstance(value, (list, tuple)):
         return [_without_arrays(v, f"{name}.{i}", arrays) for i, v in enumerate(value)]
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _with_arrays(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
-    """What `_without_arrays` was given, but for tuples, which are lists now."""
-    if isinstance(value, dict):
-        if "$array" in value:
-            return arrays[value["$array"]]
-        return {k: _with_arrays(v, arrays) for k, v in value.items()}
-    return [_with_arrays(v, arrays) for v in value] if isinstance(value, list) else value
-
-
-def _tuple(value: Any) -> Any:
-    """Options such as Adam's betas are tuples; "params", a list of numbers, may be either."""
-    return tuple(value) if isinstance(value, list) else value

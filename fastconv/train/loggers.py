@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, Any
 
-from ..io import write_atomically
+from ..atomic import write_atomically
 from .callbacks import Callback
 
 if TYPE_CHECKING:

@@ -226,13 +226,15 @@ def _train(
     """All epochs, from where the run is or the checkpoint was taken."""
     watchers = CallbackList(run.callbacks)
     compiled = compiled_of(run.model, "fit")  # validation does without class weights
+    # What does not fit is found before a callback begins, and cuts its log for instance.
+    restoration = None if checkpoint is None else checkpoint.prepare(run)
     with DeferredInterrupt() as interrupt:
         try:
             watchers.train_begin(run)
-            if checkpoint is not None:
+            if checkpoint is not None and restoration is not None:
                 if checkpoint.batches:  # its epoch had begun; what beginning it changes is put back
                     watchers.epoch_begin(checkpoint.epoch)
-                checkpoint.resume(run)
+                restoration.apply()
                 if run.stopping:
                     warnings.warn(
                         f"[fit] the run to resume was stopped by a callback {checkpoint.where}: "

@@ -1,0 +1,242 @@
+"""A checkpoint put back into a run: everything is looked at first, then everything is changed.
+
+Nothing in the file chooses what is changed. Each part is read by the one that wrote it, which takes
+only names that it knows: the optimiser, the means, the callbacks, the generator of random numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from ..errors import CorruptFileError
+from ..nn.state import matched
+from ..random import generator
+from .state import checked, is_count, is_number, is_text
+
+if TYPE_CHECKING:
+    from ..nn import Module
+    from ..optim import Optimizer
+    from .checkpoint import Checkpoint
+    from .measure import Means
+    from .run import Run
+
+__all__ = ["Restoration", "model_part", "with_state"]
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Restoration:
+    """What has to be changed to go on from a checkpoint, ready to be changed.
+
+    Args:
+        checkpoint: Where to go on from.
+        model: Compiled as it was then.
+        callbacks: Those given to `fit`.
+        run: The run of `fit` that goes on; None: only the others are restored.
+
+    Raises:
+        ValueError: Something does not fit.
+        CorruptFileError: The checkpoint is damaged.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        model: Module,
+        callbacks: Sequence[Any],
+        run: Run | None = None,
+    ) -> None:
+        compiled = getattr(model, "_compiled", None)
+        if compiled is None:
+            raise RuntimeError("[checkpoint] compile the model first, as it was when it was saved")
+        self._checkpoint, self._model, self._run = checkpoint, model, run
+        self._optimizer: Optimizer = compiled.optimizer
+        self._callbacks = with_state(callbacks)
+        if run is not None:
+            _check_place(checkpoint, run)
+        with _damage("kinds"):
+            _check_kinds(checkpoint, self._optimizer, self._callbacks)
+        self._weights = model_part(checkpoint.arrays)
+        matched(model.state_dict(), self._weights, True, type(model).__name__)
+        with _damage("random"):
+            _check_random(checkpoint.random)
+            if checkpoint.batches:
+                _check_random(checkpoint.epoch_random)
+        with _damage("callbacks"):
+            self._states = [
+                _with_arrays(entry["state"], f"callbacks.{number}", checkpoint.arrays)
+                for number, entry in enumerate(checkpoint.callbacks)
+            ]
+            for callback, state in zip(self._callbacks, self._states, strict=True):
+                if hasattr(callback, "check_state_dict"):
+                    callback.check_state_dict(state, model)
+        with _damage("optimizer"):
+            self._ahead = _loaded_copy(self._optimizer, checkpoint)
+        if run is not None:
+            with _damage("history"):
+                self._history = _checked_history(checkpoint.history)
+            with _damage("means"):
+                self._means = _loaded_means(run, checkpoint.means)
+
+    def apply(self) -> None:
+        """Changes everything, or nothing where a callback refuses its state."""
+        before = [copy.deepcopy(callback.state_dict()) for callback in self._callbacks]
+        groups = [dict(group) for group in self._optimizer.param_groups]
+        asked = 0
+        try:
+            for callback, state in zip(self._callbacks, self._states, strict=True):
+                asked += 1
+                callback.load_state_dict(state)
+        except BaseException:
+            for callback, state in zip(self._callbacks[:asked], before, strict=False):
+                callback.load_state_dict(state)
+            self._set_groups(groups)
+            raise
+        self._set_groups(self._ahead.param_groups)  # after the schedules, which change rates
+        self._optimizer.state = self._ahead.state
+        self._model.load_state_dict(self._weights)
+        checkpoint, run = self._checkpoint, self._run
+        generator().bit_generator.state = checkpoint.random
+        if run is not None:
+            run.epochs_done, run.batches_done = checkpoint.epoch, checkpoint.batches
+            run.step, run.stopping = checkpoint.step, checkpoint.stopped
+            run.epoch_random, run.means = checkpoint.epoch_random, self._means
+            epochs, history = self._history
+            run.history.epoch[:] = epochs
+            run.history.history.update(history)
+
+    def _set_groups(self, groups: Sequence[Mapping[str, Any]]) -> None:
+        for own, group in zip(self._optimizer.param_groups, groups, strict=True):
+            own.update(group)
+
+
+# ------------------------------------------------------------------------------------- checks
+
+
+@contextlib.contextmanager
+def _damage(part: str) -> Iterator[None]:
+    """What has not the form of any state is damage, wherever it is noticed."""
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise CorruptFileError(
+            f"[checkpoint] damaged: its {part} cannot be read ({type(error).__name__}: "
+            f"{str(error)!a})"
+        ) from error
+
+
+def _check_place(checkpoint: Checkpoint, run: Run) -> None:
+    if checkpoint.batches and run.steps_per_epoch != checkpoint.steps_per_epoch:
+        raise ValueError(
+            f"[checkpoint] taken after {checkpoint.batches} of {checkpoint.steps_per_epoch} "
+            f"batches, this run has {run.steps_per_epoch} an epoch: give the same data and "
+            "batch_size"
+        )
+
+
+def _check_kinds(checkpoint: Checkpoint, optimizer: Optimizer, callbacks: Sequence[Any]) -> None:
+    saved_kind, kind = checkpoint.optimizer["kind"], type(optimizer).__name__
+    if kind != saved_kind:
+        raise ValueError(f"[checkpoint] optimizer: saved with {_shown(saved_kind)}, this is {kind}")
+    saved = [entry["kind"] for entry in checkpoint.callbacks]
+    given = [type(callback).__name__ for callback in callbacks]
+    if saved != given:
+        raise ValueError(
+            "[checkpoint] callbacks with a state: saved with "
+            f"{', '.join(map(_shown, saved)) or 'none'}; given {', '.join(given) or 'none'}"
+        )
+
+
+def _shown(kind: Any) -> str:
+    return kind if isinstance(kind, str) and kind.isidentifier() else ascii(kind)
+
+
+def _check_random(state: Mapping[str, Any]) -> None:
+    """Tries the state on another generator of the same kind, which has to give it back."""
+    other = type(generator().bit_generator)()
+    other.state = state
+    if dict(other.state) != dict(state):
+        raise CorruptFileError("[checkpoint] damaged: the state of the random numbers")
+
+
+def _checked_history(history: Any) -> tuple[list[int], dict[str, list[float]]]:
+    parts = checked(
+        "checkpoint",
+        history,
+        {"epoch": lambda value: _are(is_count, value), "history": _is_history},
+    )
+    return list(parts["epoch"]), {name: list(values) for name, values in parts["history"].items()}
+
+
+def _is_history(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        is_text(name) and _are(is_number, values) for name, values in value.items()
+    )
+
+
+def _are(kind: Any, values: Any) -> bool:
+    return isinstance(values, list) and all(map(kind, values))
+
+
+def _loaded_means(run: Run, state: Mapping[str, Any]) -> Means:
+    """New means of the run with what was saved; they have to give numbers."""
+    means = type(run.means)(run.compiled)
+    means.load_state_dict(copy.deepcopy(dict(state)))
+    if not is_count(means.samples) or (
+        means.samples and not all(map(is_number, means.logs().values()))
+    ):
+        raise CorruptFileError("[checkpoint] damaged: the means of the epoch under way")
+    return means
+
+
+# --------------------------------------------------------------------------------- parts of a file
+
+
+def model_part(arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """The weights among the arrays of a checkpoint, as in the model's state_dict."""
+    return {n.removeprefix("model."): a for n, a in arrays.items() if n.startswith("model.")}
+
+
+def with_state(callbacks: Sequence[Any]) -> list[Any]:
+    """Those callbacks that have something to keep."""
+    return [callback for callback in callbacks if hasattr(callback, "state_dict")]
+
+
+def _loaded_copy(optimizer: Optimizer, checkpoint: Checkpoint) -> Optimizer:
+    """A copy of the optimiser, for the same parameters, with the state that was saved."""
+    state = _with_arrays(checkpoint.optimizer["state"], "optimizer", checkpoint.arrays)
+    ahead = copy.copy(optimizer)
+    ahead.param_groups = [dict(group) for group in optimizer.param_groups]
+    ahead.load_state_dict(
+        {
+            "state": {int(number): slots for number, slots in state["state"].items()},
+            "param_groups": [
+                {name: _tuple(value) for name, value in group.items()}
+                for group in state["param_groups"]
+            ],
+        }
+    )
+    return ahead
+
+
+def _with_arrays(value: Any, name: str, arrays: Arrays) -> Any:
+    """The value of that name with its arrays; tuples were saved as lists, and stay such."""
+    if isinstance(value, dict):
+        if "$array" in value:
+            if value != {"$array": name}:
+                raise CorruptFileError(f"[checkpoint] damaged: the array of {name!a}")
+            return arrays[name]
+        return {k: _with_arrays(v, f"{name}.{k}", arrays) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_with_arrays(v, f"{name}.{i}", arrays) for i, v in enumerate(value)]
+    return value
+
+
+def _tuple(value: Any) -> Any:
+    """Options such as Adam's betas are tuples; "params", a list of numbers, may be either."""
+    return tuple(value) if isinstance(value, list) else value
