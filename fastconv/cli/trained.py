@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CorruptFileError
+from ..untrusted import printable
+from .recipe import is_autoencoder
 
 if TYPE_CHECKING:
+    from ..models.pretrained import WeightFile
     from ..nn import Module
 
 __all__ = ["description", "load_trained", "names_elsewhere"]
@@ -40,11 +43,12 @@ def load_trained(name: str, weights: str | None, width: float | None = None) -> 
     if weights is None and not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist; train it first: fastconv train {name}")
     try:
-        if Path(path).is_file():
-            state = _interrupted(path)
-            if state is not None:
-                return _from_checkpoint(name, path, state, arguments)
-        model: Module = models.build(name, weights=path, **arguments)
+        found = _checkpoint(name, path, arguments) if Path(path).is_file() else None
+        if found is not None and found.architecture not in (None, name):
+            raise ValueError(f"it is of {printable(found.architecture)}")
+        if found is not None and found.architecture is not None:
+            arguments = {}  # the file says them
+        model: Module = models.build(name, weights=found or path, **arguments)
     except (CorruptFileError, OSError):
         raise
     except ValueError as error:
@@ -74,62 +78,45 @@ def _short(text: str) -> str:
     return "\n".join([*lines[: 1 + _MISFITS], "  ...", lines[-1]])
 
 
-def _interrupted(path: str) -> dict[str, Any] | None:
-    """What a checkpoint says about the command that wrote it; {}: of a callback; None: it is none.
+def _checkpoint(name: str, path: str, arguments: dict[str, Any]) -> WeightFile | None:
+    """The weights in the state of a run; None where the file is something else.
+
+    The commands write down which network it is. A callback does not, and then the last layer tells
+    the number of classes.
 
     Raises:
         CorruptFileError: damaged.
     """
-    if path.endswith(".json"):
+    from ..io import load_metadata, parse_json, read_file
+    from ..models.pretrained import WeightFile
+    from ..models.weight_files import Description
+    from ..train.restore import model_part
+
+    if path.endswith(".json") or "state" not in load_metadata(path):
         return None
-    from ..io import load_metadata
-
-    header = load_metadata(path)
-    if "state" not in header:
-        return None
+    header, arrays = read_file(path)
+    tensors = model_part(arrays)
     try:
-        extra = json.loads(header["state"])["extra"]
-        return extra if "network" in extra else {}
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        extra = parse_json(header["state"], finite=False)["extra"]
+        if "network" not in extra:
+            _count_classes(name, tensors, arguments)
+            return WeightFile(path=Path(path), tensors=tensors)
+        network, built = extra["network"]
+        known = Description.from_dict({**extra, "architecture": network, "arguments": built})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CorruptFileError(f"[checkpoint] {path}: damaged header ({error})") from None
+    return WeightFile(**vars(known), path=Path(path), tensors=tensors)
 
 
-def _from_checkpoint(
-    name: str, path: str, extra: dict[str, Any], arguments: dict[str, Any]
-) -> Module:
-    """The network of a checkpoint; one that a callback wrote says no more than its tensors do."""
+def _count_classes(name: str, tensors: Mapping[str, Any], arguments: dict[str, Any]) -> None:
+    """Adds the number of outputs of the last layer to the arguments of a network."""
     from .. import models
-    from ..data import Preprocessing
-    from ..train import load_weights
-
-    try:
-        network, built = extra.get("network") or (name, _arguments_for(name, path, arguments))
-        recipe, classes = extra.get("preprocessing"), extra.get("classes")
-        preprocessing = None if recipe is None else Preprocessing.from_dict(recipe)
-        if not (classes is None or all(isinstance(text, str) for text in classes)):
-            raise TypeError(f"classes must be a list of names, got {classes!r}")
-    except (TypeError, ValueError) as error:
-        raise CorruptFileError(f"[checkpoint] {path}: damaged header ({error})") from None
-    if network != name:
-        raise ValueError(f"{path} does not hold weights of {name}, but of {network}")
-    model: Module = models.build(name, **built)
-    load_weights(path, model)
-    if extra:
-        model.preprocessing, model.classes = preprocessing, classes
-    return model
-
-
-def _arguments_for(name: str, path: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """With the number of classes that the last layer in a checkpoint has."""
-    from .. import models
-    from ..io import load
     from ..models.transfer import head_name
-    from .recipe import is_autoencoder
 
-    if is_autoencoder(name):
-        return arguments
-    head = load(path).get(f"model.{head_name(models.build(name, **arguments))}.weight")
-    return arguments if head is None else {**arguments, "num_classes": head.shape[0]}
+    if not is_autoencoder(name):
+        head = tensors.get(f"{head_name(models.build(name, **arguments))}.weight")
+        if head is not None and head.ndim > 0:
+            arguments["num_classes"] = len(head)
 
 
 def description(model: Module) -> dict[str, Any]:

@@ -70,17 +70,18 @@ def find_layout(folder: Path, *, test_only: bool = False) -> Layout:
     parts: dict[str, list[Path]] = {role: [] for role in _ROLES}
     for inner in inside:
         role = _role(inner.name)
-        if role and _class_folders(_unwrapped(inner)):
+        if role and _class_folders(_unwrapped(inner, role)):
             parts[role].append(inner)
     chosen = {role: _plainest(folder, found) for role, found in parts.items() if found}
     train = chosen.get("train")
     test = chosen.get("test") or chosen.get("validation")
     unused = [f.name for f in inside if f not in (train, test)]
     plain = [f.name for f in inside if _role(f.name) is None]
-    if train is not None and (test is not None or not plain):
-        return Layout(_unwrapped(train), test and _unwrapped(test), unused)
-    if test is not None and train is None and test_only:
-        return Layout(_unwrapped(test), _unwrapped(test), unused)
+    train_root, test_root = (p and _unwrapped(p, _role(p.name)) for p in (train, test))
+    if train_root is not None and (test_root is not None or not plain):
+        return Layout(train_root, test_root, unused)
+    if test_root is not None and train is None and test_only:
+        return Layout(test_root, test_root, unused)
     if chosen or (inside and not plain):
         raise ValueError(
             f"{printable(folder)} looks like a split into {_listed(f.name for f in inside)}, but "
@@ -97,7 +98,7 @@ def parts_of_a_split(root: Path) -> list[str]:
     if "train" not in roles or not {"test", "validation"} & set(roles):
         return []
     parts = [folder for folder, role in zip(inside, roles, strict=True) if role]
-    if None in roles and not all(_class_folders(_unwrapped(part)) for part in parts):
+    if None in roles and not all(_class_folders(_unwrapped(p, _role(p.name))) for p in parts):
         return []
     return [printable(part.name) for part in sorted(parts, key=lambda p: _role(p.name) != "train")]
 
@@ -122,14 +123,14 @@ def _plainest(folder: Path, found: Sequence[Path]) -> Path:
     return plain[0] if plain else found[0]
 
 
-def _unwrapped(folder: Path) -> Path:
-    """The inmost of folders that hold nothing but one folder around the classes."""
+def _unwrapped(folder: Path, role: str | None = None) -> Path:
+    """The inmost of folders that hold nothing but one folder around the classes, for the same."""
     for _ in range(_DEEPEST):
         inside = [] if holds_pictures(folder, deeper=False) else _with_pictures(folder)
         if len(inside) != 1 or not _class_folders(inside[0]):
             break
-        if _role(inside[0].name) not in (None, _role(folder.name)):
-            break  # it says what it is for
+        if _role(inside[0].name) not in (None, role):
+            break
         folder = inside[0]
     return folder
 

@@ -12,7 +12,6 @@ are plain names, addresses are of the web, and nothing else is looked at before 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import warnings
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..download import cache_folder, download, sha256_of
 from ..errors import CorruptFileError, DownloadError
+from ..io import parse_json
 from ..untrusted import check_file_name, printable
 from .weight_files import Content, Description, PathLike, read, under_own_names
 
@@ -276,7 +276,7 @@ def _parsed(path: Path, changed: int) -> _Registry:
         size = path.stat().st_size
         if size > _MAX_REGISTRY:
             raise ValueError(f"it has {size:,} bytes, at most {_MAX_REGISTRY:,} are read")
-        registry = json.loads(path.read_text(encoding="utf-8-sig"))
+        registry = parse_json(path.read_text(encoding="utf-8-sig"))
         for name, names in registry.get("classes", {}).items():
             entry = f"classes {name!r}: "
             lists[name] = _class_names(name, names, path.parent)
@@ -284,7 +284,7 @@ def _parsed(path: Path, changed: int) -> _Registry:
             entry = f"weights, entry {number}: "
             entry = f"{fields['architecture']} {fields['name']!r}: "
             published.append(_published(fields, lists, path.parent))
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise CorruptFileError(
             f"[weights] {path} is no registry of weights: {printable(entry + reason)}"
