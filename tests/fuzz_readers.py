@@ -51,9 +51,9 @@ class Reader:
 
 def readers() -> dict[str, Reader]:
     """The table; what it needs is imported here."""
-    from tests import fuzz_weights
+    from tests import fuzz_rows_data, fuzz_weights
 
-    return {**fuzz_weights.READERS}
+    return {**fuzz_weights.READERS, **fuzz_rows_data.READERS}
 
 
 def fuzz(

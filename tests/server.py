@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -14,11 +16,13 @@ class Server:
         requests: (name, Range header) of what was asked for.
         knows_ranges: whether a download can be resumed.
         cut: after how many bytes every answer breaks off, or None.
+        raw: address to what is sent there instead of an answer, bytes or pieces that take time.
     """
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files, self.requests = files, list[tuple[str, str | None]]()
         self.knows_ranges, self.cut = True, None
+        self.raw: dict[str, bytes | Callable[[], Iterable[bytes]]] = {}
         owner: Server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -37,6 +41,8 @@ class Server:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         name, wanted = request.path.lstrip("/"), request.headers.get("Range")
         self.requests.append((name, wanted))
+        if name in self.raw:
+            return self._send_raw(request, self.raw[name])
         if name not in self.files:
             return request.send_error(404)
         content, begin = self.files[name], 0
@@ -46,9 +52,20 @@ class Server:
                 return request.send_error(416)
         request.send_response(206 if begin else 200)
         request.send_header("Content-Length", str(len(content) - begin))
+        if begin:
+            last, total = len(content) - 1, len(content)
+            request.send_header("Content-Range", f"bytes {begin}-{last}/{total}")
         request.end_headers()
         end = len(content) if self.cut is None else begin + self.cut
         request.wfile.write(content[begin:end])
+
+    def _send_raw(
+        self, request: BaseHTTPRequestHandler, sent: bytes | Callable[[], Iterable[bytes]]
+    ) -> None:
+        with contextlib.suppress(OSError):  # the client has heard enough
+            for piece in [sent] if isinstance(sent, bytes) else sent():
+                request.wfile.write(piece)
+                request.wfile.flush()
 
     def __enter__(self) -> Server:
         self._thread.start()

@@ -72,6 +72,10 @@ BAD = {
     "gzip_header_only": PACKED[:10],
     "gzip_wrong_checksum": PACKED[:-8] + b"\0\0\0\0" + PACKED[-4:],
     "gzip_wrong_length": PACKED[:-1] + b"\1",
+    "gzip_members_with_too_much": gzip.compress(GOOD) + gzip.compress(b"\0"),
+    "gzip_members_with_too_little": gzip.compress(GOOD[:12]) + gzip.compress(GOOD[12:-1]),
+    "gzip_and_something_else": PACKED + b"something else",
+    "gzip_bomb_of_members": gzip.compress(GOOD) + gzip.compress(bytes(5_000_000)) * 20,
     "gzip_damaged": PACKED[:14] + bytes([PACKED[14] ^ 0xFF]) + PACKED[15:],
     "gzip_of_a_web_page": gzip.compress(b"<html>503</html>" * 9),
     "gzip_of_something_short": gzip.compress(GOOD[:-4]),
@@ -87,6 +91,17 @@ def test_idx_attacks(name: str, tmp_path: Path) -> None:
     path.write_bytes(BAD[name])
     with pytest.raises(fc.CorruptFileError, match="attack-idx"):
         idx.read(path)
+
+
+@pytest.mark.parametrize("cuts", [(50,), (4, 8, 12), (3,), (12, 12, 13)])
+def test_idx_in_several_gzip_members(cuts: tuple[int, ...], tmp_path: Path) -> None:
+    """As parallel compressors and `cat` make them; zeros may fill up the last block."""
+    x = np.arange(90, dtype=np.uint8).reshape(9, 10)
+    places = (0, *cuts, len(encoded(x)))
+    pieces = [encoded(x)[a:b] for a, b in zip(places, places[1:], strict=False)]
+    for filling in (b"", b"\0" * 512):
+        (tmp_path / "x").write_bytes(b"".join(map(gzip.compress, pieces)) + filling)
+        assert_same_bits(idx.read(tmp_path / "x"), x)
 
 
 def test_idx_random_damage(tmp_path: Path) -> None:
@@ -116,6 +131,26 @@ def test_mnist_is_found(
         (x, y), (xt, yt) = data.mnist(tmp_path / "mnist" if where == "argument" else tmp_path)
     assert x.shape == (6, 28, 28) and x.dtype == np.uint8 and y.tolist() == [0, 1, 2, 3, 4, 5]
     assert xt.shape == (4, 28, 28) and yt.dtype == np.uint8
+
+
+@pytest.mark.parametrize("given", ["", "MNIST", "MNIST/raw", "~", "~/MNIST", "$"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_mnist_as_torchvision_keeps_it(
+    given: str, packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MNIST/raw, from its root, from in between, in the user's home, in $FASTCONV_DATA/mnist."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.delenv("FASTCONV_DATA", raising=False)
+    if given == "$":
+        write_mnist(tmp_path / "mnist" / "MNIST" / "raw", packed=packed)
+        monkeypatch.setenv("FASTCONV_DATA", "~")
+        (x, _), _ = data.mnist(download=False)
+    else:
+        write_mnist(tmp_path / "MNIST" / "raw", packed=packed)
+        where = given if given.startswith("~") else str(tmp_path / given)
+        (x, _), _ = data.mnist(where, download=False)
+    assert x.shape == (6, 28, 28)
 
 
 def test_mnist_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@
 * datasets.py   what --data means            images.py    pictures of digits
 * census.py     what a network costs         listing.py   fastconv models
 * inputs.py     batches that fit a network   info.py      fastconv info
-* keeping.py    results, and what an interruption leaves
+* text.py       what is said, safely           keeping.py   results, and what an interruption leaves
 
 Exit status: 0 the job is done, 1 it failed (one line on stderr says why), 2 wrong usage, 130
 Ctrl-C. Each command imports what it needs when it runs.
@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn, TextIO
 
 from . import arguments as values
+from .text import encodable, say
 
 __all__ = ["main"]
 
@@ -35,7 +36,11 @@ DATA_HELP = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    with encodable():
+        return _run(list(sys.argv[1:] if argv is None else argv))
+
+
+def _run(arguments: list[str]) -> int:
     args = _parser(arguments).parse_args(arguments)
     try:
         with warnings.catch_warnings():
@@ -69,12 +74,12 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """A warning as a user wants to read it, without the line of the program."""
-    print(f"fastconv: {message}", file=sys.stderr)
+    say(f"fastconv: {message}", error=True)
 
 
 def _fail(message: str) -> int:
     # One line, whatever the exception had to say.
-    print(f"fastconv: {' '.join(message.split())}", file=sys.stderr)
+    say(f"fastconv: {' '.join(message.split())}", error=True)
     return 1
 
 
@@ -82,7 +87,7 @@ class _Parser(argparse.ArgumentParser):
     """Tells what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message} (try: {self.prog} --help)", file=sys.stderr)
+        say(f"{self.prog}: {message} (try: {self.prog} --help)", error=True)
         sys.exit(2)
 
 
@@ -99,7 +104,9 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train a network from scratch, save its weights")
     _add_model(train)
-    train.add_argument("--data", metavar="DIR", help=f"{DATA_HELP} (default: find MNIST)")
+    train.add_argument(
+        "--data", type=values.path, metavar="DIR", help=f"{DATA_HELP} (default: find MNIST)"
+    )
     _add_training(train)
     train.add_argument(
         "--optimizer", choices=OPTIMIZERS, metavar="NAME", help=", ".join(OPTIMIZERS)
@@ -107,16 +114,22 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     train.add_argument(
         "--until", type=values.percent, metavar="PERCENT", help="stop at this test accuracy"
     )
-    train.add_argument("--resume", metavar="FILE", help="go on with an interrupted run")
+    train.add_argument(
+        "--resume", type=values.path, metavar="FILE", help="go on with an interrupted run"
+    )
     _add_machine(train)
     train.set_defaults(run=_lazy("train", "train"))
 
     finetune = commands.add_parser("finetune", help="teach a trained network new classes")
     _add_model(finetune)
     finetune.add_argument(
-        "--weights", required=True, metavar="FILE|NAME", help="safetensors file, or 'imagenet', ..."
+        "--weights",
+        required=True,
+        type=values.path,
+        metavar="FILE|NAME",
+        help="safetensors file, or 'imagenet', ...",
     )
-    finetune.add_argument("--data", required=True, metavar="DIR", help=DATA_HELP)
+    finetune.add_argument("--data", required=True, type=values.path, metavar="DIR", help=DATA_HELP)
     _add_training(finetune)
     finetune.add_argument(
         "--frozen", action="store_true", help="train the new head alone: seconds, not minutes"
@@ -128,21 +141,31 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
         "--unfreeze", action="append", default=[], metavar="NAME", help="the only parts that learn"
     )
     finetune.add_argument(
-        "--cache", metavar="DIR", help="folder that keeps the features for the next run"
+        "--cache",
+        type=values.path,
+        metavar="DIR",
+        help="folder that keeps the features for the next run",
     )
-    finetune.add_argument("--resume", metavar="FILE", help="go on with an interrupted run")
+    finetune.add_argument(
+        "--resume", type=values.path, metavar="FILE", help="go on with an interrupted run"
+    )
     _add_machine(finetune)
     finetune.set_defaults(run=_lazy("finetune", "finetune"))
 
     evaluate = commands.add_parser("evaluate", help="measure a trained network on the test set")
     _add_model(evaluate)
     _add_weights(evaluate)
-    evaluate.add_argument("--data", metavar="DIR", help=f"{DATA_HELP} (default: find MNIST)")
+    evaluate.add_argument(
+        "--data", type=values.path, metavar="DIR", help=f"{DATA_HELP} (default: find MNIST)"
+    )
     evaluate.add_argument(
         "--report", action="store_true", help="precision, recall and F1 of every class"
     )
     evaluate.add_argument(
-        "--confusion", metavar="FILE", help="draw the confusion matrix (.png, .svg)"
+        "--confusion",
+        type=values.path,
+        metavar="FILE",
+        help="draw the confusion matrix (.png, .svg)",
     )
     _add_machine(evaluate)
     evaluate.set_defaults(run=_lazy("infer", "evaluate"))
@@ -150,11 +173,15 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     predict = commands.add_parser("predict", help="say what image files show")
     _add_model(predict)
     _add_weights(predict)
-    predict.add_argument("images", nargs="+", metavar="IMAGE", help="any image file")
+    predict.add_argument(
+        "images", nargs="+", type=values.path, metavar="IMAGE", help="any image file"
+    )
     predict.add_argument(
         "--top", type=values.positive, metavar="K", help="classes shown (default: 3 digits, 5 else)"
     )
-    predict.add_argument("--classes", metavar="FILE", help="names of the classes, one a line")
+    predict.add_argument(
+        "--classes", type=values.path, metavar="FILE", help="names of the classes, one a line"
+    )
     _add_machine(predict)
     predict.set_defaults(run=_lazy("infer", "predict"))
 
@@ -210,17 +237,26 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         help="show every picture cropped, shifted or mirrored at random",
     )
     parser.add_argument(
-        "--save", metavar="FILE", help="default: MODEL.safetensors in the current folder"
+        "--save",
+        type=values.path,
+        metavar="FILE",
+        help="default: MODEL.safetensors in the current folder",
     )
     parser.add_argument(
-        "--log", metavar="FILE", help="write a row an epoch (.csv, .jsonl), test set included"
+        "--log",
+        type=values.path,
+        metavar="FILE",
+        help="write a row an epoch (.csv, .jsonl), test set included",
     )
-    parser.add_argument("--curves", metavar="FILE", help="draw the training curves (.png, .svg)")
+    parser.add_argument(
+        "--curves", type=values.path, metavar="FILE", help="draw the training curves (.png, .svg)"
+    )
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
+        type=values.path,
         metavar="FILE|NAME",
         help="default: MODEL.safetensors in the current folder",
     )

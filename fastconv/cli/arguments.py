@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["MODELS", "model", "percent", "positive", "positive_float", "seed"]
+__all__ = ["MODELS", "model", "path", "percent", "positive", "positive_float", "seed"]
 
 # Those of models/catalogue.py, once more: a wrong name is told before anything is imported.
 MODELS = (
@@ -31,6 +32,11 @@ def model(text: str) -> str:
     raise argparse.ArgumentTypeError(
         f"there is no network {text!r}; {hint}(`fastconv models` lists them all)"
     )
+
+
+def path(text: str) -> str:
+    """The name of a file or folder; "~" is the user's home, also where no shell has said so."""
+    return os.path.expanduser(text)
 
 
 def positive(text: str) -> int:

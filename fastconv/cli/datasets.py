@@ -13,14 +13,14 @@ import numpy as np
 
 from ..data.mnist import find, mnist
 from ..errors import DownloadError
+from ..untrusted import printable
+from .text import say
 
 if TYPE_CHECKING:
     from ..data import ImageFolder, Preprocessing
 
 __all__ = ["Dataset", "announce", "load_dataset"]
 
-_TRAIN = ("train", "training")
-_TEST = ("test", "testing", "val", "valid", "validation")
 _VARIANTS = ("original", "jpeg", "reduced")  # of CIFAR-10, said as DIR:reduced
 _KEPT = 0.2  # of every class, for testing, where there is no test folder
 
@@ -67,6 +67,8 @@ def load_dataset(
     argument: str | None,
     preprocessing: Callable[[], Preprocessing],
     classes: list[str] | None = None,
+    *,
+    labelled: bool = True,
 ) -> Dataset:
     """The data set for `--data`: a folder, "digits", or None: MNIST, else what is built in.
 
@@ -74,8 +76,10 @@ def load_dataset(
         argument: what was said.
         preprocessing: gives what the network wants of picture files, if there are any.
         classes: the network's, when it has been trained: class folders take their numbers.
+        labelled: the classes matter, so that one alone is an error; not for an autoencoder.
 
     Raises:
+        ValueError: folders that look like a split and are none that is known, or a single class.
         FileNotFoundError, CorruptFileError: a folder that was named must be good.
     """
     if argument == "digits":
@@ -85,21 +89,21 @@ def load_dataset(
     stem, _, variant = argument.rpartition(":")
     if variant not in _VARIANTS:
         stem, variant = argument, ""
-    folder = Path(stem)
+    folder = Path(os.path.expanduser(stem))
     if stem in ("mnist", "cifar10") and not folder.exists():
         return _mnist(None, argument) if stem == "mnist" else _cifar10(None, variant, argument)
     kind = "cifar10" if variant else _recognise(folder)
     if kind == "cifar10":
         return _cifar10(folder, variant, argument)
     if kind == "pictures":
-        return _pictures(folder, preprocessing(), classes, argument)
+        return _pictures(folder, preprocessing(), classes, argument, labelled)
     return _mnist(argument, argument)
 
 
 def announce(dataset: Dataset, verb: str) -> None:
     """Says plainly what is about to be used."""
     source = f" in {dataset.source}" if dataset.source else ""
-    print(f"{verb} {dataset.name}{source}: {dataset.sizes}{dataset.remark}.", flush=True)
+    say(f"{verb} {dataset.name}{source}: {dataset.sizes}{dataset.remark}.")
 
 
 def _recognise(folder: Path) -> str:
@@ -134,10 +138,8 @@ def _built_in(reason: str, argument: str | None) -> Dataset:
     from ..data.digits import digits
 
     if reason:
-        print(reason)
-        print(
-            "MNIST could not be had: using the built-in digits, drawn by code, instead.", flush=True
-        )
+        say(reason)
+        say("MNIST could not be had: using the built-in digits, drawn by code, instead.")
     train, test = digits()
     return Dataset("digits", train, test, "the built-in digits", reason=reason, argument=argument)
 
@@ -153,25 +155,34 @@ def _cifar10(path: Path | None, variant: str, argument: str) -> Dataset:
 
 
 def _pictures(
-    folder: Path, preprocessing: Preprocessing, classes: list[str] | None, argument: str
+    folder: Path,
+    preprocessing: Preprocessing,
+    classes: list[str] | None,
+    argument: str,
+    labelled: bool,
 ) -> Dataset:
-    """Class folders, under train/ and test/ (or val/), or directly in the folder."""
+    """Class folders, under train/ and test/ or what stands for them, or directly in the folder."""
     from ..data import ImageFolder
+    from ..data.splits import EXPECTED, find_layout
 
-    inside = {entry.name.lower(): entry for entry in folder.iterdir() if entry.is_dir()}
-    root = next((inside[name] for name in _TRAIN if name in inside), folder)
-    test_root = next((inside[name] for name in _TEST if name in inside), None)
-    if root is folder and test_root is not None and classes is not None:
-        root = test_root  # to measure a trained network, test pictures are enough
-    train = ImageFolder(root, preprocessing)
+    layout = find_layout(folder, test_only=classes is not None)
+    train = ImageFolder(layout.train, preprocessing)
+    if labelled and classes is None and len(train.classes) == 1:
+        raise ValueError(
+            f"{printable(layout.train)} holds one class only, {printable(train.classes[0])}, and "
+            f"there is nothing to tell it from: {EXPECTED}"
+        )
     remark = ""
-    if test_root is not None:
-        test = ImageFolder(test_root, preprocessing, classes=train.classes)
+    if layout.test is not None:
+        test = ImageFolder(layout.test, preprocessing, classes=train.classes)
     else:
         train, test = train.split(_KEPT)
         remark = f" (no test folder: {_KEPT:.0%} are kept for testing)"
+    if layout.unused:
+        remark += f" (not used: {', '.join(layout.unused)})"
     names = train.classes
-    shown = ", ".join(names) if len(names) <= 10 else f"{', '.join(names[:8])}, ..."
+    shown = ", ".join(map(printable, names[: 10 if len(names) <= 10 else 8]))
+    shown += ", ..." if len(names) > 10 else ""
     remark += f"; {len(names)} classes: {shown}"
     if classes is not None:
         for part in (train, test):

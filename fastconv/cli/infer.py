@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,10 @@ import numpy as np
 
 from .. import _core
 from ..convert import check_device
+from ..untrusted import printable
 from .keeping import check_writable, needs_matplotlib, one_line
 from .recipe import is_autoencoder, make_loss
+from .text import say
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from .datasets import Dataset
 
 __all__ = ["Result", "evaluate", "measure", "predict"]
+
+_MAX_NAMES = 1 << 22  # bytes of a file of class names; ImageNet's 1,000 have 20 kB
 
 
 def evaluate(args: argparse.Namespace) -> int:
@@ -37,7 +41,10 @@ def evaluate(args: argparse.Namespace) -> int:
     model = _trained(args)
     preprocessing = model.preprocessing
     dataset = load_dataset(
-        args.data, lambda: preprocessing or wanted(args.model), classes=model.classes
+        args.data,
+        lambda: preprocessing or wanted(args.model),
+        classes=model.classes,
+        labelled=not is_autoencoder(args.model),
     )
     announce(dataset, "Measuring on")
     if model.classes is None and dataset.kind == "pictures":
@@ -84,13 +91,13 @@ def predict(args: argparse.Namespace) -> int:
     if names is None:
         _miss_names(args, "pass --classes FILE, or ")
     top = args.top or (3 if model.preprocessing is None else 5)
-    width = max(map(len, args.images))
+    width = max(len(printable(path)) for path in args.images)
     failed = 0
     for path in args.images:
         try:
             x, done = _read(path, model)
         except (OSError, ValueError) as error:
-            print(f"fastconv: {one_line(error, path)}", file=sys.stderr)
+            say(f"fastconv: {one_line(error, path)}", error=True)
             failed += 1
             continue
         probabilities = model.predict(x)[0]
@@ -101,9 +108,9 @@ def predict(args: argparse.Namespace) -> int:
             )
         best = np.argsort(-probabilities, kind="stable")[:top]
         ranking = "   ".join(
-            f"{names[k] if names else k} {100 * probabilities[k]:5.1f} %" for k in best
+            f"{printable(names[k]) if names else k} {100 * probabilities[k]:5.1f} %" for k in best
         )
-        print(f"{path:<{width}}  {ranking}" + (f"   ({done})" if done else ""))
+        say(f"{printable(path):<{width}}  {ranking}" + (f"   ({done})" if done else ""))
     return 1 if failed else 0
 
 
@@ -126,7 +133,7 @@ def _miss_names(args: argparse.Namespace, then: str) -> None:
     from .trained import names_elsewhere
 
     if remedy := names_elsewhere(args.model, args.weights):
-        print(f"fastconv: no names of classes: {then}{remedy}", file=sys.stderr)
+        say(f"fastconv: no names of classes: {then}{remedy}", error=True)
 
 
 def _read(path: str, model: Module) -> tuple[NDArray[np.uint8], str]:
@@ -142,12 +149,26 @@ def _read(path: str, model: Module) -> tuple[NDArray[np.uint8], str]:
 
 
 def _names(path: str) -> list[str]:
-    """One a line, as many files of class names are."""
+    """The names of classes in a text file, one a line; blank lines do not count.
+
+    UTF-8, or what begins with a byte-order mark.
+
+    Raises:
+        ValueError: no text, too long, or empty.
+    """
+    with Path(path).open("rb") as file:
+        content = file.read(_MAX_NAMES + 1)
+    if len(content) > _MAX_NAMES:
+        raise ValueError(f"{path}: more than {_MAX_NAMES:,} bytes; --classes needs one name a line")
+    wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        text = content.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError:
-        raise ValueError(f"{path}: not a text file; --classes needs one name a line") from None
-    names = [line.strip() for line in lines if line.strip()]
+        text = "\0"
+    if "\0" in text:
+        raise ValueError(f"{path}: not a text file; --classes needs one name a line")
+    names = [line.strip() for line in re.split(r"\r\n|\r|\n", text)]
+    names = [name for name in names if name]
     if not names:
         raise ValueError(f"{path}: empty; --classes needs one name a line")
     return names
@@ -165,6 +186,7 @@ def _measure_classes(args: argparse.Namespace, model: Module, dataset: Dataset) 
         labels = np.concatenate([targets for _, targets in loader])
     predicted = probabilities.argmax(axis=1)
     names = model.classes or dataset.classes or [str(k) for k in range(probabilities.shape[1])]
+    names = [printable(name) for name in names]
     report = train.classification_report(labels, predicted, names)
     if args.report:
         print(report)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -83,12 +83,19 @@ def recipe_for(args: argparse.Namespace) -> Recipe:
     return recipe
 
 
-def resumed_recipe(saved: dict[str, Any], args: argparse.Namespace) -> Recipe:
+def resumed_recipe(saved: Any, args: argparse.Namespace) -> Recipe:
     """The recipe of an interrupted run, which the command line may repeat but not change.
 
     Raises:
-        ValueError: It says something else; names what.
+        ValueError: It says something else, and the message names what; or the file has none.
     """
+    known = {field.name for field in fields(Recipe)}
+    if not isinstance(saved, dict) or not {"model"} <= saved.keys() <= known:
+        raise ValueError(
+            f"[resume] {args.resume} is not of `fastconv train`: a checkpoint of "
+            "train.ModelCheckpoint goes on with model.fit(..., resume=FILE), and its weights alone "
+            f"are read by `fastconv evaluate {args.model} --weights FILE`"
+        )
     recipe = Recipe(**saved)
     for name, value in asdict(recipe).items():
         given = getattr(args, name, None)

@@ -47,7 +47,8 @@ def train(args: argparse.Namespace) -> int:
         return wanted(args.model)
 
     with ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(load_dataset, args.data, wanted_pictures)
+        labelled = not is_autoencoder(args.model)
+        loading = pool.submit(load_dataset, args.data, wanted_pictures, labelled=labelled)
         try:
             session = _Session(args)  # imports meanwhile
         finally:
@@ -101,7 +102,7 @@ class _Session:
         if resumed is None:
             self.recipe = recipe_for(args)
         else:
-            self.recipe = resumed_recipe(resumed.extra["recipe"], args)
+            self.recipe = resumed_recipe(resumed.extra.get("recipe"), args)
         self._resumed = resumed
         manual_seed(self.recipe.seed)
 
@@ -123,9 +124,9 @@ class _Session:
         labels = zlib.crc32(dataset.labels("train").tobytes())
         data = f"{dataset.name}, labels {labels:08x}"
         self.extra = {"recipe": asdict(self.recipe), "data": data, **description(self.model)}
-        if self._resumed is not None and self._resumed.extra["data"] != data:
+        if self._resumed is not None and self._resumed.extra.get("data") != data:
             raise ValueError(
-                f"[resume] data: the interrupted run has {self._resumed.extra['data']}, "
+                f"[resume] data: the interrupted run has {self._resumed.extra.get('data')}, "
                 f"this is {data}"
             )
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CorruptFileError
+from ..untrusted import printable
+from .recipe import is_autoencoder
 
 if TYPE_CHECKING:
+    from ..models.pretrained import WeightFile
     from ..nn import Module
 
 __all__ = ["description", "load_trained", "names_elsewhere"]
+
+_MISFITS = 3  # tensors that do not fit which an error names
 
 
 def load_trained(name: str, weights: str | None, width: float | None = None) -> Module:
@@ -37,18 +42,19 @@ def load_trained(name: str, weights: str | None, width: float | None = None) -> 
     arguments = width_argument(name, width)
     if weights is None and not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist; train it first: fastconv train {name}")
-    if Path(path).is_file():
-        state = _interrupted(path)
-        if state is not None:
-            return _from_checkpoint(name, path, state)
     try:
-        model: Module = models.build(name, weights=path, **arguments)
+        found = _checkpoint(name, path, arguments) if Path(path).is_file() else None
+        if found is not None and found.architecture not in (None, name):
+            raise ValueError(f"it is of {printable(found.architecture)}")
+        if found is not None and found.architecture is not None:
+            arguments = {}  # the file says them
+        model: Module = models.build(name, weights=found or path, **arguments)
     except (CorruptFileError, OSError):
         raise
     except ValueError as error:
-        text = str(error)
+        text = _short(str(error))
         raise ValueError(
-            text if path in text else f"{path} does not hold weights of {name}: {error}"
+            text if path in text else f"{path} does not hold weights of {name}: {text}"
         ) from None
     return model
 
@@ -64,34 +70,53 @@ def names_elsewhere(name: str, weights: str | None) -> str:
     return published.classes.remedy
 
 
-def _interrupted(path: str) -> dict[str, Any] | None:
-    """What an interrupted run said about itself, if the file is of one."""
-    if path.endswith(".json"):
+def _short(text: str) -> str:
+    """A message that lists all misfits, with the first of them and what they tell."""
+    lines = text.splitlines()
+    if len(lines) <= 2 * _MISFITS:
+        return text
+    return "\n".join([*lines[: 1 + _MISFITS], "  ...", lines[-1]])
+
+
+def _checkpoint(name: str, path: str, arguments: dict[str, Any]) -> WeightFile | None:
+    """The weights in the state of a run; None where the file is something else.
+
+    The commands write down which network it is. A callback does not, and then the last layer tells
+    the number of classes.
+
+    Raises:
+        CorruptFileError: damaged.
+    """
+    from ..io import load_metadata, parse_json, read_file
+    from ..models.pretrained import WeightFile
+    from ..models.weight_files import Description
+    from ..train.restore import model_part
+
+    if path.endswith(".json") or "state" not in load_metadata(path):
         return None
-    from ..io import load_metadata
+    header, arrays = read_file(path)
+    tensors = model_part(arrays)
+    try:
+        extra = parse_json(header["state"], finite=False)["extra"]
+        if "network" not in extra:
+            _count_classes(name, tensors, arguments)
+            return WeightFile(path=Path(path), tensors=tensors)
+        network, built = extra["network"]
+        known = Description.from_dict({**extra, "architecture": network, "arguments": built})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CorruptFileError(f"[checkpoint] {path}: damaged header ({error})") from None
+    return WeightFile(**vars(known), path=Path(path), tensors=tensors)
 
-    header = load_metadata(path)
-    if "state" not in header:
-        return None
-    extra = json.loads(header["state"]).get("extra", {})
-    return extra if "network" in extra else None
 
-
-def _from_checkpoint(name: str, path: str, extra: dict[str, Any]) -> Module:
+def _count_classes(name: str, tensors: Mapping[str, Any], arguments: dict[str, Any]) -> None:
+    """Adds the number of outputs of the last layer to the arguments of a network."""
     from .. import models
-    from ..train import load_weights
+    from ..models.transfer import head_name
 
-    network, arguments = extra["network"]
-    if network != name:
-        raise ValueError(f"{path} does not hold weights of {name}, but of {network}")
-    model: Module = models.build(name, **arguments)
-    load_weights(path, model)
-    if extra["preprocessing"] is not None:
-        from ..data import Preprocessing
-
-        model.preprocessing = Preprocessing.from_dict(extra["preprocessing"])
-    model.classes = extra["classes"]
-    return model
+    if not is_autoencoder(name):
+        head = tensors.get(f"{head_name(models.build(name, **arguments))}.weight")
+        if head is not None and head.ndim > 0:
+            arguments["num_classes"] = len(head)
 
 
 def description(model: Module) -> dict[str, Any]:

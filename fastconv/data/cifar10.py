@@ -16,7 +16,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from ..bars import progress_bar
 from ..download import cache_folder, fetch
 from ..errors import CorruptFileError
+from ..untrusted import printable
 from .images import eight_bits, pillow
 
 __all__ = ["CLASSES", "cifar10"]
@@ -46,7 +47,9 @@ _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
 _TRAIN_FILES = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 _TEST_FILES = ("test_batch.bin",)
-_MAX_MEMBER = 1 << 30  # bytes of a file in an archive: the largest honest one has 30,730,000
+_MAX_ARCHIVE = 1 << 28  # bytes; it has 170,052,171
+_MAX_RECORDS = 50_000 * (1 + _PIXELS)  # bytes of a file of records
+_MAX_INSIDE = 1 << 30  # bytes of an archive when it is unpacked; the original has 184,400,000
 _MAX_JPEG = 1 << 20  # of a picture in an archive: honest ones have about 1,000
 
 
@@ -102,7 +105,8 @@ def cifar10(
             "or name its folder: data.cifar10(path), --data DIR, or $FASTCONV_DATA with a cifar10 "
             "folder in it."
         )
-        fetch({ARCHIVE: (SHA256, ADDRESSES)}, folder, what="cifar10", hint=hint)
+        files = {ARCHIVE: (SHA256, ADDRESSES)}
+        fetch(files, folder, what="cifar10", hint=hint, max_bytes=_MAX_ARCHIVE)
         found = folder / ARCHIVE, _read_archive
     place, read = found
     return read(place)
@@ -116,12 +120,13 @@ def find(
 ) -> tuple[Path, Reader] | None:
     """Where CIFAR-10 would be read from, and how; None when it has to be downloaded."""
     if path is not None:
-        for folder in (Path(path), Path(path) / "cifar10"):
+        given = Path(os.path.expanduser(path))
+        for folder in (given, given / "cifar10"):
             if found := _look(folder, variant):
                 return found
-        raise FileNotFoundError(_nothing_in(Path(path), variant))
+        raise FileNotFoundError(_nothing_in(given, variant))
     root = os.environ.get("FASTCONV_DATA")
-    if root and (found := _look(Path(root) / "cifar10", variant)):
+    if root and (found := _look(Path(os.path.expanduser(root)) / "cifar10", variant)):
         return found
     return _look(cache_folder("cifar10"), variant)
 
@@ -197,7 +202,10 @@ def _read_reduced(folder: Path) -> tuple[Split, Split]:
     def read(file: Path) -> Split:
         try:
             with gzip.open(file) as packed:
-                return _records(packed.read(_MAX_MEMBER), str(file))
+                content = packed.read(_MAX_RECORDS + 1)
+                if len(content) > _MAX_RECORDS:
+                    raise CorruptFileError(f"[cifar10] {file}: more than {_MAX_RECORDS:,} bytes")
+                return _records(content, str(file))
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise CorruptFileError(f"[cifar10] {file}: damaged gzip file ({error})") from None
 
@@ -206,11 +214,13 @@ def _read_reduced(folder: Path) -> tuple[Split, Split]:
 
 
 def _read_archive(archive: Path) -> tuple[Split, Split]:
+    wanted = (*_TRAIN_FILES, *_TEST_FILES)
     parts = {
         Path(name).name: _records(content, f"{archive}: {name}")
-        for name, content in _members(archive, ".bin", _MAX_MEMBER)
+        for name, content in _members(archive, ".bin", _MAX_RECORDS)
+        if Path(name).name in wanted
     }
-    missing = [name for name in (*_TRAIN_FILES, *_TEST_FILES) if name not in parts]
+    missing = [name for name in wanted if name not in parts]
     if missing:
         raise CorruptFileError(f"[cifar10] {archive}: no {', '.join(missing)} in it")
     return _join([parts[name] for name in _TRAIN_FILES]), parts[_TEST_FILES[0]]
@@ -268,13 +278,15 @@ def _read_pictures(place: Path) -> tuple[Split, Split]:
 def _decode(content: bytes, where: str) -> Bytes:
     Image = pillow()
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=("JPEG", "MPO")) as image:
             if image.size != (_SIDE, _SIDE):
                 raise CorruptFileError(
                     f"[cifar10] {where}: {image.width} x {image.height} pixels, expected 32 x 32"
                 )
             pixels = np.asarray(eight_bits(image))
-    except (OSError, SyntaxError) as error:
+    except (CorruptFileError, MemoryError):
+        raise
+    except Exception as error:  # whatever the decoder stumbled over
         raise CorruptFileError(f"[cifar10] {where}: damaged image ({error})") from None
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
@@ -282,6 +294,10 @@ def _decode(content: bytes, where: str) -> Bytes:
 def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
     for split in _SPLITS:
         for file in sorted((folder / split).glob("*/*.jpg")):
+            if not file.is_file() or file.stat().st_size > _MAX_JPEG:
+                raise CorruptFileError(
+                    f"[cifar10] {file}: not a file of {_MAX_JPEG:,} bytes or less"
+                )
             yield f"{split}/{file.parent.name}/{file.name}", file.read_bytes()
 
 
@@ -290,21 +306,63 @@ def _members(archive: Path, ending: str, largest: int) -> Iterator[tuple[str, by
     import lzma
     import tarfile
 
+    unpack = lzma.open if archive.name.endswith(".xz") else gzip.open
     try:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                if not member.isfile() or not member.name.endswith(ending):
-                    continue
-                if member.size > largest:
-                    raise CorruptFileError(
-                        f"[cifar10] {archive}: {member.name} claims {member.size:,} bytes"
-                    )
-                file = tar.extractfile(member)
-                content = file.read() if file is not None else b""
-                if len(content) < member.size:
-                    raise CorruptFileError(f"[cifar10] {archive}: ends within {member.name}")
-                yield member.name, content
-            while tar.fileobj is not None and tar.fileobj.read(1 << 20):
+        with unpack(archive) as whole:
+            bounded: Any = _Bounded(whole, str(archive))
+            with tarfile.open(fileobj=bounded, mode="r:") as tar:
+                for member in tar:
+                    if not member.isfile() or not member.name.endswith(ending):
+                        continue
+                    if member.size > largest:
+                        raise CorruptFileError(
+                            f"[cifar10] {archive}: {printable(member.name)} claims "
+                            f"{member.size:,} bytes"
+                        )
+                    file = tar.extractfile(member)
+                    content = file.read() if file is not None else b""
+                    if len(content) < member.size:
+                        raise CorruptFileError(
+                            f"[cifar10] {archive}: ends within {printable(member.name)}"
+                        )
+                    yield printable(member.name), content
+            while bounded.read(1 << 20):
                 pass  # to the end, where the checksum is
-    except (tarfile.TarError, lzma.LZMAError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise CorruptFileError(f"[cifar10] {archive}: damaged archive ({error})") from None
+    except CorruptFileError:
+        raise
+    except (
+        *(tarfile.TarError, lzma.LZMAError, EOFError, zlib.error, gzip.BadGzipFile),
+        *(ValueError, OverflowError),  # numbers and names in damaged headers
+    ) as error:
+        reason = printable(error)
+        raise CorruptFileError(f"[cifar10] {archive}: damaged archive ({reason})") from None
+
+
+class _Bounded:
+    """What is in a compressed archive, up to a size that no honest one has.
+
+    A few kilobytes can unpack to any number of bytes, as members that are skipped or as headers.
+    """
+
+    def __init__(self, whole: Any, name: str) -> None:
+        self._whole, self._name = whole, name
+
+    def read(self, count: int) -> bytes:
+        self._check(self.tell() + count)
+        content: bytes = self._whole.read(count)
+        return content
+
+    def seek(self, place: int) -> int:
+        self._check(place)
+        reached: int = self._whole.seek(place)
+        return reached
+
+    def tell(self) -> int:
+        place: int = self._whole.tell()
+        return place
+
+    def _check(self, end: int) -> None:
+        if end > _MAX_INSIDE:
+            raise CorruptFileError(
+                f"[cifar10] {self._name}: unpacks to more than {_MAX_INSIDE:,} bytes"
+            )

@@ -14,19 +14,15 @@ from numpy.typing import NDArray
 
 from ..bars import progress_bar
 from ..errors import CorruptFileError
+from ..untrusted import printable
 from .background import cores, in_order
+from .picture_files import EXTENSIONS, ancestors, find_pictures, subfolders, what_is_in
 from .preprocessing import IMAGENET, Preprocessing
 from .resizing import RandomResizedCrop
+from .splits import parts_of_a_split
 
 __all__ = ["BadImageWarning", "ImageFolder"]
 
-EXTENSIONS = frozenset(
-    f".{name}"
-    for name in (
-        *("jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "webp"),
-        *("tif", "tiff", "ppm", "pgm", "pbm", "pnm", "avif"),
-    )
-)
 _CHUNK = 32  # pictures that a thread reads at a time
 _NAMED = 5  # bad pictures that a warning names
 
@@ -39,16 +35,17 @@ class ImageFolder:
     """A data set of pictures: `root/cat/1.jpg`, `root/dog/9.png`: one folder a class.
 
     Classes are the folders of `root` in the order of their names; a picture may lie deeper in its
-    class's folder. Names that begin with a dot, and files that are no pictures by their extension,
-    are passed over. Pictures are read when a `Loader` asks for them, in background threads, and
-    become `preprocessing.size`.
+    class's folder. Links are followed, to files and to folders, and no folder counts twice in a
+    class. Names that begin with a dot, and files that are no pictures by their extension, are
+    passed over. Pictures are read when a `Loader` asks for them, in background threads, and become
+    `preprocessing.size`.
 
-    A picture that cannot be read (empty, cut short, damaged, something else under a picture's name)
-    is left out of its batch and kept in mind in `bad`; at the end of a pass one `BadImageWarning`
-    names those that are new.
+    A picture that cannot be read (empty, cut short, damaged, a link that leads nowhere, a pipe or
+    something else under a picture's name, a kind that is not read such as HEIC) is left out and
+    kept in mind in `bad`; at the end of a pass one `BadImageWarning` names those that are new.
 
     Args:
-        root: The folder of the class folders.
+        root: The folder of the class folders; "~" is the user's home.
         preprocessing: How a picture becomes the input of the network.
         classes: Class names that count, label 0 first. None: all folders, by name.
         augment: Look at another part of each picture every time, for training: a
@@ -67,7 +64,8 @@ class ImageFolder:
     Raises:
         FileNotFoundError: No such folder, no class folders, or a class without pictures; says what
             was found.
-        ValueError: `in_memory` with `augment`.
+        ValueError: `in_memory` with `augment`; or the folders are the parts of a split, such as
+            train and test, and `classes` does not say that they are classes all the same.
 
     Example::
 
@@ -90,7 +88,7 @@ class ImageFolder:
                 "[ImageFolder] preprocessing must be a data.Preprocessing, got "
                 f"{type(preprocessing).__name__}"
             )
-        self.root, self.preprocessing = Path(root), preprocessing
+        self.root, self.preprocessing = Path(os.path.expanduser(root)), preprocessing
         self.augment = RandomResizedCrop() if augment is True else augment or None
         if self.augment is not None and not isinstance(self.augment, RandomResizedCrop):
             raise TypeError(
@@ -102,29 +100,59 @@ class ImageFolder:
                 "[ImageFolder] in_memory keeps finished frames, augment needs whole pictures: use "
                 "one of them, or Loader(transform=[RandomResizedCrop()]) on frames"
             )
-        self.classes = _classes(self.root, classes)
-        self._bad: dict[str, str] = {}
-        self._reported = 0
+        self._bad: dict[str, str] = {}  # of those in `paths`
+        self._left_out: dict[str, str] = {}  # of all others
+        self._reported: set[str] = set()
+        self.classes = self._find_classes(classes)
         self.paths: list[str] = []
         labels: list[int] = []
+        outside = ancestors(self.root)
         for label, name in enumerate(self.classes):
-            found = sorted(_pictures(self.root / name))
+            found, left_out = find_pictures(self.root / name, outside)
+            self._left_out |= left_out
             if not found:
-                raise FileNotFoundError(
-                    f"[ImageFolder] {self.root / name}: no pictures, found "
-                    f"{_what_is_in(self.root / name)}; pictures end in "
-                    + ", ".join(sorted(EXTENSIONS))
-                )
-            for path in found:
-                if os.path.getsize(path) == 0:
-                    self._bad[path] = f"[image] {path}: the file is empty"
-                else:
-                    self.paths.append(path)
-                    labels.append(label)
+                raise FileNotFoundError(_no_pictures(self.root / name, left_out))
+            self.paths += found
+            labels += [label] * len(found)
         self.targets: NDArray[np.int64] = np.array(labels, np.int64)
         self.images: NDArray[np.uint8] | None = None
         if in_memory:
             self._keep_in_memory()
+
+    def _find_classes(self, wanted: Sequence[str] | None) -> list[str]:
+        root = self.root
+        if not root.is_dir():
+            what = "is not a folder" if root.exists() else "no such folder"
+            raise FileNotFoundError(f"[ImageFolder] {printable(root)}: {what}")
+        around = ancestors(root)
+        found = []
+        for folder in subfolders(root):
+            if folder.is_symlink() and ancestors(folder) <= around:
+                self._left_out[str(folder)] = f"[image] {folder}: a link back to where it lies"
+            else:
+                found.append(folder.name)
+        if wanted is not None:
+            if isinstance(wanted, str) or not len(wanted):
+                raise ValueError(f"[ImageFolder] classes must be a list of names, got {wanted!r}")
+            missing = [printable(name) for name in wanted if name not in found]
+            if missing:
+                raise FileNotFoundError(
+                    f"[ImageFolder] {printable(root)}: no folder for the class "
+                    f"{', '.join(missing)}; found {what_is_in(root)}"
+                )
+            return list(wanted)
+        if not found:
+            raise FileNotFoundError(
+                f"[ImageFolder] {printable(root)}: no class folders, found {what_is_in(root)}; "
+                "expected one folder a class, such as cat/1.jpg, dog/1.jpg"
+            )
+        if parts := parts_of_a_split(root):
+            raise ValueError(
+                f"[ImageFolder] {printable(root)}: {', '.join(parts)} are the parts of a split, "
+                f"not classes: give ImageFolder one of them, {printable(root / parts[0])!r}, or "
+                "classes=[...] if they are classes all the same"
+            )
+        return found
 
     # ------------------------------------------------------------------------------ as an array
 
@@ -179,7 +207,7 @@ class ImageFolder:
         part.paths = [self.paths[i] for i in order]
         part.targets = self.targets[order]
         part.images = None if self.images is None else self.images[order]
-        part._bad, part._reported = {}, 0
+        part._bad = {path: self._bad[path] for path in part.paths if path in self._bad}
         return part
 
     def split(self, share: float = 0.2, seed: int = 0) -> tuple[ImageFolder, ImageFolder]:
@@ -235,20 +263,27 @@ class ImageFolder:
 
     @property
     def bad(self) -> list[tuple[str, str]]:
-        """(path, reason) of the pictures that could not be read so far, by path."""
-        return sorted(self._bad.items())
+        """(path, reason) of the pictures that could not be read so far, by path.
+
+        Those that were left out before anything was read are in the list of every `subset`.
+        """
+        return sorted({**self._left_out, **self._bad}.items())
 
     def report(self) -> None:
-        """Warns of bad pictures, if there are some that no warning has counted yet."""
+        """Warns of bad pictures, if there are some that no warning has counted yet.
+
+        A data set and the subsets of it count together.
+        """
         bad = self.bad
-        if len(bad) <= self._reported:
+        new = {path for path, _ in bad} - self._reported
+        if not new:
             return
-        self._reported = len(bad)
-        reasons = [reason.removeprefix("[image] ") for _, reason in bad[:_NAMED]]
+        self._reported |= new
+        reasons = [printable(reason.removeprefix("[image] ")) for _, reason in bad[:_NAMED]]
         more = f"\n  and {len(bad) - _NAMED:,} more" if len(bad) > _NAMED else ""
         warnings.warn(
-            f"[ImageFolder] {self.root}: {len(bad):,} pictures cannot be read and are left out "
-            "(all in .bad):\n  " + "\n  ".join(reasons) + more,
+            f"[ImageFolder] {printable(self.root)}: {len(bad):,} pictures cannot be read and are "
+            "left out (all in .bad):\n  " + "\n  ".join(reasons) + more,
             BadImageWarning,
             stacklevel=3,
         )
@@ -294,39 +329,15 @@ class ImageFolder:
         self.targets, self.images = self.targets[kept], images
 
 
-def _classes(root: Path, wanted: Sequence[str] | None) -> list[str]:
-    if not root.is_dir():
-        what = "is not a folder" if root.exists() else "no such folder"
-        raise FileNotFoundError(f"[ImageFolder] {root}: {what}")
-    found = sorted(e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith("."))
-    if wanted is not None:
-        if isinstance(wanted, str) or not len(wanted):
-            raise ValueError(f"[ImageFolder] classes must be a list of names, got {wanted!r}")
-        missing = [name for name in wanted if name not in found]
-        if missing:
-            raise FileNotFoundError(
-                f"[ImageFolder] {root}: no folder for the class {', '.join(map(str, missing))}; "
-                f"found {_what_is_in(root)}"
-            )
-        return list(wanted)
-    if not found:
-        raise FileNotFoundError(
-            f"[ImageFolder] {root}: no class folders, found {_what_is_in(root)}; "
-            "expected one folder a class, such as cat/1.jpg, dog/1.jpg"
-        )
-    return found
-
-
-def _pictures(folder: Path) -> Iterator[str]:
-    for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:
-                yield os.path.join(place, name)
-
-
-def _what_is_in(folder: Path) -> str:
-    names = sorted(entry.name + "/" * entry.is_dir() for entry in os.scandir(folder))
-    if not names:
-        return "nothing"
-    return ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
+def _no_pictures(folder: Path, left_out: dict[str, str]) -> str:
+    """What to do about a class without pictures."""
+    if left_out:
+        first = next(iter(left_out.values())).removeprefix("[image] ")
+        found = f"all {len(left_out):,} were left out, such as {printable(first)}"
+    else:
+        found = f"found {what_is_in(folder)}"
+    return (
+        f"[ImageFolder] {printable(folder)}: no pictures, {found}; pictures end in "
+        f"{', '.join(sorted(EXTENSIONS))}. Delete the folder if it is no class, or name those that "
+        "are: classes=[...]"
+    )

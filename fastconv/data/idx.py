@@ -6,8 +6,9 @@
     byte  3     number of dimensions
     then        one big-endian uint32 a dimension, then the elements, big-endian, row by row
 
-Nothing is allocated before the header agrees with the size of the file. A .gz file is inflated on
-the way in, and its checksum verified.
+Nothing is allocated before the header agrees with the size of the file. A .gz file, of one member
+or of several, is inflated on the way in as far as the header says, and its checksums are verified.
+Bytes behind the elements are an error.
 """
 
 from __future__ import annotations
@@ -53,20 +54,16 @@ def read(path: str | os.PathLike[str]) -> NDArray[Any]:
     ...     read(name)
     array([7, 2, 1], dtype=uint8)
     """
-    name = os.fspath(path)
+    name = os.path.expanduser(os.fspath(path))
     with open(name, "rb") as file:
         start = file.read(512)
         file.seek(0)
         if start[:2] != _GZIP_MAGIC:
             return _read_elements(file, name, stored=os.fstat(file.fileno()).st_size)
         packed = os.fstat(file.fileno()).st_size
-        # The last four bytes of a gzip file give the inflated size, modulo 2^32.
-        file.seek(max(0, packed - 4))
-        trailer = int.from_bytes(file.read(4), "little")
-        file.seek(0)
         try:
             with gzip.GzipFile(fileobj=file) as inflated:
-                return _read_elements(inflated, name, packed=packed, trailer=trailer)
+                return _read_elements(inflated, name, packed=packed)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise CorruptFileError(f"[idx] {name}: damaged gzip file ({error})") from None
 
@@ -77,7 +74,6 @@ def _read_elements(
     *,
     stored: int | None = None,  # size of a plain file
     packed: int = 0,  # size of a gzip file
-    trailer: int = 0,
 ) -> NDArray[Any]:
     dtype, shape, header = _read_header(file, name)
     count = math.prod(shape)  # Python integers: no overflow
@@ -91,10 +87,6 @@ def _read_elements(
             raise CorruptFileError(f"{says}, but {stored - expected:,} more bytes follow")
     elif expected > packed * _MAX_INFLATION:
         raise CorruptFileError(f"{says}: more than {packed:,} compressed bytes can hold")
-    elif expected % 2**32 != trailer:
-        raise CorruptFileError(
-            f"{says}, but the gzip trailer says {trailer:,}: cut short or damaged"
-        )
 
     try:
         array = np.empty(shape, dtype)

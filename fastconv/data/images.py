@@ -8,6 +8,7 @@ gigapixel).
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,10 @@ def open_image(
         image = fastconv.data.open_image("photo.jpg")
     """
     Image = pillow()
-    name = os.fspath(path)
+    name = os.path.expanduser(os.fspath(path))
+    mode = os.stat(name).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe would wait for a writer
+        raise CorruptFileError(f"[image] {name}: a pipe, socket or device, no file")
     with open(name, "rb") as file:
         try:
             with Image.open(file) as image:

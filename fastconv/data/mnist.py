@@ -32,6 +32,10 @@ MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
+_MAX_BYTES = 1 << 25  # of a file that is downloaded; the largest has 9,912,422
+
+# Where the files may lie under a folder: torchvision keeps them in MNIST/raw.
+_INSIDE = ("", "mnist", "MNIST", "raw", "MNIST/raw", "mnist/raw")
 
 
 def mnist(path: str | os.PathLike[str] | None = None, download: bool = True) -> tuple[Split, Split]:
@@ -42,7 +46,9 @@ def mnist(path: str | os.PathLike[str] | None = None, download: bool = True) -> 
 
     Args:
         path: A folder with the four IDX files, gzip-compressed or plain, or with a `mnist` folder
-            in it. When given, no other place is tried. Any data set in MNIST's format will do.
+            in it; torchvision's `MNIST/raw` and what is around it are such folders. "~" is the
+            user's home. When given, no other place is tried. Any data set in MNIST's format will
+            do.
         download: False: never touch the network.
 
     Returns:
@@ -78,14 +84,16 @@ def mnist(path: str | os.PathLike[str] | None = None, download: bool = True) -> 
 def find(path: str | os.PathLike[str] | None = None) -> Path | None:
     """The folder MNIST would be read from, or None when it has to be downloaded."""
     if path is not None:
-        for folder in (Path(path), Path(path) / "mnist"):
-            if not _missing(folder):
-                return folder
-        missing = ", ".join(_missing(Path(path)))
-        raise FileNotFoundError(f"[mnist] {os.fspath(path)}: no {missing} (nor under mnist/)")
+        given = Path(os.path.expanduser(path))
+        if found := _found_in(given):
+            return found
+        missing = ", ".join(_missing(given))
+        raise FileNotFoundError(
+            f"[mnist] {os.fspath(path)}: no {missing} (nor under mnist/ or MNIST/raw/)"
+        )
     root = os.environ.get("FASTCONV_DATA")
-    if root and not _missing(Path(root) / "mnist"):
-        return Path(root) / "mnist"
+    if root and (found := _found_in(Path(os.path.expanduser(root)) / "mnist")):
+        return found
     cache = cache_folder("mnist")
     return None if _missing(cache) else cache
 
@@ -121,6 +129,11 @@ def _file(folder: Path, name: str) -> Path | None:
     return next((folder / n for n in names if (folder / n).is_file()), None)
 
 
+def _found_in(folder: Path) -> Path | None:
+    """The folder itself or one of those in it, whichever has all four files."""
+    return next((folder / name for name in _INSIDE if not _missing(folder / name)), None)
+
+
 def _missing(folder: Path) -> list[str]:
     return [name for name in FILES if _file(folder, name) is None]
 
@@ -131,4 +144,4 @@ def _download(folder: Path, names: list[str]) -> None:
         "$FASTCONV_DATA with a mnist folder in it."
     )
     files = {f"{name}.gz": FILES[name] for name in names}
-    fetch(files, MIRRORS, folder, what="mnist", hint=hint)
+    fetch(files, MIRRORS, folder, what="mnist", hint=hint, max_bytes=_MAX_BYTES)

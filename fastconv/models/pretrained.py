@@ -5,22 +5,26 @@ mirrors that have them, the preprocessing, the classes; and lists of class names
 files themselves. A file of the same form, named by $FASTCONV_WEIGHTS, adds entries of one's own,
 which come first. Files are looked for in $FASTCONV_DATA/weights, beside that registry, and in the
 user's cache; what is asked for by name is then downloaded.
+
+A registry may be somebody else's. All of it is checked when it is read: names of files and folders
+are plain names, addresses are of the web, and nothing else is looked at before that.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..download import cache_folder, download, sha256_of
 from ..errors import CorruptFileError, DownloadError
-from ..untrusted import printable
+from ..io import parse_json
+from ..untrusted import check_file_name, printable
 from .weight_files import Content, Description, PathLike, read, under_own_names
 
 if TYPE_CHECKING:
@@ -38,6 +42,9 @@ __all__ = [
 ]
 
 REGISTRY = Path(__file__).with_name("registry.json")
+_MAX_REGISTRY = 1 << 24  # bytes
+_MAX_WEIGHTS = 1 << 31  # bytes of a file of weights; VGG-19's, the largest here, have 575 million
+_MAX_NAMES = 1 << 22  # bytes of a list of class names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +56,23 @@ class _Files:
     mirrors: Sequence[str] = ()
     beside: Path = REGISTRY.parent  # the folder of the registry that lists them
 
+    max_bytes: ClassVar[int]  # of each file, when it is downloaded
+
     def __post_init__(self) -> None:
+        """Raises ValueError or TypeError for anything that a registry must not say."""
+        _check_kind("name", self.name, str)
+        check_file_name(self.folder)
+        _check_kind("files", self.files, Mapping)
         if not self.files:
             raise ValueError(f"{self.folder} has no files")
+        for name, sha256 in self.files.items():
+            check_file_name(name)
+            if not (isinstance(sha256, str) and re.fullmatch("[0-9a-fA-F]{64}", sha256)):
+                raise ValueError(f"the SHA-256 of {name} must be 64 hexadecimal digits")
+        _check_kind("mirrors", self.mirrors, list, tuple)
+        for mirror in self.mirrors:
+            if not (isinstance(mirror, str) and mirror.startswith(("https://", "http://"))):
+                raise ValueError(f"the mirror {mirror!r} must begin with https:// or http://")
 
     @property
     def file(self) -> str:
@@ -68,7 +89,8 @@ class _Files:
 
     def _places(self) -> Iterator[Path]:
         if root := os.environ.get("FASTCONV_DATA"):
-            yield from (Path(root) / "weights" / inner for inner in ("", self.folder))
+            folder = Path(os.path.expanduser(root)) / "weights"
+            yield from (folder / inner for inner in ("", self.folder))
         if self.beside != REGISTRY.parent:
             yield from (self.beside / inner for inner in ("", self.folder))
         yield self.cache
@@ -77,7 +99,7 @@ class _Files:
         """The first file, where all of them are on this machine and are the published ones."""
         for place in self._places():
             if all((place / name).is_file() for name in self.files) and all(
-                sha256_of(place / name) == sha256 for name, sha256 in self.files.items()
+                sha256_of(place / name) == sha256.lower() for name, sha256 in self.files.items()
             ):
                 return place / self.file
         return None
@@ -89,7 +111,9 @@ class _Files:
                 f"[{what}] {self.file} is on no server that fastconv knows: put it into "
                 f"{self.cache}, {hint}"
             )
-        download(self.files, self.mirrors, self.cache, what=what, hint=hint)
+        download(
+            self.files, self.mirrors, self.cache, what=what, hint=hint, max_bytes=self.max_bytes
+        )
         return self.cache / self.file
 
 
@@ -101,6 +125,8 @@ class ClassFile(_Files):
         name: imagenet.
         files, mirrors: see `Published`.
     """
+
+    max_bytes: ClassVar[int] = _MAX_NAMES
 
     @property
     def remedy(self) -> str:
@@ -121,7 +147,12 @@ class ClassFile(_Files):
             except DownloadError as error:
                 reason = " ".join(str(error).split())
                 warnings.warn(f"model.classes is None, no names: {reason}", stacklevel=5)
-        return None if path is None else path.read_text(encoding="utf-8").splitlines()
+        if path is None:
+            return None
+        try:
+            return path.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError:
+            raise CorruptFileError(f"[classes {self.name!r}] {path} is no text in UTF-8") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +179,22 @@ class Published(_Files):
     top1: float | None = None
     source: str = ""
     license: str = ""
+
+    max_bytes: ClassVar[int] = _MAX_WEIGHTS
+
+    def __post_init__(self) -> None:
+        _check_kind("architecture", self.architecture, str)
+        _check_kind("arguments", self.arguments, Mapping)
+        for name, value in self.arguments.items():
+            _check_kind(f"arguments: {name}", value, str, bool, int, float)
+        _check_kind("rename", self.rename, list, tuple)
+        for pair in self.rename:
+            if len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+                raise ValueError(f"rename must list pairs of texts, got {pair!r}")
+        for name in ("source", "license"):
+            _check_kind(name, getattr(self, name), str)
+        _check_kind("top1", self.top1, int, float, type(None))
+        super().__post_init__()
 
     @property
     def folder(self) -> str:
@@ -186,6 +233,12 @@ class WeightFile(Description):
 # ------------------------------------------------------------------------------------ the registry
 
 
+def _check_kind(field: str, value: object, *kinds: type) -> None:
+    if not isinstance(value, kinds):
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"{field} must be {expected}, got {type(value).__name__}")
+
+
 def available(architecture: str | None = None) -> list[Published]:
     """What is published, of one network or of all; the user's own entries first.
 
@@ -198,7 +251,8 @@ def available(architecture: str | None = None) -> list[Published]:
         ['cifar10']
     """
     own = os.environ.get("FASTCONV_WEIGHTS")
-    entries = (*(_registry(Path(own))[0] if own else ()), *_registry(REGISTRY)[0])
+    own_path = Path(os.path.expanduser(own)) if own else None
+    entries = (*(_registry(own_path)[0] if own_path else ()), *_registry(REGISTRY)[0])
     return [entry for entry in entries if architecture in (None, entry.architecture)]
 
 
@@ -218,23 +272,46 @@ def _parsed(path: Path, changed: int) -> _Registry:
     lists: dict[str, ClassFile | list[str]] = {}
     if path != REGISTRY:
         lists.update(_registry(REGISTRY)[1])
+    entry = ""  # the one that is looked at
     try:
-        registry = json.loads(path.read_text(encoding="utf-8"))
+        size = path.stat().st_size
+        if size > _MAX_REGISTRY:
+            raise ValueError(f"it has {size:,} bytes, at most {_MAX_REGISTRY:,} are read")
+        registry = parse_json(path.read_text(encoding="utf-8-sig"))
         for name, names in registry.get("classes", {}).items():
-            lists[name] = names
-            if isinstance(names, dict):
-                lists[name] = ClassFile(name=name, **names, beside=path.parent)
-        for fields in registry["weights"]:
-            classes = fields.get("classes")
-            if isinstance(classes, str):
-                if classes not in lists:
-                    raise ValueError(f"there are no classes {classes!r}")
-                classes = lists[classes]
-            published.append(Published(**{**fields, "classes": classes, "beside": path.parent}))
-            published[-1].description()
+            entry = f"classes {name!r}: "
+            lists[name] = _class_names(name, names, path.parent)
+        for number, fields in enumerate(registry["weights"]):
+            entry = f"weights, entry {number}: "
+            entry = f"{fields['architecture']} {fields['name']!r}: "
+            published.append(_published(fields, lists, path.parent))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CorruptFileError(f"[weights] {path} is no registry of weights: {error}") from None
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise CorruptFileError(
+            f"[weights] {path} is no registry of weights: {printable(entry + reason)}"
+        ) from None
     return tuple(published), lists
+
+
+def _class_names(name: str, names: Any, beside: Path) -> ClassFile | list[str]:
+    if isinstance(names, dict):
+        return ClassFile(**{**names, "name": name, "beside": beside})
+    if not (isinstance(names, list) and all(isinstance(text, str) for text in names)):
+        raise TypeError("expected a list of names, or a dictionary with files")
+    return names
+
+
+def _published(
+    fields: Mapping[str, Any], lists: Mapping[str, ClassFile | list[str]], beside: Path
+) -> Published:
+    classes = fields.get("classes")
+    if isinstance(classes, str):
+        if classes not in lists:
+            raise ValueError(f"there are no classes {classes!r}")
+        classes = lists[classes]
+    entry = Published(**{**fields, "classes": classes, "beside": beside})
+    entry.description()
+    return entry
 
 
 def identify(path: PathLike) -> Published | None:
@@ -243,7 +320,7 @@ def identify(path: PathLike) -> Published | None:
 
 
 def _entry_of(sha256: str) -> Published | None:
-    return next((entry for entry in available() if entry.files[entry.file] == sha256), None)
+    return next((entry for entry in available() if entry.files[entry.file].lower() == sha256), None)
 
 
 def recognised(path: Path) -> WeightFile:
@@ -290,7 +367,7 @@ def find(
         if content.description is None and content.sha256 != entry.files[entry.file].lower():
             raise CorruptFileError(f"[{architecture}] {path} was changed while it was read")
         return entry.found(content, network=True)
-    path = Path(weights)
+    path = Path(os.path.expanduser(weights))
     if not path.is_file():
         there = ", ".join(dict.fromkeys(repr(entry.name) for entry in available(architecture)))
         raise FileNotFoundError(
@@ -336,7 +413,7 @@ def _on_this_machine(entries: list[Published]) -> tuple[Published, Path]:
     entry = next((entry for entry in entries if entry.mirrors), entries[0])
     hint = (
         f"or into $FASTCONV_DATA/weights, or pass a file: {entry.architecture}(weights=FILE); "
-        f"published at {entry.source}"
+        f"published at {printable(entry.source)}"
     )
     return entry, entry.downloaded(f"{entry.architecture} {entry.name!r}", hint)
 

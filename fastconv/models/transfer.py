@@ -206,7 +206,8 @@ def extract_features(
     loader = _in_order(model, x, batch_size)
     path = None
     if cache is not None:
-        path = Path(cache) / f"features-{_key(model, layer, loader)[:24]}.safetensors"
+        name = f"features-{_key(model, layer, loader)[:24]}.safetensors"
+        path = Path(os.path.expanduser(cache)) / name
         # What is no such file is written anew.
         with contextlib.suppress(CorruptFileError, FileNotFoundError, KeyError):
             _, kept = io.read_file(path)
