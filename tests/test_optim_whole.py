@@ -91,9 +91,9 @@ def spoil_rate_nan(p: nn.Parameter, group: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("spoil", "error", "words"),
     [
-        (spoil_shape, fc.ShapeError, r"parameter 1 of group 1 has shape \(7,\), the parameter"),
-        (spoil_dtype, TypeError, "parameter 1 of group 1 must be float32, got int64"),
-        (spoil_kind, TypeError, "must be a Tensor, got ndarray"),
+        (spoil_shape, fc.ShapeError, r"grads\[1\] has shape \(7,\), its parameter \(1,\)"),
+        (spoil_dtype, TypeError, "grads must be float32, got int64"),
+        (spoil_kind, TypeError, r"shape \(1,\) in group 1 must be a Tensor, got ndarray"),
         (spoil_rate, ValueError, "lr must be a finite number, got None"),
         (spoil_rate_nan, ValueError, "lr must be a finite number, got nan"),
     ],

@@ -24,6 +24,8 @@ _MOST_STEPS = 2**53  # counted exactly in double, in which the corrections of Ad
 
 def is_number(value: Any) -> bool:
     """A finite number, of Python or NumPy; True and False are none."""
+    if type(value) is float:
+        return math.isfinite(value)
     if not isinstance(value, numbers.Real) or isinstance(value, (bool, np.bool_)):
         return False
     try:
@@ -50,10 +52,11 @@ def check_group(optimizer: Optimizer, options: Mapping[str, Any], signs: bool = 
         ValueError: names the option.
     """
     name = type(optimizer).__name__
-    unknown = [option for option in options if option not in (*optimizer.defaults, "initial_lr")]
+    unknown = options.keys() - optimizer.defaults.keys() - {"initial_lr"}
     if unknown:
         raise ValueError(
-            f"[{name}] unknown options {unknown}; known: {', '.join(optimizer.defaults)}"
+            f"[{name}] unknown options {sorted(map(str, unknown))}; "
+            f"known: {', '.join(optimizer.defaults)}"
         )
     for option, value in options.items():
         wanted = _misfit(option, value, signs)

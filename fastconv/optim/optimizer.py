@@ -25,6 +25,7 @@ __all__ = ["Optimizer"]
 Group = dict[str, Any]
 Params = Iterable[Tensor] | Iterable[Mapping[str, Any]] | Iterable[tuple[str, Tensor]]
 Slots = dict[str, list["Array"]]  # by name, one array for each parameter
+_NOTHING = {"step": 0}  # what is remembered of a parameter before its first step
 
 
 class Optimizer:
@@ -131,12 +132,17 @@ class Optimizer:
         """The step of one group; `state` gets what its parameters remember after it."""
         names = [*self._required, *(n for n, option in self._optional.items() if group[option])]
         # Parameters that were skipped before are at another step: one call of the core for each.
-        alike: dict[tuple[int, bool], tuple[list[Array], list[Array], Slots]] = {}
-        for number, p in enumerate(group["params"]):
-            if p.grad is None:
+        alike: dict[tuple[int, bool], tuple[list[Array], list[Array], list[dict[str, Any]]]] = {}
+        for p in group["params"]:
+            grad = p.grad
+            if grad is None:
                 continue
-            grad = self._gradient(p, f"parameter {number} of group {index}")
-            remembered = {"step": 0, **state.get(p, {})}
+            if not isinstance(grad, Tensor):
+                raise TypeError(
+                    f"[{type(self).__name__}] the gradient of a parameter of shape {p.shape} in "
+                    f"group {index} must be a Tensor, got {type(grad).__name__}: use fc.Tensor(...)"
+                )
+            remembered = dict(state.get(p, _NOTHING))
             first = False
             for name in names:
                 if name not in remembered:
@@ -144,33 +150,21 @@ class Optimizer:
                     remembered[name] = self._new_slot(name, p, group)
             remembered["step"] += 1
             state[p] = remembered
-            arrays, grads, slots = alike.setdefault(
-                (remembered["step"], first), ([], [], {name: [] for name in names})
-            )
+            arrays, grads, slots = alike.setdefault((remembered["step"], first), ([], [], []))
             arrays.append(p._array)
-            grads.append(grad)
-            for name in names:
-                slots[name].append(remembered[name]._array)
+            grads.append(grad._array.to_plain())
+            slots.append(remembered)
         return [
-            self._plan(group, step, first, arrays, grads, slots)
+            self._plan(
+                group,
+                step,
+                first,
+                arrays,
+                grads,
+                {name: [remembered[name]._array for remembered in slots] for name in names},
+            )
             for (step, first), (arrays, grads, slots) in alike.items()
         ]
-
-    def _gradient(self, p: Tensor, which: str) -> Array:
-        """The gradient of a parameter as the core takes it."""
-        name, grad = type(self).__name__, p.grad
-        if not isinstance(grad, Tensor):
-            raise TypeError(
-                f"[{name}] the gradient of {which} must be a Tensor, got {type(grad).__name__}: "
-                "use fc.Tensor(gradient)"
-            )
-        if grad.dtype != "float32":
-            raise TypeError(f"[{name}] the gradient of {which} must be float32, got {grad.dtype}")
-        if grad.shape != p.shape:
-            raise _core.ShapeError(
-                f"[{name}] the gradient of {which} has shape {grad.shape}, the parameter {p.shape}"
-            )
-        return grad._array.to_plain()
 
     def _new_slot(self, name: str, p: Tensor, group: Group) -> Tensor:
         """Such an array before the first step that needs it."""
