@@ -138,7 +138,7 @@ def test_module_only_registers() -> None:
 # Rooms in order: each may import those to its left. cli is imported by nobody but __main__.
 ORDER = [
     ["_core", "_source_tree", "errors", "bars"],
-    ["changes", "grad_mode", "convert", "random", "runtime"],
+    ["changes", "grad_mode", "convert", "interrupt", "random", "runtime"],
     ["shaping"],
     ["shaping"],
     ["arithmetic"],

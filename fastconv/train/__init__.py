@@ -13,7 +13,6 @@
 * checkpoint.py  a training run in one file, to resume from, exactly
 * report.py      confusion matrix, precision, recall
 * progress.py    one line an epoch
-* interrupt.py   Ctrl-C between two steps
 * summary.py     the table of layers
 """
 

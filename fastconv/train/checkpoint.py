@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CorruptFileError
+from ..interrupt import signals_held
 from ..io import load, load_metadata, save
 from ..random import generator
 from ..tensor import Tensor
@@ -88,7 +89,8 @@ class Checkpoint:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the file, all or nothing."""
         header = {name: value for name, value in vars(self).items() if name != "arrays"}
-        save(self.arrays, path, {"format": _FORMAT, "state": json.dumps(header)})
+        with signals_held():
+            save(self.arrays, path, {"format": _FORMAT, "state": json.dumps(header)})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Checkpoint:
