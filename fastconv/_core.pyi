@@ -178,8 +178,8 @@ def count_up(x: Array) -> None: ...  # adds 1 to an int64 counter ()
 def pad2d(x: Array, pads: Pads, value: float) -> Array: ...  # negative pads crop; (N, C, H, W)
 def cat(arrays: Sequence[Array], axis: int) -> Array: ...  # axis >= 1 in the layout of the first; 0: plain
 def slice_axis(x: Array, axis: int, begin: int, end: int) -> Array: ...  # axis >= 1 keeps the layout
-def upsample_nearest2d(x: Array, scale: Pair) -> Array: ...
-def upsample_nearest2d_backward(dy: Array, scale: Pair) -> Array: ...
+def gather2d(x: Array, rows: Sequence[int], cols: Sequence[int]) -> Array: ...  # x[:, :, rows][..., cols]
+def gather2d_backward(dy: Array, rows: Sequence[int], cols: Sequence[int], x_shape: Sequence[int]) -> Array: ...
 def upsample_bilinear2d(x: Array, output_size: Pair, align_corners: bool) -> Array: ...
 def upsample_bilinear2d_backward(dy: Array, x_shape: Sequence[int], align_corners: bool) -> Array: ...
 # Rows indices[i] of a C-contiguous uint8 or float32 array (count, ...) as float32
@@ -236,25 +236,29 @@ def binary_cross_entropy_with_logits(x: Array, target: Array, reduction: str) ->
 def count_correct(logits: Array, labels: Array) -> int: ...  # rows of (N, C) whose first maximum is the label
 
 # ---------------------------------------------------------------- optimisers (optim.cpp)
-# One pass over all parameters, in place (plain float32). PyTorch's update rules.
+# PyTorch's update rules, over all parameters, in place (plain float32). A step is checked and planned
+# first, and taken with take_steps, which changes everything in one pass.
+class OptimStep: ...
+
+def take_steps(steps: Sequence[OptimStep]) -> None: ...
 def sgd_step(
     params: Sequence[Array], grads: Sequence[Array], momenta: Sequence[Array], lr: float, momentum: float,
     dampening: float, weight_decay: float, nesterov: bool, first: bool, maximize: bool,
-) -> None: ...  # momenta: empty when momentum == 0; first: momentum = grad
+) -> OptimStep: ...  # momenta: empty when momentum == 0; first: momentum = grad
 def rmsprop_step(
     params: Sequence[Array], grads: Sequence[Array], square_avg: Sequence[Array], momenta: Sequence[Array],
     grad_avg: Sequence[Array], lr: float, alpha: float, eps: float, weight_decay: float, momentum: float,
     eps_inside_sqrt: bool,
-) -> None: ...  # momenta / grad_avg (centered): empty when not used
+) -> OptimStep: ...  # momenta / grad_avg (centered): empty when not used
 def adam_step(
     params: Sequence[Array], grads: Sequence[Array], exp_avg: Sequence[Array], exp_avg_sq: Sequence[Array],
     max_exp_avg_sq: Sequence[Array], step: int, lr: float, beta1: float, beta2: float, eps: float,
     weight_decay: float, decoupled: bool, maximize: bool,
-) -> None: ...  # max_exp_avg_sq: empty unless amsgrad
+) -> OptimStep: ...  # max_exp_avg_sq: empty unless amsgrad
 def adagrad_step(
     params: Sequence[Array], grads: Sequence[Array], state_sum: Sequence[Array], lr: float,
     weight_decay: float, eps: float,
-) -> None: ...  # lr already decayed
+) -> OptimStep: ...  # lr already decayed
 def grad_norm(grads: Sequence[Array]) -> float: ...  # 2-norm over all of them, summed in double
 def scale_all(arrays: Sequence[Array], scale: float) -> None: ...
 

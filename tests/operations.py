@@ -24,6 +24,7 @@ DEPTHWISE = ((2, 1), (1, 0, 1, 1), (1, 1), C)
 WINDOW = ((3, 2), (2, 2), (1, 0, 0, 1), (1, 1))
 AVERAGE = ((3, 2), (2, 2), (1, 0, 0, 1), True, True, 0)
 LABELS = np.arange(N) % C
+ROWS, COLS = [3, 3, 0, 31, 7], [0, 41, 41, 5, 4, 4, 20]
 
 
 def weight(*shape: int) -> Array:
@@ -151,8 +152,8 @@ def _movement(make: Make) -> list[Array]:
         _core.cat([x, x], 0),
         _core.slice_axis(x, 2, 3, 9),
         _core.slice_axis(x, 0, 3, 30),
-        _core.upsample_nearest2d(x, (2, 3)),
-        _core.upsample_nearest2d_backward(x, (2, 3)),
+        _core.gather2d(x, ROWS, COLS),
+        _core.gather2d_backward(_core.gather2d(x, ROWS, COLS), ROWS, COLS, x.shape),
         _core.upsample_bilinear2d(x, (33, 17), False),
         _core.upsample_bilinear2d_backward(x, (N, C, 7, 31), True),
     ]
@@ -223,10 +224,13 @@ def _optimisers(make: Make) -> list[Array]:
 
     p, m, v, s, a = ([g.copy() for g in grads], zeros(), zeros(), zeros(), zeros())
     for step in (1, 2):
-        _core.sgd_step(p, grads, m, 0.1, 0.9, 0.0, 0.01, True, step == 1, False)
-        _core.adam_step(p, grads, v, s, [], step, 1e-3, 0.9, 0.999, 1e-8, 0.01, True, False)
-        _core.rmsprop_step(p, grads, a, [], [], 1e-3, 0.9, 1e-7, 0.0, 0.0, True)
-        _core.adagrad_step(p, grads, s, 1e-2, 0.0, 1e-10)
+        for planned in (
+            _core.sgd_step(p, grads, m, 0.1, 0.9, 0.0, 0.01, True, step == 1, False),
+            _core.adam_step(p, grads, v, s, [], step, 1e-3, 0.9, 0.999, 1e-8, 0.01, True, False),
+            _core.rmsprop_step(p, grads, a, [], [], 1e-3, 0.9, 1e-7, 0.0, 0.0, True),
+            _core.adagrad_step(p, grads, s, 1e-2, 0.0, 1e-10),
+        ):
+            _core.take_steps([planned])
     norm = _core.full((1,), _core.grad_norm(p))
     _core.scale_all(p, 0.5)
     return [*p, *m, *v, *s, *a, norm]

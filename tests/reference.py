@@ -254,16 +254,6 @@ def adaptive_avg_pool2d_weights(shape: Pair, out: Pair) -> Floats:
     )
 
 
-def upsample_nearest2d_weights(shape: Pair, scale: Pair) -> Floats:
-    """y[i, j] = x[i // scale_h, j // scale_w]."""
-    OH, OW = shape[0] * scale[0], shape[1] * scale[1]
-    m = np.zeros((OH, OW, *shape))
-    for i in range(OH):
-        for j in range(OW):
-            m[i, j, i // scale[0], j // scale[1]] = 1.0
-    return m.reshape(OH, OW, -1)
-
-
 def upsample_bilinear2d_weights(shape: Pair, out: Pair, align_corners: bool) -> Floats:
     """Interpolation at i (I - 1) / (O - 1) (corners aligned) or max((i + 0.5) I / O - 0.5, 0)."""
 

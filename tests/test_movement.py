@@ -67,21 +67,31 @@ def test_cat_and_slice_features(axis: int, layout: str, isa: str, rng: np.random
     )
 
 
-@every_image
-@pytest.mark.parametrize("scale", [(1, 1), (2, 2), (3, 1)], ids=str)
-def test_upsample_nearest(
-    shape: tuple[int, int, int, int], scale: Pair, layout: str, isa: str, rng: np.random.Generator
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1, 1), (7, 2, 5, 4), (17, 3, 4, 6), (33, 5, 3, 18)], ids=str
+)
+@pytest.mark.parametrize("out", [(1, 1), (2, 3), (9, 35)], ids=str)
+def test_gather(
+    shape: tuple[int, int, int, int], out: Pair, layout: str, isa: str, rng: np.random.Generator
 ) -> None:
+    """Rows and columns in any order, some several times, some not at all."""
     x = uniform(rng, *shape)
-    weights = reference.upsample_nearest2d_weights(shape[2:], scale)
-    y = _core.upsample_nearest2d(array(x, layout), scale)
+    x[0, 0, 0, 0] = -0.0
+    rows, cols = (rng.integers(0, shape[2 + i], out[i]) for i in (0, 1))
+    dirty_arena()
+    y = _core.gather2d(array(x, layout), rows, cols)
     assert y.layout == layout
-    np.testing.assert_array_equal(numpy(y), reference.resample(x, weights))
+    expected = x[:, :, rows][:, :, :, cols]
+    np.testing.assert_array_equal(numpy(y).view(np.int32), expected.view(np.int32))
     dy = uniform(rng, *y.shape)
-    dx = _core.upsample_nearest2d_backward(array(dy, layout), scale)
-    assert_close(numpy(dx), reference.resample_backward(dy, weights, shape), scale[0] * scale[1])
+    dx = np.zeros(shape)
+    np.add.at(dx, (slice(None), slice(None), rows[:, None], cols), dy.astype(np.float64))
+    dirty_arena()
+    came = _core.gather2d_backward(array(dy, layout), rows, cols, shape)
+    assert came.layout == layout
+    assert_close(numpy(came), dx, out[0] * out[1])
     if layout == "lanes":
-        assert not empty_lanes(dx).any()
+        assert not empty_lanes(y).any() and not empty_lanes(came).any()
 
 
 @every_image

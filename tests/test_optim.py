@@ -107,9 +107,10 @@ def test_rmsprop_with_epsilon_inside_the_root(isa: str, rng: np.random.Generator
     expected = p
     for _ in range(3):
         g = uniform(rng, 37)
-        _core.rmsprop_step(
+        step = _core.rmsprop_step(
             [parameter], [array(g)], [square], [], [], 1e-3, 0.9, 1e-7, 0.0, 0.0, True
         )
+        _core.take_steps([step])
         expected = reference_optim.rmsprop(
             expected, g, state, 1e-3, 0.9, 1e-7, eps_inside_sqrt=True
         )

@@ -10,9 +10,9 @@ void register_movement(py::module_& m) {
   define(m, "cat", &cat, py::arg("arrays"), py::arg("axis"));
   define(m, "slice_axis", &slice_axis, py::arg("x"), py::arg("axis"), py::arg("begin"),
          py::arg("end"));
-  define(m, "upsample_nearest2d", &upsample_nearest2d, py::arg("x"), py::arg("scale"));
-  define(m, "upsample_nearest2d_backward", &upsample_nearest2d_backward, py::arg("dy"),
-         py::arg("scale"));
+  define(m, "gather2d", &gather2d, py::arg("x"), py::arg("rows"), py::arg("cols"));
+  define(m, "gather2d_backward", &gather2d_backward, py::arg("dy"), py::arg("rows"),
+         py::arg("cols"), py::arg("x_shape"));
   define(m, "upsample_bilinear2d", &upsample_bilinear2d, py::arg("x"), py::arg("output_size"),
          py::arg("align_corners"));
   define(m, "upsample_bilinear2d_backward", &upsample_bilinear2d_backward, py::arg("dy"),

@@ -1,5 +1,5 @@
-// Bindings of the optimisers: numbers that depend on nothing but the arguments are made here, in
-// double.
+// Bindings of the optimisers, which plan steps: numbers that depend on nothing but the arguments
+// are made here, in double. take_steps takes them.
 #include <cmath>
 
 #include "bind/bind.h"
@@ -21,9 +21,9 @@ void register_optim(py::module_& m) {
          double momentum, double dampening, double weight_decay, bool nesterov, bool first,
          bool maximize) {
         program::refuse_recording(kSteps);
-        sgd_step(params, grads, momenta,
-                 {single(lr), single(momentum), single(1.0 - dampening), single(weight_decay),
-                  nesterov, first, maximize});
+        return sgd_step(params, grads, momenta,
+                        {single(lr), single(momentum), single(1.0 - dampening),
+                         single(weight_decay), nesterov, first, maximize});
       },
       py::arg("params"), py::arg("grads"), py::arg("momenta"), py::arg("lr"), py::arg("momentum"),
       py::arg("dampening"), py::arg("weight_decay"), py::arg("nesterov"), py::arg("first"),
@@ -34,9 +34,9 @@ void register_optim(py::module_& m) {
          const Arrays& grad_avg, double lr, double alpha, double eps, double weight_decay,
          double momentum, bool eps_inside_sqrt) {
         program::refuse_recording(kSteps);
-        rmsprop_step(params, grads, square_avg, momenta, grad_avg,
-                     {single(lr), single(alpha), single(1.0 - alpha), single(eps),
-                      single(weight_decay), single(momentum), eps_inside_sqrt});
+        return rmsprop_step(params, grads, square_avg, momenta, grad_avg,
+                            {single(lr), single(alpha), single(1.0 - alpha), single(eps),
+                             single(weight_decay), single(momentum), eps_inside_sqrt});
       },
       py::arg("params"), py::arg("grads"), py::arg("square_avg"), py::arg("momenta"),
       py::arg("grad_avg"), py::arg("lr"), py::arg("alpha"), py::arg("eps"), py::arg("weight_decay"),
@@ -60,7 +60,7 @@ void register_optim(py::module_& m) {
         rule.step_size = single(lr / (1.0 - std::pow(beta1, t)));
         rule.inv_sqrt_correction = single(1.0 / std::sqrt(1.0 - std::pow(beta2, t)));
         rule.maximize = maximize;
-        adam_step(params, grads, exp_avg, exp_avg_sq, max_exp_avg_sq, rule);
+        return adam_step(params, grads, exp_avg, exp_avg_sq, max_exp_avg_sq, rule);
       },
       py::arg("params"), py::arg("grads"), py::arg("exp_avg"), py::arg("exp_avg_sq"),
       py::arg("max_exp_avg_sq"), py::arg("step"), py::arg("lr"), py::arg("beta1"), py::arg("beta2"),
@@ -70,10 +70,13 @@ void register_optim(py::module_& m) {
       [](const Arrays& params, const Arrays& grads, const Arrays& state_sum, double lr,
          double weight_decay, double eps) {
         program::refuse_recording(kSteps);
-        adagrad_step(params, grads, state_sum, {single(lr), single(eps), single(weight_decay)});
+        return adagrad_step(params, grads, state_sum,
+                            {single(lr), single(eps), single(weight_decay)});
       },
       py::arg("params"), py::arg("grads"), py::arg("state_sum"), py::arg("lr"),
       py::arg("weight_decay"), py::arg("eps"));
+  py::class_<OptimStep>(m, "OptimStep");
+  m.def("take_steps", &take_steps, py::arg("steps"), ReleaseGil());
   define(m, "grad_norm", &grad_norm, py::arg("grads"));
   define(m, "scale_all", &scale_all, py::arg("arrays"), py::arg("scale"));
 }

@@ -47,16 +47,30 @@ int checked_axis(const char* op, int64_t axis, const Shape& x) {
   return static_cast<int>(axis < 0 ? axis + x.ndim() : axis);
 }
 
-void check_scale(const char* op, std::array<int64_t, 2> scale) {
-  if (scale[0] < 1 || scale[1] < 1)
-    throw std::invalid_argument(
-        message("[", op, "] scale must be at least 1, got (", scale[0], ", ", scale[1], ")"));
+// Indices within 0 .. size - 1, at least one.
+void check_indices(const char* op, const char* what, const std::vector<int64_t>& indices,
+                   int64_t size) {
+  if (indices.empty()) throw ShapeError(message("[", op, "] there are no ", what));
+  for (const int64_t i : indices)
+    if (i < 0 || i >= size)
+      throw std::out_of_range(message("[", op, "] ", what, " must be from 0 to ", size - 1,
+                                      ", the last of the image: got ", i));
 }
 
-TapTable nearest_taps(int64_t input, int64_t scale) {
-  TapTable taps(input * scale);
-  for (int64_t o = 0; o < input * scale; ++o) {
-    taps.add_tap(o / scale, 1.0f);
+// One row of pixels of kUnit floats each.
+template <int64_t kUnit>
+void gather_pixels(float* to, const float* from, const std::vector<int64_t>& cols) {
+  for (const int64_t col : cols) {
+    std::copy_n(from + col * kUnit, kUnit, to);
+    to += kUnit;
+  }
+}
+
+// Which output each index is gathered into: the transposed map adds them up.
+TapTable gather_taps(const std::vector<int64_t>& indices) {
+  TapTable taps(static_cast<int64_t>(indices.size()));
+  for (const int64_t i : indices) {
+    taps.add_tap(i, 1.0f);
     taps.end_output();
   }
   return taps;
@@ -173,26 +187,43 @@ Array slice_axis(const Array& x_any, int64_t axis_any, int64_t begin, int64_t en
   return y;
 }
 
-Array upsample_nearest2d(const Array& x, std::array<int64_t, 2> scale) {
-  check_images("upsample_nearest2d", "input", x);
-  check_scale("upsample_nearest2d", scale);
-  const Shape out{x.dim(0), x.dim(1), checked_mul(x.dim(2), scale[0], "[upsample_nearest2d] rows"),
-                  checked_mul(x.dim(3), scale[1], "[upsample_nearest2d] columns")};
-  out.numel();
-  return resample(x, nearest_taps(x.dim(2), scale[0]), nearest_taps(x.dim(3), scale[1]));
+Array gather2d(const Array& x, const std::vector<int64_t>& rows, const std::vector<int64_t>& cols) {
+  check_images("gather2d", "input", x);
+  check_indices("gather2d", "rows", rows, x.dim(2));
+  check_indices("gather2d", "columns", cols, x.dim(3));
+  const auto OH = static_cast<int64_t>(rows.size()), OW = static_cast<int64_t>(cols.size());
+  Array y = Array::empty({x.dim(0), x.dim(1), OH, OW}, DType::float32, x.layout());
+  const int64_t unit = x.in_lanes() ? kLanes : 1, IW = x.dim(3);
+  const auto gather = x.in_lanes() ? &gather_pixels<kLanes> : &gather_pixels<1>;
+  const float* from = x.data();
+  float* to = y.data();
+  for_shares(x.blocks() * x.dim(1), OH * OW * unit, [&](int64_t begin, int64_t end) {
+    for (int64_t plane = begin; plane < end; ++plane) {
+      const float* image = from + plane * x.dim(2) * IW * unit;
+      float* out = to + plane * OH * OW * unit;
+      for (size_t r = 0; r < rows.size(); ++r, out += OW * unit)
+        if (r > 0 && rows[r] == rows[r - 1])
+          std::copy_n(out - OW * unit, OW * unit, out);
+        else
+          gather(out, image + rows[r] * IW * unit, cols);
+    }
+  });
+  return y;
 }
 
-Array upsample_nearest2d_backward(const Array& dy, std::array<int64_t, 2> scale) {
-  check_images("upsample_nearest2d_backward", "dy", dy);
-  check_scale("upsample_nearest2d_backward", scale);
-  if (dy.dim(2) % scale[0] != 0 || dy.dim(3) % scale[1] != 0)
-    throw ShapeError(
-        message("[upsample_nearest2d_backward] rows and columns of dy must be multiples of the "
-                "scale (",
-                scale[0], ", ", scale[1], "), got ", dy.shape()));
-  const int64_t IH = dy.dim(2) / scale[0], IW = dy.dim(3) / scale[1];
-  return resample(dy, nearest_taps(IH, scale[0]).transposed(IH),
-                  nearest_taps(IW, scale[1]).transposed(IW));
+Array gather2d_backward(const Array& dy, const std::vector<int64_t>& rows,
+                        const std::vector<int64_t>& cols, const Shape& x_shape) {
+  const char* const op = "gather2d_backward";
+  check_images(op, "dy", dy);
+  if (x_shape.ndim() != 4 || x_shape[0] != dy.dim(0) || x_shape[1] != dy.dim(1) ||
+      dy.dim(2) != static_cast<int64_t>(rows.size()) ||
+      dy.dim(3) != static_cast<int64_t>(cols.size()))
+    throw ShapeError(message("[", op, "] dy ", dy.shape(), " does not belong to ", rows.size(),
+                             " rows and ", cols.size(), " columns of an input of ", x_shape));
+  check_indices(op, "rows", rows, x_shape[2]);
+  check_indices(op, "columns", cols, x_shape[3]);
+  return resample(dy, gather_taps(rows).transposed(x_shape[2]),
+                  gather_taps(cols).transposed(x_shape[3]));
 }
 
 Array upsample_bilinear2d(const Array& x, std::array<int64_t, 2> output_size, bool align_corners) {

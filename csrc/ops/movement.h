@@ -16,9 +16,11 @@ Array cat(const std::vector<Array>& arrays, int64_t axis);
 // Indices begin .. end - 1 of an axis; along axis >= 1 in the layout of x, along axis 0 plain.
 Array slice_axis(const Array& x, int64_t axis, int64_t begin, int64_t end);
 
-// y[i][j] = x[i / scale_h][j / scale_w]
-Array upsample_nearest2d(const Array& x, std::array<int64_t, 2> scale);
-Array upsample_nearest2d_backward(const Array& dy, std::array<int64_t, 2> scale);
+// y[i][j] = x[rows[i]][cols[j]] of every image: enlarging by the nearest pixel, borders that
+// reflect or repeat the image. An index may stand there several times; the gradient adds up then.
+Array gather2d(const Array& x, const std::vector<int64_t>& rows, const std::vector<int64_t>& cols);
+Array gather2d_backward(const Array& dy, const std::vector<int64_t>& rows,
+                        const std::vector<int64_t>& cols, const Shape& x_shape);
 // Linear interpolation at i * (I - 1) / (O - 1), corners aligned, or else at max((i + 0.5) * I / O
 // - 0.5, 0).
 Array upsample_bilinear2d(const Array& x, std::array<int64_t, 2> output_size, bool align_corners);

@@ -35,25 +35,18 @@ void check_lists(const char* op, const Arrays& params, const Arrays& grads) {
   check_list(op, "grads", grads, params, false);
 }
 
-// body(array, begin, end, range number) over ranges that together cover all arrays, each at most
-// kGrain elements; a task is a run of ranges of about that many in all. Returns the number of
-// ranges.
-struct Range {
-  size_t array;
-  int64_t begin, end;
-};
-
-std::vector<Range> ranges_of(const Arrays& arrays) {
-  std::vector<Range> ranges;
+// Ranges that together cover all arrays, each at most kGrain elements.
+std::vector<ArrayRange> ranges_of(const Arrays& arrays) {
+  std::vector<ArrayRange> ranges;
   for (size_t i = 0; i < arrays.size(); ++i)
     for (int64_t begin = 0; begin < arrays[i].stored(); begin += kGrain)
       ranges.push_back({i, begin, std::min(arrays[i].stored(), begin + kGrain)});
   return ranges;
 }
 
-template <class Body>
-void for_all(const std::vector<Range>& ranges, const Body& body) {
-  std::vector<size_t> tasks{0};  // the first range of each task, and the end
+// The first range of each task, and the end; a task is a run of ranges of about kGrain elements.
+std::vector<size_t> tasks_of(const std::vector<ArrayRange>& ranges) {
+  std::vector<size_t> tasks{0};
   int64_t elements = 0;
   for (size_t i = 0; i < ranges.size(); ++i) {
     const int64_t n = ranges[i].end - ranges[i].begin;
@@ -64,17 +57,33 @@ void for_all(const std::vector<Range>& ranges, const Body& body) {
     elements += n;
   }
   tasks.push_back(ranges.size());
+  return tasks;
+}
+
+// body(range, its number) for all of them.
+template <class Body>
+void for_all(const std::vector<ArrayRange>& ranges, const Body& body) {
+  const std::vector<size_t> tasks = tasks_of(ranges);
   parallel_for(static_cast<int64_t>(tasks.size()) - 1, [&](int64_t task) {
     const auto t = static_cast<size_t>(task);
     for (size_t i = tasks[t]; i < tasks[t + 1]; ++i) body(ranges[i], i);
   });
 }
 
+template <class Update>
+OptimStep planned(const Arrays& params, Update update) {
+  OptimStep step;
+  step.ranges = ranges_of(params);
+  step.tasks = tasks_of(step.ranges);
+  step.update = std::move(update);
+  return step;
+}
+
 // Where range r of the array for parameter r.array begins; null in an empty list.
-float* at(Arrays& list, const Range& r) {
+float* at(Arrays& list, const ArrayRange& r) {
   return list.empty() ? nullptr : list[r.array].data() + r.begin;
 }
-const float* at(const Arrays& list, const Range& r) { return list[r.array].data() + r.begin; }
+const float* at(const Arrays& list, const ArrayRange& r) { return list[r.array].data() + r.begin; }
 
 void all_written(const Arrays& arrays) {
   for (const Array& x : arrays) x.written();
@@ -82,63 +91,74 @@ void all_written(const Arrays& arrays) {
 
 }  // namespace
 
-void sgd_step(Arrays params, const Arrays& grads, Arrays momenta, const cpu::SgdRule& rule) {
+OptimStep sgd_step(Arrays params, const Arrays& grads, Arrays momenta, const cpu::SgdRule& rule) {
   check_lists("sgd_step", params, grads);
   check_list("sgd_step", "momenta", momenta, params, rule.momentum == 0.0f);
-  const cpu::Kernels& kernels = cpu::kernels();
-  for_all(ranges_of(params), [&](const Range& r, size_t) {
+  return planned(params, [=, &kernels = cpu::kernels()](const ArrayRange& r) mutable {
     kernels.sgd(at(params, r), at(grads, r), at(momenta, r), r.end - r.begin, rule);
   });
   all_written(params);
   all_written(momenta);
 }
 
-void rmsprop_step(Arrays params, const Arrays& grads, Arrays square_avg, Arrays momenta,
-                  Arrays grad_avg, const cpu::RmspropRule& rule) {
+OptimStep rmsprop_step(Arrays params, const Arrays& grads, Arrays square_avg, Arrays momenta,
+                       Arrays grad_avg, const cpu::RmspropRule& rule) {
   check_lists("rmsprop_step", params, grads);
   check_list("rmsprop_step", "square_avg", square_avg, params, false);
   check_list("rmsprop_step", "momenta", momenta, params, rule.momentum == 0.0f);
   check_list("rmsprop_step", "grad_avg", grad_avg, params, true);
-  const cpu::Kernels& kernels = cpu::kernels();
-  for_all(ranges_of(params), [&](const Range& r, size_t) {
+  return planned(params, [=, &kernels = cpu::kernels()](const ArrayRange& r) mutable {
     kernels.rmsprop(at(params, r), at(grads, r), at(square_avg, r), at(grad_avg, r), at(momenta, r),
                     r.end - r.begin, rule);
   });
   for (const Arrays* list : {&params, &square_avg, &momenta, &grad_avg}) all_written(*list);
 }
 
-void adam_step(Arrays params, const Arrays& grads, Arrays exp_avg, Arrays exp_avg_sq,
-               Arrays max_exp_avg_sq, const cpu::AdamRule& rule) {
+OptimStep adam_step(Arrays params, const Arrays& grads, Arrays exp_avg, Arrays exp_avg_sq,
+                    Arrays max_exp_avg_sq, const cpu::AdamRule& rule) {
   check_lists("adam_step", params, grads);
   check_list("adam_step", "exp_avg", exp_avg, params, false);
   check_list("adam_step", "exp_avg_sq", exp_avg_sq, params, false);
   check_list("adam_step", "max_exp_avg_sq", max_exp_avg_sq, params, true);
-  const cpu::Kernels& kernels = cpu::kernels();
-  for_all(ranges_of(params), [&](const Range& r, size_t) {
+  return planned(params, [=, &kernels = cpu::kernels()](const ArrayRange& r) mutable {
     kernels.adam(at(params, r), at(grads, r), at(exp_avg, r), at(exp_avg_sq, r),
                  at(max_exp_avg_sq, r), r.end - r.begin, rule);
   });
   for (const Arrays* list : {&params, &exp_avg, &exp_avg_sq, &max_exp_avg_sq}) all_written(*list);
 }
 
-void adagrad_step(Arrays params, const Arrays& grads, Arrays state_sum,
-                  const cpu::AdagradRule& rule) {
+OptimStep adagrad_step(Arrays params, const Arrays& grads, Arrays state_sum,
+                       const cpu::AdagradRule& rule) {
   check_lists("adagrad_step", params, grads);
   check_list("adagrad_step", "state_sum", state_sum, params, false);
-  const cpu::Kernels& kernels = cpu::kernels();
-  for_all(ranges_of(params), [&](const Range& r, size_t) {
+  return planned(params, [=, &kernels = cpu::kernels()](const ArrayRange& r) mutable {
     kernels.adagrad(at(params, r), at(grads, r), at(state_sum, r), r.end - r.begin, rule);
   });
   all_written(params);
   all_written(state_sum);
 }
 
+void take_steps(const std::vector<const OptimStep*>& steps) {
+  int64_t tasks = 0;
+  for (const OptimStep* step : steps) {
+    if (step == nullptr) throw std::invalid_argument("[take_steps] one of the steps is None");
+    tasks += static_cast<int64_t>(step->tasks.size()) - 1;
+  }
+  parallel_for(tasks, [&](int64_t task) {
+    auto t = static_cast<size_t>(task);
+    const OptimStep* const* step = steps.data();
+    for (; t >= (*step)->tasks.size() - 1; ++step) t -= (*step)->tasks.size() - 1;
+    for (size_t i = (*step)->tasks[t]; i < (*step)->tasks[t + 1]; ++i)
+      (*step)->update((*step)->ranges[i]);
+  });
+}
+
 double grad_norm(const Arrays& grads) {
   for (size_t i = 0; i < grads.size(); ++i) check_plain("grad_norm", "grads", i, grads[i]);
-  const std::vector<Range> ranges = ranges_of(grads);
+  const std::vector<ArrayRange> ranges = ranges_of(grads);
   std::vector<double> squares(ranges.size());
   const cpu::Kernels& kernels = cpu::kernels();
-  for_all(ranges, [&](const Range& r, size_t i) {
+  for_all(ranges, [&](const ArrayRange& r, size_t i) {
     squares[i] = kernels.sum_squares(at(grads, r), r.end - r.begin, static_cast<int>(kLanes));
   });
   double total = 0.0;
@@ -149,7 +169,7 @@ double grad_norm(const Arrays& grads) {
 void scale_all(Arrays arrays, float scale) {
   for (size_t i = 0; i < arrays.size(); ++i) check_plain("scale_all", "arrays", i, arrays[i]);
   const cpu::Kernels& kernels = cpu::kernels();
-  for_all(ranges_of(arrays), [&](const Range& r, size_t) {
+  for_all(ranges_of(arrays), [&](const ArrayRange& r, size_t) {
     float* x = at(arrays, r);
     kernels.unary(cpu::Unary::scale_shift, x, x, r.end - r.begin, scale, 0.0f, false);
   });

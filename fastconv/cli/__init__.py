@@ -9,7 +9,7 @@
 * text.py       what is said, safely           keeping.py   results, and what an interruption leaves
 
 Exit status: 0 the job is done, 1 it failed (one line on stderr says why), 2 wrong usage, 130
-Ctrl-C. Each command imports what it needs when it runs.
+Ctrl-C, 143 SIGTERM, 129 SIGHUP. Each command imports what it needs when it runs.
 """
 
 from __future__ import annotations
@@ -230,6 +230,13 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seed", type=values.seed, metavar="N", help="same seed, same result (default: 0)"
+    )
+    parser.add_argument(
+        "--checkpoint-minutes",
+        type=values.not_negative,
+        default=values.CHECKPOINT_MINUTES,
+        metavar="N",
+        help="keep the state this often, for --resume (default: %(default)g; 0: never)",
     )
     parser.add_argument(
         "--augment",

@@ -8,7 +8,19 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["MODELS", "model", "path", "percent", "positive", "positive_float", "seed"]
+__all__ = [
+    "CHECKPOINT_MINUTES",
+    "MODELS",
+    "model",
+    "not_negative",
+    "path",
+    "percent",
+    "positive",
+    "positive_float",
+    "seed",
+]
+
+CHECKPOINT_MINUTES = 10.0  # between two files of the state of a run, unless told otherwise
 
 # Those of models/catalogue.py, once more: a wrong name is told before anything is imported.
 MODELS = (
@@ -49,6 +61,10 @@ def seed(text: str) -> int:
 
 def positive_float(text: str) -> float:
     return float(_number(text, float, lambda v: v > 0 and math.isfinite(v), "a number above 0"))
+
+
+def not_negative(text: str) -> float:
+    return float(_number(text, float, lambda v: v >= 0 and math.isfinite(v), "a number from 0"))
 
 
 def percent(text: str) -> float:

@@ -18,6 +18,7 @@ import numpy as np
 
 from .. import _core
 from ..convert import check_device
+from ..interrupt import Signals
 from .datasets import Dataset, announce, load_dataset
 from .infer import Result, measure
 from .keeping import Keeper, check_outputs, command, draw_curves, make_loggers, save_weights
@@ -25,6 +26,8 @@ from .recipe import is_autoencoder, make_loss, make_schedules
 from .trained import description, load_trained
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from ..nn import Module
@@ -62,23 +65,31 @@ def finetune(args: argparse.Namespace) -> int:
         _core.set_num_threads(args.threads)
     session = _Session(args)
     save_path = check_outputs(args)
+    keeper = Keeper(args, save_path, _again(args))
+    with Signals():
+        try:
+            return _finetune(args, session, keeper, save_path, began)
+        except (KeyboardInterrupt, SystemExit) as end:
+            return keeper.interrupted(end)
+
+
+def _finetune(
+    args: argparse.Namespace, session: _Session, keeper: Keeper, save_path: Path, began: float
+) -> int:
     model = session.load_model()
     dataset = load_dataset(args.data, session.wanted)
     announce(dataset, f"Teaching {args.model} on")
-    keeper = Keeper()
-    try:
-        features = None if session.resumed else session.features(dataset)
-        session.prepare(dataset)
-        if features is not None:
-            _report("with frozen features", session.train_head(*features), began)
-        if not args.frozen:
-            keeper.extra = session.extra
-            session.train_all(keeper)
-            _report("after fine-tuning", measure(model, dataset), began)
-            draw_curves(args, model.history)
-    except KeyboardInterrupt:
-        return keeper.interrupted(args, save_path, _again(args))
+    features = None if session.resumed else session.features(dataset)
+    session.prepare(dataset)
+    if features is not None:
+        _report("with frozen features", session.train_head(*features), began)
+    if not args.frozen:
+        keeper.extra = session.extra
+        session.train_all(keeper)
+        _report("after fine-tuning", measure(model, dataset), began)
+        draw_curves(args, model.history)
     save_weights(model, save_path, dataset.classes)
+    keeper.finished()
     weights = ("--weights", save_path)
     print("  " + command("evaluate", args.model, *weights, *dataset.flag))
     print("  " + command("predict", args.model, *weights, "IMAGE"))

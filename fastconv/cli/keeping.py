@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import math
+import os
 import shlex
+import sys
+import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .arguments import CHECKPOINT_MINUTES
 
 if TYPE_CHECKING:
     from ..nn import Module
@@ -45,6 +53,8 @@ def check_writable(path: Path, option: str) -> None:
     """A file of that name can be made."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; {option} needs the name of a file")
+    if path.exists() and not path.is_file() and os.access(path, os.W_OK):
+        return  # a device or a pipe: written into, not replaced
     try:
         import tempfile
 
@@ -74,52 +84,111 @@ def make_loggers(args: argparse.Namespace) -> list[Any]:
 
 
 class Keeper:
-    """A callback that can write down the run it watches, so that `--resume` goes on exactly.
+    """A callback that keeps the run it watches, so that `--resume` goes on exactly.
+
+    It writes the state every --checkpoint-minutes, and when a signal ends the command, into
+    NAME.interrupted.safetensors beside the weights.
 
     Attributes:
         extra: what else the file has to hold, as JSON has it.
+        again: the words of the command that goes on.
     """
 
-    def __init__(self) -> None:
+    last = True  # the other callbacks are part of the state
+
+    def __init__(self, args: argparse.Namespace, save_path: Path, again: tuple[str, ...]) -> None:
         self.extra: dict[str, Any] = {}
+        self.again = again
+        self._args = args
+        beside = save_path if save_path.is_file() or not save_path.exists() else Path(args.model)
+        self._path = beside.with_suffix(".interrupted.safetensors")
+        self._seconds = 60.0 * args.checkpoint_minutes or math.inf
         self._run: Run | None = None
+        self._kept: str | None = None  # what the file holds, in words, once it is written
 
     def on_train_begin(self, run: Run) -> None:
         self._run = run
+        self._due = time.monotonic() + self._seconds
 
-    def interrupted(self, args: argparse.Namespace, save_path: Path, again: tuple[str, ...]) -> int:
-        """Ctrl-C came: keeps the state after the last step, and says how to go on from it.
+    def on_batch_end(self, step: int, logs: Any) -> None:
+        if time.monotonic() < self._due:
+            return
+        first = self._kept is None
+        try:
+            self._keep()
+        except OSError as error:
+            warnings.warn(f"the state of the run was not kept: {error}", stacklevel=2)
+        else:
+            if first:
+                print(
+                    f"Keeping the state in {self._path} every {self._args.checkpoint_minutes:g} "
+                    "minutes; --resume goes on from it.",
+                    flush=True,
+                )
+        self._due = time.monotonic() + self._seconds
+
+    def finished(self) -> None:
+        """The results are written: the state is needed no more."""
+        if self._kept is not None:
+            self._path.unlink(missing_ok=True)
+
+    def interrupted(self, end: BaseException) -> int:
+        """A signal ended the command: keeps the state after the last step, says how to go on.
 
         Args:
-            args: those of the command.
-            save_path: where its weights would have gone; the state goes beside it.
-            again: the words of the command that goes on.
+            end: KeyboardInterrupt, or SystemExit with the exit status.
 
         Returns:
             The exit status.
         """
         run = self._run
-        if run is None:
-            print("Interrupted before training began; nothing is kept.")
-            return 130
-        if not run.interrupted and run.epochs_done < run.epochs:
-            print("Interrupted twice, in the middle of a step; nothing is kept.")
-            return 130
+        try:
+            if run is None:
+                _tell("Interrupted before training began; nothing is kept.")
+            elif run.interrupted or run.stopping or run.epochs_done == run.epochs:
+                self._keep()
+                self._tell_how_to_go_on(f"Interrupted. The state {self._kept} is kept")
+            elif self._kept is not None:
+                self._tell_how_to_go_on(
+                    f"Interrupted twice, in the middle of step {run.step + 1:,}. "
+                    f"The state {self._kept} is kept"
+                )
+            else:
+                _tell("Interrupted twice, in the middle of a step; nothing is kept.")
+        except OSError as error:
+            _tell(f"Interrupted. The state could not be kept: {error}")
+            if self._kept is not None:
+                self._tell_how_to_go_on(f"That {self._kept} is")
+        return int(end.code or 0) if isinstance(end, SystemExit) else 130
+
+    def _keep(self) -> None:
         from ..train.checkpoint import Checkpoint
 
-        path = save_path.with_suffix(".interrupted.safetensors")
-        Checkpoint.of(run, self.extra).save(path)
-        print(
-            f"Interrupted. The state after step {run.step:,} (epoch {run.epoch + 1}) is kept in "
-            f"{path}; to go on from it:"
-        )
-        words = [*again, "--resume", str(path)]
-        for option in ("save", "log", "curves", "until"):
-            value = getattr(args, option, None)
+        run = self._run
+        assert run is not None
+        Checkpoint.of(run, self.extra).save(self._path)
+        self._kept = f"after step {run.step:,} (epoch {run.epoch + 1})"
+
+    def _tell_how_to_go_on(self, what: str) -> None:
+        words = [*self.again, "--resume", str(self._path)]
+        for option in ("save", "log", "curves", "until", "checkpoint_minutes"):
+            value = getattr(self._args, option, None)
+            if option == "checkpoint_minutes" and value == CHECKPOINT_MINUTES:
+                continue
             if value is not None:
-                words += [f"--{option}", f"{value:g}" if option == "until" else value]
-        print("  " + command(*words), flush=True)
-        return 130
+                flag = "--" + option.replace("_", "-")
+                words += [flag, f"{value:g}" if isinstance(value, float) else value]
+        _tell(f"{what} in {self._path}; to go on from it:\n  {command(*words)}")
+
+
+def _tell(text: str) -> None:
+    """Prints, unless nobody is there any more, as after SIGHUP."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        # Python would complain again when it flushes at exit.
+        with contextlib.suppress(OSError, AttributeError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def draw_curves(args: argparse.Namespace, history: History) -> None:
@@ -133,10 +202,12 @@ def draw_curves(args: argparse.Namespace, history: History) -> None:
 
 def save_weights(model: Module, path: Path, classes: list[str] | None) -> None:
     """Writes the network with everything that is needed to use it, and says so."""
+    from ..interrupt import signals_held
     from ..models import save
 
     try:
-        save(model, path, classes=classes)
+        with signals_held():
+            save(model, path, classes=classes)
     except OSError as error:
         raise OSError(f"{path} could not be written: {error.strerror or error}") from None
     print(f"Saved {path} ({path.stat().st_size / 1024:,.0f} kB). Next:")

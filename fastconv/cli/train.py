@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _core
 from ..convert import check_device
+from ..interrupt import Signals
 from .datasets import Dataset, announce, load_dataset
 from .keeping import Keeper, check_outputs, command, draw_curves, make_loggers, save_weights
 from .recipe import (
@@ -24,6 +25,8 @@ from .recipe import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..data import Preprocessing
     from ..nn import Module
     from ..train.run import Run
@@ -38,6 +41,15 @@ def train(args: argparse.Namespace) -> int:
     if args.threads:
         _core.set_num_threads(args.threads)
     save_path = check_outputs(args)
+    keeper = Keeper(args, save_path, ("train", args.model))
+    with Signals():
+        try:
+            return _train(args, keeper, save_path, began)
+        except (KeyboardInterrupt, SystemExit) as end:
+            return keeper.interrupted(end)
+
+
+def _train(args: argparse.Namespace, keeper: Keeper, save_path: Path, began: float) -> int:
     imported = threading.Event()
 
     def wanted_pictures() -> Preprocessing:
@@ -56,12 +68,9 @@ def train(args: argparse.Namespace) -> int:
         dataset = loading.result()
     session.build(dataset)
     announce(dataset, "Training on")
-    keeper = Keeper()
     keeper.extra = session.extra
-    try:
-        session.fit(keeper)
-    except KeyboardInterrupt:
-        return keeper.interrupted(args, save_path, ("train", args.model, *dataset.flag))
+    keeper.again = ("train", args.model, *dataset.flag)
+    session.fit(keeper)
 
     result = session.measure()
     seconds = time.perf_counter() - began
@@ -73,6 +82,7 @@ def train(args: argparse.Namespace) -> int:
     if dataset.reason:
         print("Mind: this network has seen the built-in digits only, not MNIST (see above).")
     save_weights(session.model, save_path, dataset.classes)
+    keeper.finished()
     weights = ("--weights", save_path)
     print("  " + command("evaluate", args.model, *weights, *dataset.flag))
     if not is_autoencoder(args.model):
@@ -131,7 +141,7 @@ class _Session:
             )
 
     def fit(self, keeper: Keeper) -> None:
-        """Trains; KeyboardInterrupt comes through, and `keeper` can save the exact step then."""
+        """Trains; what a signal raises comes through, and `keeper` has the exact step then."""
         from .inputs import make_loader
 
         recipe = self.recipe

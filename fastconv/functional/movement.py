@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, overload
 
@@ -38,14 +40,20 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 def pad(
     input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
 ) -> Tensor:
-    """A border of constants; `torch.nn.functional.pad`.
+    """A border of constants, or of the image itself; `torch.nn.functional.pad`.
 
     Args:
         input: float32 of up to four dimensions.
         pad: (left, right), (left, right, top, bottom), and so on from the last dimension to the
             first; negative numbers crop. The batch of (N, C, H, W) is not padded.
-        mode: "constant".
+        mode: "constant"; "reflect", the image mirrored at its outermost pixels; "replicate", these
+            repeated; "circular", what lies at the other side. But for "constant", pad has two
+            numbers for (C, L) and (N, C, L), and four for (C, H, W) and (N, C, H, W).
         value: the constant, 0 by default.
+
+    Raises:
+        ShapeError: pad does not fit the input; "reflect" as far as its size, "circular" further.
+        ValueError: an unknown mode, or a value for one that takes none.
 
     Example:
         >>> import numpy as np
@@ -53,9 +61,17 @@ def pad(
         >>> F.pad(np.ones((1, 1, 1, 2), np.float32), (1, 0, 0, 1), value=5)
         array([[[[5., 1., 1.],
                  [5., 5., 5.]]]], dtype=float32)
+        >>> F.pad(np.array([[1, 2, 3]], np.float32), (2, 1), mode="reflect")
+        array([[3., 2., 1., 2., 3., 2.]], dtype=float32)
     """
+    if mode in ("reflect", "replicate", "circular"):
+        if value is not None:
+            raise ValueError(f'[pad] mode="{mode}" takes no value, got {value}')
+        return _pad_with_image(input, pad, mode)
     if mode != "constant":
-        raise ValueError(f'[pad] mode must be "constant", got {mode!r}')
+        raise ValueError(
+            f'[pad] mode must be "constant", "reflect", "replicate" or "circular", got {mode!r}'
+        )
     ndim = input.ndim
     widths = [int(p) for p in pad]
     if len(widths) % 2 or len(widths) > 2 * ndim or ndim > 4:
@@ -91,6 +107,52 @@ def pad(
         return reshaped(_pad_channels(dx, -front, -back, 0.0), input_shape)
 
     return unary(input, reshaped(y, joined), backward, "pad")
+
+
+def _pad_with_image(input: Tensor, pad: Sequence[int], mode: str) -> Tensor:
+    """Every pixel of the result is one of the input: two lists of indices say which."""
+    shape, widths = input.shape, [int(p) for p in pad]
+    if (len(widths), len(shape)) not in ((2, 2), (2, 3), (4, 3), (4, 4)):
+        raise _core.ShapeError(
+            f'[pad] mode="{mode}" takes two numbers for (C, L) and (N, C, L), four for (C, H, W) '
+            f"and (N, C, H, W): got pad {tuple(pad)}, input {shape}"
+        )
+    shape4 = (shape[0], *(1,) * (4 - len(shape)), *shape[1:])  # the first dimension may be in lanes
+    left, right, top, bottom = (*widths, 0, 0)[:4]
+    rows = _border(shape4[2], top, bottom, mode)
+    cols = _border(shape4[3], left, right, mode)
+    y = _core.gather2d(reshaped(input._array, shape4), rows, cols)
+    gathered, joined = y.shape, (y.shape[0], *y.shape[5 - len(shape) :])
+
+    def backward(dy: Array) -> Array:
+        dx = _core.gather2d_backward(reshaped(dy, gathered), rows, cols, shape4)
+        return reshaped(dx, shape)
+
+    return unary(input, reshaped(y, joined), backward, "pad")
+
+
+@functools.lru_cache(256)
+def _border(size: int, before: int, after: int, mode: str) -> list[int]:
+    """Which of `size` pixels stands at each place of a padded line."""
+    most = {"reflect": size - 1, "circular": size}.get(mode)
+    if most is not None and max(before, after) > most:
+        raise _core.ShapeError(
+            f'[pad] mode="{mode}" pads {size} pixels by at most {most}, got pads '
+            f"{before} and {after}"
+        )
+    if size + before + after < 1 or size + min(before, 0) + min(after, 0) < 1:
+        raise _core.ShapeError(
+            f"[pad] nothing is left of {size} pixels with pads {before} and {after}"
+        )
+    at = np.arange(-before, size + after)
+    if mode == "replicate":
+        at = at.clip(0, size - 1)
+    elif mode == "reflect":
+        at = size - 1 - np.abs(size - 1 - np.abs(at))
+    else:  # what is cropped does not come back at the other side
+        first, end = max(-before, 0), size + min(after, 0)
+        at = first + (at - first) % (end - first)
+    return list(map(int, at))
 
 
 def _padded_shape(shape: tuple[int, ...], widths: Sequence[int]) -> tuple[int, ...]:
@@ -171,8 +233,10 @@ def interpolate(
     Args:
         input: (N, C, IH, IW) float32.
         size: (OH, OW), or an int for both; or instead
-        scale_factor: OH / IH and OW / IW, which must give whole sizes.
-        mode: "nearest", by whole factors, or "bilinear".
+        scale_factor: one or two numbers: OH = floor(IH scale_factor), OW likewise. "bilinear" needs
+            one that gives whole sizes.
+        mode: "nearest", where y[i] = x[floor(i IH / OH)], or x[floor(i / scale_factor)] with a
+            scale_factor; or "bilinear".
         align_corners: bilinear: the corner pixels keep their place, not the corners of the image.
 
     Returns:
@@ -185,51 +249,77 @@ def interpolate(
         array([[[[1., 1., 2., 2.],
                  [1., 1., 2., 2.]]]], dtype=float32)
     """
-    op = "interpolate"
     shape = input.shape
     if len(shape) != 4:
-        raise shape_error(op, "(N, C, H, W)", shape)
-    height, width = _output_size(shape, size, scale_factor)
+        raise shape_error("interpolate", "(N, C, H, W)", shape)
+    factors = _scale_factors(size, scale_factor)
     x = input._array
     if mode == "nearest":
         if align_corners is not None:
             raise ValueError('[interpolate] align_corners goes with mode="bilinear"')
-        scale = (height // shape[2], width // shape[3])
-        if (scale[0] * shape[2], scale[1] * shape[3]) != (height, width) or min(scale) < 1:
-            raise ValueError(
-                f'[interpolate] mode="nearest" enlarges by whole factors, not {shape} to '
-                f"{height} x {width}"
-            )
-        y = _core.upsample_nearest2d(x, scale)
-        return unary(input, y, lambda dy: _core.upsample_nearest2d_backward(dy, scale), op)
+        height, width = _output_size(shape, size, factors)
+        rows = _nearest(shape[2], height, factors[0] if factors else None)
+        cols = _nearest(shape[3], width, factors[1] if factors else None)
+        y = _core.gather2d(x, rows, cols)
+        return unary(
+            input, y, lambda dy: _core.gather2d_backward(dy, rows, cols, shape), "interpolate"
+        )
     if mode == "bilinear":
+        if factors and any((shape[2 + i] * factor) % 1 for i, factor in enumerate(factors)):
+            raise ValueError(
+                f"[interpolate] scale_factor {scale_factor} of {shape[2]} x {shape[3]} does not "
+                "give whole sizes: use size="
+            )
+        height, width = _output_size(shape, size, factors)
         corners = bool(align_corners)
         y = _core.upsample_bilinear2d(x, (height, width), corners)
 
         def backward(dy: Array) -> Array:
             return _core.upsample_bilinear2d_backward(dy, shape, corners)
 
-        return unary(input, y, backward, op)
+        return unary(input, y, backward, "interpolate")
     raise ValueError(f'[interpolate] mode must be "nearest" or "bilinear", got {mode!r}')
 
 
-def _output_size(
-    shape: tuple[int, ...], size: Sizes | None, scale_factor: float | Sequence[float] | None
-) -> tuple[int, int]:
+def _scale_factors(
+    size: Sizes | None, scale_factor: float | Sequence[float] | None
+) -> tuple[float, float] | None:
+    """Vertical and horizontal; None where a size is given."""
     if (size is None) == (scale_factor is None):
         raise ValueError("[interpolate] give either size or scale_factor")
-    if size is not None:
-        return pair(size, "[interpolate] size")
-    assert scale_factor is not None
-    factors = [scale_factor] * 2 if isinstance(scale_factor, (int, float)) else list(scale_factor)
-    if len(factors) != 2:
+    if scale_factor is None:
+        return None
+    given = list(scale_factor) if isinstance(scale_factor, Sequence) else [scale_factor] * 2
+    factors = [float(factor) for factor in given]
+    if len(factors) != 2 or not all(0 < factor < math.inf for factor in factors):
         raise ValueError(
-            f"[interpolate] scale_factor must be one or two numbers, got {scale_factor}"
+            f"[interpolate] scale_factor must be one or two numbers above 0, got {scale_factor}"
         )
-    sizes = [shape[2 + i] * float(factor) for i, factor in enumerate(factors)]
-    if any(s < 1 or s != int(s) for s in sizes):
+    return factors[0], factors[1]
+
+
+def _output_size(
+    shape: tuple[int, ...], size: Sizes | None, factors: tuple[float, float] | None
+) -> tuple[int, int]:
+    if factors is None:
+        return pair(size, "[interpolate] size")  # type: ignore[arg-type]
+    height, width = (math.floor(shape[2 + i] * factor) for i, factor in enumerate(factors))
+    if height < 1 or width < 1:
         raise ValueError(
-            f"[interpolate] scale_factor {scale_factor} of {shape[2]} x {shape[3]} does not give "
-            "whole sizes: use size="
+            f"[interpolate] scale_factor {factors} leaves nothing of {shape[2]} x {shape[3]} pixels"
         )
-    return int(sizes[0]), int(sizes[1])
+    return height, width
+
+
+@functools.lru_cache(256)
+def _nearest(size: int, count: int, factor: float | None) -> list[int]:
+    """The pixel of `size` that each of `count` shows.
+
+    In float32, so that positions round as PyTorch's do. As there, a size that stays or doubles does
+    not look at the factor.
+    """
+    if count in (size, 2 * size):
+        return [i * size // count for i in range(count)]
+    step = np.float32(size) / np.float32(count) if factor is None else np.float32(1.0 / factor)
+    at = np.floor(np.arange(count, dtype=np.float32) * step)
+    return list(map(int, np.minimum(at, size - 1)))

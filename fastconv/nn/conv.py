@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import functional as F
 from ..functional._arguments import pad_pair, pads_of, pair
 from ..functional.conv import _conv2d, conv1d
 from ..functional.conv_transpose import _conv_transpose2d
@@ -40,8 +41,11 @@ class _Conv(Module):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        if padding_mode != "zeros":
-            raise ValueError(f'[{name}] padding_mode must be "zeros", got {padding_mode!r}')
+        modes = ("zeros",) if transposed else ("zeros", "reflect", "replicate", "circular")
+        if padding_mode not in modes:
+            raise ValueError(
+                f"[{name}] padding_mode must be one of {', '.join(modes)}, got {padding_mode!r}"
+            )
         pair((in_channels, out_channels), f"[{name}] in_channels and out_channels")
         pair(groups, f"[{name}] groups")
         if in_channels % groups or out_channels % groups:
@@ -71,6 +75,7 @@ class _Conv(Module):
             **others,
             "groups": (self.groups, 1),
             "bias": (self.bias is not None, True),
+            "padding_mode": (self.padding_mode, "zeros"),
         }
         return "".join(f", {name}={v}" for name, (v, default) in options.items() if v != default)
 
@@ -88,11 +93,12 @@ class Conv2d(_Conv):
         in_channels, out_channels: IC and OC.
         kernel_size: KH and KW, an int or a pair.
         stride: step of the window.
-        padding: zeros at each side, "valid" or "same"; see `functional.conv2d`.
+        padding: rows and columns at each side, "valid" or "same"; see `functional.conv2d`.
         dilation: distance between the taps of the kernel.
         groups: independent groups of channels.
         bias: whether a bias is added to each output channel.
-        padding_mode: "zeros".
+        padding_mode: what the border is made of: "zeros", or the image: "reflect", "replicate" or
+            "circular", as in `functional.pad`.
 
     Shapes: x (N, IC, IH, IW), y (N, OC, OH, OW) with
     OH = floor((IH + 2 padding - dilation (KH - 1) - 1) / stride) + 1. Parameters: `weight` (OC,
@@ -138,6 +144,10 @@ class Conv2d(_Conv):
         if not isinstance(x, Tensor):
             x = as_tensor(x, "[Conv2d] input")
         pads = self._pads(x)
+        if self.padding_mode != "zeros":
+            top, bottom, left, right = pads
+            x = F.pad(x, (left, right, top, bottom), self.padding_mode)
+            pads = (0, 0, 0, 0)
         return _conv2d(
             x, self.weight, self.bias, self.stride, pads, self.dilation, self.groups, relu, pool
         )
@@ -179,10 +189,23 @@ class Conv1d(_Conv):
         self.dilation = _one(dilation, "[Conv1d] dilation")
 
     def forward(self, x: Tensor) -> Tensor:
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            x = as_tensor(x, "[Conv1d] input")
+            x = F.pad(x, self._pads(x), self.padding_mode)
+            padding = (0,)
         y: Tensor = conv1d(
-            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+            x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
         )
         return y
+
+    def _pads(self, x: Tensor) -> tuple[int, int]:
+        padding = self.padding
+        if not isinstance(padding, str):
+            return (padding[0], padding[0])
+        image = (*x.shape[:2], 1, x.shape[-1])
+        sizes = ((1, size[0]) for size in (self.kernel_size, self.stride, self.dilation))
+        return pads_of(padding, image, *sizes)[2:]
 
 
 def _one(value: int | tuple[int], what: str, least: int = 1) -> tuple[int]:

@@ -37,7 +37,7 @@ class Flatten(Module):
 
 
 class Upsample(Module):
-    """Enlarges images; `torch.nn.Upsample`, see `functional.interpolate`.
+    """Resizes images; `torch.nn.Upsample`, see `functional.interpolate`.
 
     Args:
         size: (OH, OW), or an int for both; or instead

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 from .. import _core
 from ..tensor import Tensor, wrap
-from .optimizer import Group, Optimizer, Params, check_options, zeros_like
+from .optimizer import Group, Optimizer, Params, Slots
 
 if TYPE_CHECKING:
-    from .._core import Array
+    from collections.abc import Mapping
+
+    from .._core import Array, OptimStep
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "RMSprop"]
 
@@ -35,6 +37,8 @@ class SGD(Optimizer):
         Parameter([0.5], requires_grad=True)
     """
 
+    _optional: ClassVar[Mapping[str, str]] = {"momentum_buffer": "momentum"}
+
     def __init__(
         self,
         params: Params,
@@ -46,9 +50,6 @@ class SGD(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        check_options("SGD", lr=lr, momentum=momentum, weight_decay=weight_decay)
-        if nesterov and (momentum <= 0 or dampening != 0):
-            raise ValueError("[SGD] nesterov needs a momentum, and no dampening")
         super().__init__(
             params,
             {
@@ -61,21 +62,19 @@ class SGD(Optimizer):
             },
         )
 
-    def _new_state(self, p: Tensor, group: Group) -> dict[str, Any]:
-        return {}
-
-    def _update(
-        self, group: Group, step: int, params: list[Tensor], arrays: list[Array], grads: list[Array]
-    ) -> None:
-        # Not at step 1: a schedule may bring the momentum later.
-        first = bool(group["momentum"]) and "momentum_buffer" not in self.state[params[0]]
-        if first:
-            for p in params:
-                self.state[p]["momentum_buffer"] = zeros_like(p)
-        _core.sgd_step(
-            arrays,
+    def _plan(
+        self,
+        group: Group,
+        step: int,
+        first: bool,
+        params: list[Array],
+        grads: list[Array],
+        slots: Slots,
+    ) -> OptimStep:
+        return _core.sgd_step(
+            params,
             grads,
-            self._remembered("momentum_buffer", params) if group["momentum"] else [],
+            slots.get("momentum_buffer", []),
             group["lr"],
             group["momentum"],
             group["dampening"],
@@ -106,6 +105,9 @@ class RMSprop(Optimizer):
         Parameter([0.75], requires_grad=True)
     """
 
+    _required = ("square_avg",)
+    _optional: ClassVar[Mapping[str, str]] = {"momentum_buffer": "momentum", "grad_avg": "centered"}
+
     def __init__(
         self,
         params: Params,
@@ -118,9 +120,6 @@ class RMSprop(Optimizer):
         *,
         eps_inside_sqrt: bool = False,
     ) -> None:
-        check_options(
-            "RMSprop", lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum
-        )
         super().__init__(
             params,
             {
@@ -134,23 +133,21 @@ class RMSprop(Optimizer):
             },
         )
 
-    def _new_state(self, p: Tensor, group: Group) -> dict[str, Any]:
-        state = {"square_avg": zeros_like(p)}
-        if group["momentum"]:
-            state["momentum_buffer"] = zeros_like(p)
-        if group["centered"]:
-            state["grad_avg"] = zeros_like(p)
-        return state
-
-    def _update(
-        self, group: Group, step: int, params: list[Tensor], arrays: list[Array], grads: list[Array]
-    ) -> None:
-        _core.rmsprop_step(
-            arrays,
+    def _plan(
+        self,
+        group: Group,
+        step: int,
+        first: bool,
+        params: list[Array],
+        grads: list[Array],
+        slots: Slots,
+    ) -> OptimStep:
+        return _core.rmsprop_step(
+            params,
             grads,
-            self._remembered("square_avg", params),
-            self._remembered("momentum_buffer", params),
-            self._remembered("grad_avg", params),
+            slots["square_avg"],
+            slots.get("momentum_buffer", []),
+            slots.get("grad_avg", []),
             group["lr"],
             group["alpha"],
             group["eps"],
@@ -182,6 +179,8 @@ class Adam(Optimizer):
         Parameter([0.75], requires_grad=True)
     """
 
+    _required = ("exp_avg", "exp_avg_sq")
+    _optional: ClassVar[Mapping[str, str]] = {"max_exp_avg_sq": "amsgrad"}
     _decoupled = False
 
     def __init__(
@@ -195,10 +194,6 @@ class Adam(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        name = type(self).__name__
-        check_options(name, lr=lr, eps=eps, weight_decay=weight_decay)
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"[{name}] betas must be from 0 to below 1, got {betas}")
         super().__init__(
             params,
             {
@@ -211,22 +206,22 @@ class Adam(Optimizer):
             },
         )
 
-    def _new_state(self, p: Tensor, group: Group) -> dict[str, Any]:
-        state = {"exp_avg": zeros_like(p), "exp_avg_sq": zeros_like(p)}
-        if group["amsgrad"]:
-            state["max_exp_avg_sq"] = zeros_like(p)
-        return state
-
-    def _update(
-        self, group: Group, step: int, params: list[Tensor], arrays: list[Array], grads: list[Array]
-    ) -> None:
+    def _plan(
+        self,
+        group: Group,
+        step: int,
+        first: bool,
+        params: list[Array],
+        grads: list[Array],
+        slots: Slots,
+    ) -> OptimStep:
         beta1, beta2 = group["betas"]
-        _core.adam_step(
-            arrays,
+        return _core.adam_step(
+            params,
             grads,
-            self._remembered("exp_avg", params),
-            self._remembered("exp_avg_sq", params),
-            self._remembered("max_exp_avg_sq", params),
+            slots["exp_avg"],
+            slots["exp_avg_sq"],
+            slots.get("max_exp_avg_sq", []),
             step,
             group["lr"],
             beta1,
@@ -280,6 +275,8 @@ class Adagrad(Optimizer):
         Parameter([0.75], requires_grad=True)
     """
 
+    _required = ("sum",)
+
     def __init__(
         self,
         params: Params,
@@ -289,14 +286,6 @@ class Adagrad(Optimizer):
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
     ) -> None:
-        check_options(
-            "Adagrad",
-            lr=lr,
-            lr_decay=lr_decay,
-            weight_decay=weight_decay,
-            initial_accumulator_value=initial_accumulator_value,
-            eps=eps,
-        )
         super().__init__(
             params,
             {
@@ -308,16 +297,22 @@ class Adagrad(Optimizer):
             },
         )
 
-    def _new_state(self, p: Tensor, group: Group) -> dict[str, Any]:
-        return {"sum": wrap(_core.full(p.shape, group["initial_accumulator_value"]))}
+    def _new_slot(self, name: str, p: Tensor, group: Group) -> Tensor:
+        return wrap(_core.full(p.shape, group["initial_accumulator_value"]))
 
-    def _update(
-        self, group: Group, step: int, params: list[Tensor], arrays: list[Array], grads: list[Array]
-    ) -> None:
-        _core.adagrad_step(
-            arrays,
+    def _plan(
+        self,
+        group: Group,
+        step: int,
+        first: bool,
+        params: list[Array],
+        grads: list[Array],
+        slots: Slots,
+    ) -> OptimStep:
+        return _core.adagrad_step(
+            params,
             grads,
-            self._remembered("sum", params),
+            slots["sum"],
             group["lr"] / (1.0 + (step - 1) * group["lr_decay"]),
             group["weight_decay"],
             group["eps"],

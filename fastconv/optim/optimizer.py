@@ -1,24 +1,31 @@
-"""Optimizer: parameter groups, state, and the step that every algorithm shares."""
+"""Optimizer: parameter groups, state, and the step that every algorithm shares.
+
+A step, like everything else that changes an optimiser, happens wholly or not at all. First it is
+prepared: all checks are made, and all memory that it needs is taken. Then `_at_once` brings the
+changes into force, which can neither fail nor be interrupted.
+"""
 
 from __future__ import annotations
 
+import functools
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import _core
-from ..convert import from_numpy
 from ..grad_mode import enable_grad
 from ..tensor import Tensor, wrap
+from .checks import check_group, loaded_state
 
 if TYPE_CHECKING:
-    from .._core import Array
+    from .._core import Array, OptimStep
 
 __all__ = ["Optimizer"]
 
 Group = dict[str, Any]
 Params = Iterable[Tensor] | Iterable[Mapping[str, Any]] | Iterable[tuple[str, Tensor]]
+Slots = dict[str, list["Array"]]  # by name, one array for each parameter
+_NOTHING = {"step": 0}  # what is remembered of a parameter before its first step
 
 
 class Optimizer:
@@ -30,11 +37,17 @@ class Optimizer:
 
     Attributes:
         param_groups: a list of dicts, "params" and the options. Schedules change "lr" there.
-        state: for each parameter that has been stepped, what the algorithm remembers of it.
+        state: for each parameter that has been stepped, what the algorithm remembers of it. Every
+            step leaves a dict of its own.
     """
+
+    # The arrays that the algorithm remembers of each parameter; others, and the option of each.
+    _required: ClassVar[tuple[str, ...]] = ()
+    _optional: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, params: Params, defaults: Mapping[str, Any]) -> None:
         self.defaults = dict(defaults)
+        check_group(self, self.defaults)
         self.param_groups: list[Group] = []
         self.state: dict[Tensor, dict[str, Any]] = {}
         if isinstance(params, (Tensor, Mapping)):
@@ -49,7 +62,19 @@ class Optimizer:
             self.add_param_group(group)
 
     def add_param_group(self, param_group: Mapping[str, Any]) -> None:
-        """Adds parameters, with options of their own, as when layers are unfrozen."""
+        """Adds parameters, with options of their own, as when layers are unfrozen.
+
+        Args:
+            param_group: {"params": tensors, "lr": ...}; options left out are the optimiser's.
+
+        Raises:
+            TypeError: something is no parameter of float32.
+            ValueError: a parameter is given twice; an option is unknown or of a wrong kind.
+        """
+        if not isinstance(param_group, Mapping) or "params" not in param_group:
+            raise TypeError(
+                f'[optim] a group is a dict with "params", got {type(param_group).__name__}'
+            )
         given = param_group["params"]
         params = [given] if isinstance(given, Tensor) else list(given)
         params = [p[1] if isinstance(p, tuple) else p for p in params]  # from named_parameters()
@@ -57,15 +82,13 @@ class Optimizer:
         for p in params:
             if not isinstance(p, Tensor) or not p.is_leaf:
                 raise TypeError(f"[optim] expected parameters, got {type(p).__name__}")
+            if p.dtype != "float32":
+                raise TypeError(f"[optim] parameters must be float32, got {p.dtype}")
             if id(p) in known:
                 raise ValueError(f"[optim] a parameter of shape {p.shape} is given twice")
             known.add(id(p))
         options = {k: v for k, v in param_group.items() if k != "params"}
-        unknown = set(options) - set(self.defaults) - {"initial_lr"}
-        if unknown:
-            raise ValueError(
-                f"[optim] unknown options {sorted(unknown)}; known: {', '.join(self.defaults)}"
-            )
+        check_group(self, options)
         self.param_groups.append({"params": params, **self.defaults, **options})
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -78,54 +101,104 @@ class Optimizer:
                     p.grad.zero_()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Changes every parameter that has a gradient.
+        """Changes every parameter that has a gradient: all of them, or none if it raises.
 
         Args:
             closure: computes the loss and its gradients again; its result is returned.
+
+        Raises:
+            ShapeError: a gradient has not the shape of its parameter.
+            TypeError: a gradient is no Tensor of float32.
+            ValueError: an option of a group is not what the algorithm can use.
         """
         loss = None
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            # Parameters that were skipped before are at another step: one call for each step.
-            by_step: dict[int, list[Tensor]] = {}
-            for p in group["params"]:
-                if p.grad is not None:
-                    state = self.state.get(p)
-                    if state is None:
-                        state = self.state[p] = {"step": 0, **self._new_state(p, group)}
-                    state["step"] += 1
-                    by_step.setdefault(state["step"], []).append(p)
-            for step, params in by_step.items():
-                arrays = [p._array for p in params]
-                grads = [p.grad._array.to_plain() for p in params]  # type: ignore[union-attr]
-                self._update(group, step, params, arrays, grads)
+        state = dict(self.state)
+        steps: list[OptimStep] = []
+        for index, group in enumerate(self.param_groups):
+            check_group(self, {option: group[option] for option in self.defaults}, signs=False)
+            steps += self._planned(index, group, state)
+        _at_once(
+            functools.partial(_core.take_steps, steps),
+            functools.partial(setattr, self, "state", state),
+        )
         return loss
 
-    def _new_state(self, p: Tensor, group: Group) -> dict[str, Any]:
-        """What the algorithm remembers of a parameter, before its first step."""
-        raise NotImplementedError
+    def _planned(
+        self, index: int, group: Group, state: dict[Tensor, dict[str, Any]]
+    ) -> list[OptimStep]:
+        """The step of one group; `state` gets what its parameters remember after it."""
+        names = [*self._required, *(n for n, option in self._optional.items() if group[option])]
+        # Parameters that were skipped before are at another step: one call of the core for each.
+        alike: dict[tuple[int, bool], tuple[list[Array], list[Array], list[dict[str, Any]]]] = {}
+        for p in group["params"]:
+            grad = p.grad
+            if grad is None:
+                continue
+            if not isinstance(grad, Tensor):
+                raise TypeError(
+                    f"[{type(self).__name__}] the gradient of a parameter of shape {p.shape} in "
+                    f"group {index} must be a Tensor, got {type(grad).__name__}: use fc.Tensor(...)"
+                )
+            remembered = dict(state.get(p, _NOTHING))
+            first = False
+            for name in names:
+                if name not in remembered:
+                    first = True
+                    remembered[name] = self._new_slot(name, p, group)
+            remembered["step"] += 1
+            state[p] = remembered
+            arrays, grads, slots = alike.setdefault((remembered["step"], first), ([], [], []))
+            arrays.append(p._array)
+            grads.append(grad._array.to_plain())
+            slots.append(remembered)
+        return [
+            self._plan(
+                group,
+                step,
+                first,
+                arrays,
+                grads,
+                {name: [remembered[name]._array for remembered in slots] for name in names},
+            )
+            for (step, first), (arrays, grads, slots) in alike.items()
+        ]
 
-    def _update(
-        self, group: Group, step: int, params: list[Tensor], arrays: list[Array], grads: list[Array]
-    ) -> None:
-        """One call of the core, which changes `arrays` in place. `step` counts from 1."""
-        raise NotImplementedError
+    def _new_slot(self, name: str, p: Tensor, group: Group) -> Tensor:
+        """Such an array before the first step that needs it."""
+        return wrap(_core.zeros(p.shape))
 
-    def _remembered(self, name: str, params: list[Tensor]) -> list[Array]:
-        """The arrays of that name in the state of `params`; none where the algorithm has none."""
-        if name not in self.state[params[0]]:
-            return []
-        return [self.state[p][name]._array for p in params]
+    def _plan(
+        self,
+        group: Group,
+        step: int,
+        first: bool,
+        params: list[Array],
+        grads: list[Array],
+        slots: Slots,
+    ) -> OptimStep:
+        """A step of the core for parameters that are alike.
+
+        Args:
+            group: the options.
+            step: how many steps of these parameters it makes, from 1.
+            first: whether one of `slots` is used for the first time.
+            params, grads, slots: changed in place once the step is taken.
+        """
+        raise NotImplementedError
 
     # ---- state
     def state_dict(self) -> dict[str, Any]:
-        """Options and state, with parameters numbered in order; the form of PyTorch's."""
+        """Options and state, with parameters numbered in order; the form of PyTorch's.
+
+        What else somebody put into a group is left out.
+        """
         numbers = {p: i for i, p in enumerate(self._all_params())}
         groups = [
             {
-                **{k: v for k, v in g.items() if k != "params"},
+                **{k: v for k, v in g.items() if k in (*self.defaults, "initial_lr")},
                 "params": [numbers[p] for p in g["params"]],
             }
             for g in self.param_groups
@@ -136,28 +209,22 @@ class Optimizer:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes over the state of an optimiser of the same kind for the same parameters.
 
+        Args:
+            state_dict: what `state_dict()` gave. It may come from a file of somebody else: only
+                the options and arrays that this algorithm knows are taken.
+
         Raises:
-            ValueError: groups or shapes that differ; nothing is changed then.
+            ValueError: groups, shapes, names or kinds of values that do not fit; nothing is changed
+                then.
         """
-        groups = state_dict["param_groups"]
-        sizes, own_sizes = (
-            [len(g["params"]) for g in some] for some in (groups, self.param_groups)
+        state, options = loaded_state(self, state_dict)
+        _at_once(
+            functools.partial(setattr, self, "state", state),
+            *(
+                functools.partial(own.update, new)
+                for own, new in zip(self.param_groups, options, strict=True)
+            ),
         )
-        if sizes != own_sizes:
-            raise ValueError(
-                f"[optim] the state has groups of {sizes} parameters, this optimiser {own_sizes}"
-            )
-        order = [number for g in groups for number in g["params"]]
-        loaded: dict[Tensor, dict[str, Any]] = {}
-        for number, p in zip(order, self._all_params(), strict=True):
-            entries = state_dict["state"].get(number)
-            if entries is None:
-                continue
-            loaded[p] = {"step": 0}
-            loaded[p].update((name, _copied(name, value, p)) for name, value in entries.items())
-        self.state = loaded
-        for own, group in zip(self.param_groups, groups, strict=True):
-            own.update({k: v for k, v in group.items() if k != "params"})
 
     def __getstate__(self) -> dict[str, Any]:
         # Dicts of its own: a step in another thread may add to these while they are copied.
@@ -175,22 +242,6 @@ class Optimizer:
         return "\n".join([*lines, ")"])
 
 
-def _copied(name: str, value: Any, p: Tensor) -> Any:
-    if name == "step":
-        return int(value)
-    array = np.array(value, np.float32)
-    if array.shape != p.shape:
-        raise ValueError(f"[optim] {name} has shape {array.shape}, the parameter {p.shape}")
-    return wrap(from_numpy(array))
-
-
-def zeros_like(p: Tensor) -> Tensor:
-    """A buffer for the state."""
-    return wrap(_core.zeros(p.shape))
-
-
-def check_options(name: str, **options: float) -> None:
-    """Refuses negative (or NaN) numbers, which every option of every algorithm excludes."""
-    for option, value in options.items():
-        if not value >= 0:
-            raise ValueError(f"[{name}] {option} must not be negative, got {value}")
+def _at_once(*changes: functools.partial[Any]) -> None:
+    """Calls all of them with no bytecode in between, which is where Python handles Ctrl-C."""
+    deque(map(functools.partial.__call__, changes), maxlen=0)

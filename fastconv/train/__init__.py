@@ -16,7 +16,6 @@
 * state.py       what may stand in a state that comes from a file
 * report.py      confusion matrix, precision, recall
 * progress.py    one line an epoch
-* interrupt.py   Ctrl-C between two steps
 * summary.py     the table of layers
 """
 

@@ -214,6 +214,8 @@ class EarlyStopping(Watcher):
 class ReduceLROnPlateau(Watcher):
     """Lowers the learning rate when `monitor` has not improved for `patience` epochs.
 
+    Beside a `StepScheduler` the rates stay lowered: its schedule goes on from them.
+
     Args:
         monitor, min_delta, mode: As for `EarlyStopping`.
         factor: What the rate of every group of parameters is multiplied by.
@@ -258,9 +260,20 @@ class ReduceLROnPlateau(Watcher):
         else:
             self._waited += 1
             if self._waited >= self.patience:
-                for group in self.run.optimizer.param_groups:
-                    group["lr"] = min(group["lr"], max(group["lr"] * self.factor, self.min_lr))
+                self._reduce()
                 self._waited, self._resting = 0, self.cooldown
+
+    def _reduce(self) -> None:
+        groups = self.run.optimizer.param_groups
+        before = [group["lr"] for group in groups]
+        for group, rate in zip(groups, before, strict=True):
+            group["lr"] = min(rate, max(rate * self.factor, self.min_lr))
+        factors = [
+            group["lr"] / rate if rate else 1.0 for group, rate in zip(groups, before, strict=True)
+        ]
+        for callback in self.run.callbacks:
+            if isinstance(callback, StepScheduler) and hasattr(callback.schedule, "scale"):
+                callback.schedule.scale(factors)
 
 
 class LearningRateScheduler(Callback):

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CorruptFileError
+from ..interrupt import signals_held
 from ..io import parse_json, read_file, save
 from ..random import generator
 from ..tensor import Tensor
@@ -133,7 +134,8 @@ class Checkpoint:
         """Writes the file, all or nothing."""
         header = {name: value for name, value in vars(self).items() if name in _FIELDS}
         text = json.dumps(header, default=lambda value: value.item())  # NumPy's numbers
-        save(self.arrays, path, {"format": _FORMAT, "state": text})
+        with signals_held():
+            save(self.arrays, path, {"format": _FORMAT, "state": text})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Checkpoint:

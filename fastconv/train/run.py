@@ -14,6 +14,7 @@ import numpy as np
 
 from ..data.loader import Loader
 from ..errors import TrainingDiverged
+from ..interrupt import DeferredInterrupt
 from ..nn.modes import own_modes
 from ..random import generator
 from .callbacks import CallbackList
@@ -21,7 +22,6 @@ from .checkpoint import Checkpoint
 from .compiled import Compiled, compiled_of
 from .feed import Batches, Feed, check_steps, make_feed
 from .inputs import check_lengths, split_off
-from .interrupt import DeferredInterrupt
 from .measure import EVALUATION_BATCH, Means, measure
 from .network import Network
 from .progress import Progress
@@ -75,7 +75,7 @@ class Run:
     epoch_random: dict[str, Any] = field(default_factory=dict)  # random numbers as it began
     resumed: bool = False
     stopping: bool = False
-    interrupted: bool = False  # by Ctrl-C, between two steps
+    interrupted: bool = False  # by Ctrl-C or another signal, between two steps
     completed: bool = False  # all epochs are done, or a callback ended them
 
     @property
@@ -144,6 +144,7 @@ def fit(
         CorruptFileError: resume is damaged, or no checkpoint.
         TrainingDiverged: The loss became NaN or infinite.
         KeyboardInterrupt: Ctrl-C, raised between two steps; `model.history` holds what there is.
+        SystemExit: SIGTERM, or SIGHUP, likewise; with status 143, or 129.
 
     Example:
         >>> import numpy as np, fastconv as fc
@@ -277,7 +278,7 @@ def _train(
                 watchers.epoch_end(run.epoch, logs)
                 interrupt.check()
             run.completed = True
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             run.interrupted = interrupt.between_steps
             raise
         finally:
