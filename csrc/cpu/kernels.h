@@ -218,8 +218,8 @@ struct Kernels {
                                    float high, const WinogradGrid& grid);
   // The adjoint of winograd_input: K images of which every pixel is start[k] (0 when null) and the
   // sum of what the tiles that reach it make of their points m. Tiles of an image are added in
-  // order, those that begin with its first one overwrite it. All tiles so far have their part in
-  // what is returned.
+  // order, those that begin with its first one overwrite it. Values of 1e19 and more may be taken
+  // for not finite.
   bool (*winograd_input_adjoint)(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                                  const float* start, const WinogradGrid& grid);
   // pairs (1 .. 16) kernels, w_pair floats apart, of each of which `taps` are transformed; point p
@@ -271,7 +271,7 @@ struct Kernels {
   // `planes` images, unit * IH * IW floats each, to unit * OH * OW: y is the maximum of the
   // window's taps inside the image, argmax its position kh * KW + kw (< 65536): of the first NaN if
   // there is one, else of the first maximum. A window with no tap inside: -inf, position 0. Null:
-  // not wanted. relu: y = max(y, 0).
+  // not wanted. relu: of max(x, 0).
   void (*max_pool)(float* y, uint16_t* argmax, const float* x, int64_t planes,
                    const PoolShape& shape, bool relu);
   // dx[ih][iw] = sum of dy over the windows whose argmax it is; with y given, over those with y > 0
