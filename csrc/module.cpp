@@ -4,7 +4,19 @@
 
 namespace py = pybind11;
 
-PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
+// What pybind11 knows of types is shared by all interpreters of a process, and CPython before 3.12
+// waits for ever where pybind11 takes the GIL in a second one: it is told so before that.
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core_of_main();
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
+  if (PyInterpreterState_Get() == PyInterpreterState_Main()) return PyInit__core_of_main();
+  PyErr_SetString(PyExc_ImportError,
+                  "[import] fastconv works in the main interpreter of a process, and this is a "
+                  "subinterpreter: run it in a process of its own (under mod_wsgi with "
+                  "WSGIApplicationGroup %{GLOBAL})");
+  return nullptr;
+}
+
+PYBIND11_MODULE(_core_of_main, m, py::mod_gil_not_used()) {
   using namespace fastconv;
   m.doc() = "The compiled core of fastconv: arrays, checked operations, kernels.";
   m.attr("__version__") = FASTCONV_VERSION;

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastconv import _core, nn
+import fastconv as fc
+from fastconv import Tensor, _core, nn
 from fastconv.errors import ShapeError
 from tests import reference
 from tests.shapes import Conv, same
@@ -152,6 +153,27 @@ def test_nan_and_ties_are_those_of_pooling(isa: str) -> None:
         np.testing.assert_array_equal(numpy(got), numpy(one))
     assert np.isnan(numpy(expected[0])).any()
     assert not numpy(expected[1])[8, 4:].any()
+
+
+@pytest.mark.parametrize("kernel, dilation", [((2, 2), (3, 3)), ((3, 2), (1, 3)), ((2, 3), (3, 1))])
+@pytest.mark.parametrize("N", [1, 7, 15, 16, 17, 33, 130])
+def test_windows_of_padding_alone(N: int, kernel: Any, dilation: Any, isa: str) -> None:
+    """-inf, which a ReLU behind the pooling makes 0, and one before it does not."""
+    x = np.random.default_rng(N).standard_normal((N, 3, 4, 4)).astype(np.float32)
+    pool = nn.MaxPool2d(kernel, stride=2, padding=1, dilation=dilation)
+    before = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), pool).eval()
+    behind = nn.Sequential(nn.Conv2d(3, 4, 3), pool, nn.ReLU()).eval()
+    for model in (before, behind):
+        conv, *rest = model
+        expected = conv(Tensor(x)).numpy()
+        for layer in rest:
+            expected = layer(Tensor(expected)).numpy()
+        assert (expected == (0 if model is behind else -np.inf)).any()
+        recorded = fc.record(model)
+        with fc.no_grad():
+            for _ in range(3):
+                assert_same_bits(recorded(Tensor(x)).numpy(), expected)
+        assert_same_bits(model(Tensor(x)).numpy(), expected)
 
 
 def test_wrong_sizes_are_refused_before_anything_is_cut() -> None:

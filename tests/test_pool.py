@@ -127,6 +127,9 @@ def test_max_pool_window_on_padding_only(layout: str, isa: str) -> None:
     assert ((indices >= 0) & (indices < 4)).all()
     dx = _core.max_pool2d_backward(y, argmax, None, x.shape, *window)
     assert dx.shape == x.shape
+    for placed in (False, True):  # a ReLU before it makes no difference
+        y, _ = _core.max_pool2d_forward(array(x, layout), *window, False, True, placed)
+        assert (numpy(y) == -INF).all()
 
 
 @every_pool

@@ -11,6 +11,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <chrono>
+#include <thread>
+
 #include "core/array.h"
 #include "core/shape.h"
 #include "program/recorded.h"
@@ -19,8 +22,34 @@ namespace fastconv::bind {
 
 namespace py = pybind11;
 
+// Runs take(), which takes the GIL. Once the interpreter is ending, CPython before 3.14 ends a thread
+// that asks for the GIL by unwinding its stack, through destructors that let nothing pass, which
+// would end the process. As in 3.14, the thread waits here instead until the process has gone.
+template <class Take>
+void with_gil(const Take& take) noexcept {
+  try {
+    take();
+  } catch (...) {
+    for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+  }
+}
+
+// Other Python threads run for the length of a scope.
+class GilReleased {
+ public:
+  GilReleased() : state_(PyEval_SaveThread()) {}
+  ~GilReleased() {
+    with_gil([this] { PyEval_RestoreThread(state_); });
+  }
+  GilReleased(const GilReleased&) = delete;
+  GilReleased& operator=(const GilReleased&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
+
 // For calls that compute: arguments are converted first, and other Python threads run meanwhile.
-using ReleaseGil = py::call_guard<py::gil_scoped_release>;
+using ReleaseGil = py::call_guard<GilReleased>;
 
 // What Python gets for a result that was not asked for: an array without elements.
 inline Array or_nothing(const Array& x) { return x.defined() ? x : Array::empty({0}); }

@@ -15,8 +15,10 @@ namespace {
 // interpreter has gone; then the process is ending and so is the object's memory.
 void let_go(void* held) {
   if (!Py_IsInitialized()) return;
-  const py::gil_scoped_acquire gil;
-  Py_DECREF(static_cast<PyObject*>(held));
+  with_gil([held] {
+    const py::gil_scoped_acquire gil;
+    Py_DECREF(static_cast<PyObject*>(held));
+  });
 }
 
 py::dtype numpy_dtype(DType dtype) {
@@ -52,7 +54,7 @@ py::object in_layout(const py::object& self, Layout layout) {
   const Array& x = self.cast<const Array&>();
   if (x.layout() == layout) return self;
   Array y = [&] {
-    const py::gil_scoped_release release;
+    const GilReleased release;
     return layout == Layout::lanes ? recorded("to_lanes", &to_lanes)(x)
                                    : recorded("to_plain", &to_plain)(x);
   }();
@@ -64,7 +66,7 @@ py::array writable_view(const py::object& self) {
   const Array& x = self.cast<const Array&>();
   if (x.in_lanes()) {
     Array plain = [&] {
-      const py::gil_scoped_release release;
+      const GilReleased release;
       return to_plain(x);
     }();
     void* data = plain.data<void>();
@@ -133,7 +135,7 @@ Array gather(const py::array& x, const py::array& indices, const Floats& scale,
   const std::vector<float> a = spread(scale, channels), b = spread(shift, channels);
   const Array order = from_numpy(indices, false);
   const void* data = x.data();
-  const py::gil_scoped_release release;
+  const GilReleased release;
   return gather_lanes(data, dtype, shape, order.data<int64_t>(), order.dim(0), a.data(), b.data(),
                       channels);
 }
@@ -176,7 +178,7 @@ Array from_numpy(const py::array& x, bool copy, bool shared) {
   if (contiguous) {
     const void* from = x.data();
     const auto bytes = static_cast<size_t>(x.nbytes());
-    const py::gil_scoped_release release;
+    const GilReleased release;
     std::memcpy(y.data<void>(), from, bytes);
   } else {
     const py::array to = numpy_view(y, y.data<void>(), py::none());

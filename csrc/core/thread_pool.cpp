@@ -11,6 +11,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -62,20 +63,40 @@ bool spin_until(const Condition& done) {
 #if defined(__linux__)
 int current_cpu() { return sched_getcpu(); }
 
-// Moves this thread to a CPU that it may use and none of `taken` is; if there is one.
-void leave_cpus(const std::vector<int>& taken) {
+// Moves this thread to a CPU that it may use and none of the n `taken` is; if there is one.
+void leave_cpus(const int* taken, size_t n) {
   cpu_set_t allowed;
   if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
   cpu_set_t rest = allowed;
-  for (const int cpu : taken)
-    if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_CLR(static_cast<size_t>(cpu), &rest);
+  for (size_t i = 0; i < n; ++i)
+    if (taken[i] >= 0 && taken[i] < CPU_SETSIZE) CPU_CLR(static_cast<size_t>(taken[i]), &rest);
   if (CPU_COUNT(&rest) > 0 && sched_setaffinity(0, sizeof rest, &rest) == 0)
     sched_setaffinity(0, sizeof allowed, &allowed);  // it has moved, and may be moved again
 }
 #else
 int current_cpu() { return -1; }
-void leave_cpus(const std::vector<int>&) {}
+void leave_cpus(const int*, size_t) {}
 #endif
+
+// For the length of a scope this thread, and those that it starts for good, take no signals.
+class BlockSignals {
+ public:
+#if !defined(_WIN32)
+  BlockSignals() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~BlockSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t before_;
+#else
+  BlockSignals() {}
+#endif
+  BlockSignals(const BlockSignals&) = delete;
+  BlockSignals& operator=(const BlockSignals&) = delete;
+};
 
 // Flushes denormals to zero for the length of a scope: arithmetic on them takes a hundred times as
 // long, and gradients that small do not matter.
@@ -121,32 +142,19 @@ class Pool {
   explicit Pool(int threads)
       : shares_(static_cast<size_t>(threads)), spins_(threads <= available_cpus()) {
     shares_[0].cpu.store(current_cpu(), std::memory_order_relaxed);
-#if !defined(_WIN32)
-    // Workers take no signals: Ctrl-C belongs to the thread that runs Python.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-#endif
-    std::exception_ptr failure;
+    const BlockSignals block;  // Ctrl-C belongs to the thread that runs Python
     try {
       workers_.reserve(static_cast<size_t>(threads) - 1);
       for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
-    } catch (const std::system_error& error) {
-      failure = std::make_exception_ptr(std::runtime_error(
-          message("[threads] could start only ", workers_.size() + 1, " of ", threads, " threads (",
-                  error.what(), "): ask for fewer with set_num_threads or FASTCONV_NUM_THREADS")));
-    }
-#if !defined(_WIN32)
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-#endif
-    if (failure) {
-      stop();
-      std::rethrow_exception(failure);
+    } catch (const std::system_error&) {  // no more threads: those that there are do all tasks
+    } catch (const std::bad_alloc&) {
     }
   }
 
   ~Pool() { stop(); }
 
+  // As asked for, and those that could be started, with the caller.
+  int asked_for() const { return static_cast<int>(shares_.size()); }
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
   void run(int64_t tasks, FunctionRef<void(int64_t)> body) {
@@ -197,9 +205,9 @@ class Pool {
         shared = shared || (other >= 0 && other == cpu);
       }
       if (!shared || std::chrono::steady_clock::now() < again_) return;
-      std::vector<int> taken;
-      for (size_t i = 0; i < thread_; ++i) taken.push_back(shares_[i].cpu.load());
-      leave_cpus(taken);
+      int taken[kMaxThreads];  // no allocation, which could fail here
+      for (size_t i = 0; i < thread_; ++i) taken[i] = shares_[i].cpu.load();
+      leave_cpus(taken, thread_);
       shares_[thread_].cpu.store(current_cpu(), std::memory_order_relaxed);
       again_ = std::chrono::steady_clock::now() + std::chrono::milliseconds(1);
     }
@@ -310,7 +318,7 @@ void forget_pool() {
 #endif
 
 Pool& pool_of(int threads) {
-  if (the_pool == nullptr || the_pool->threads() != threads) {
+  if (the_pool == nullptr || the_pool->asked_for() != threads) {
     delete the_pool;
     the_pool = nullptr;
     the_pool = new Pool(threads);

@@ -18,7 +18,8 @@ void set_num_threads(int n);  // std::invalid_argument unless 1 <= n <= kMaxThre
 // not yet begun are dropped. Runs everything in the caller when there is one task or one thread, or
 // when the pool is busy with another caller (also when called from inside a task). Denormals are
 // flushed to zero while tasks run, and the caller's floating-point mode is restored afterwards.
-// Safe after fork(): the child gets a new pool.
+// Safe after fork(): the child gets a new pool. Where the system refuses threads, those that there
+// are, at least the caller, do all tasks.
 void parallel_for(int64_t tasks, FunctionRef<void(int64_t task)> body);
 
 // Into how many tasks work is worth cutting at least, when cutting finer costs something: one

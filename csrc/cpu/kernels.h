@@ -199,24 +199,29 @@ struct Kernels {
   void (*depthwise_dot)(const DepthwiseDot& sum);
 
   // ---- winograd.cpp, winograd_weight.cpp -------------------------------------------------------
+  // A transform spreads NaN and infinity over its tile, so those that make results return whether
+  // all sums are finite.
+  //
   // Point p = 0 .. n * n - 1 of channel c and tile t (counted from grid.first) is the vector
   // v + p * v_point + c * v_c + t * 16. x: C images; pixels outside an image are zero.
   void (*winograd_input)(float* v, int64_t v_point, int64_t v_c, const float* x, int64_t C,
                          const WinogradGrid& grid);
   void (*winograd_dy)(float* v, int64_t v_point, int64_t v_k, const float* dy, int64_t K,
                       const WinogradGrid& grid);
-  // y: K images, of which the tiles write their m x m pixels, those outside the image left out.
-  void (*winograd_output)(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
+  // y: K images, of which the tiles write their m x m pixels, those outside the image left out. A
+  // sum that is not finite is stored as NaN, whatever bias and ReLU would make of it.
+  bool (*winograd_output)(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                           const float* bias, bool relu, const WinogradGrid& grid, bool streaming);
   // The same where the lanes are sixteen channels of one image: K blocks of channels, y = min(max(.
   // * scale + shift, low), high) with a scale and a shift for each lane (16 * K floats).
-  void (*winograd_output_channels)(float* y, const float* m, int64_t m_point, int64_t m_k,
+  bool (*winograd_output_channels)(float* y, const float* m, int64_t m_point, int64_t m_k,
                                    int64_t K, const float* scale, const float* shift, float low,
                                    float high, const WinogradGrid& grid);
   // The adjoint of winograd_input: K images of which every pixel is start[k] (0 when null) and the
   // sum of what the tiles that reach it make of their points m. Tiles of an image are added in
-  // order, those that begin with its first one overwrite it.
-  void (*winograd_input_adjoint)(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
+  // order, those that begin with its first one overwrite it. Values of 1e19 and more may be taken
+  // for not finite.
+  bool (*winograd_input_adjoint)(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                                  const float* start, const WinogradGrid& grid);
   // pairs (1 .. 16) kernels, w_pair floats apart, of each of which `taps` are transformed; point p
   // of pair i is u[p * u_point + i]. turned: the taps by 180 degrees, but where r = 2 and the
@@ -230,7 +235,7 @@ struct Kernels {
                                    int64_t C, int taps);
   // The adjoint of winograd_weight, not turned: those taps of the kernels dw, dw_pair floats apart,
   // are overwritten.
-  void (*winograd_dw)(float* dw, int64_t dw_pair, const float* u, int64_t u_point, int pairs,
+  bool (*winograd_dw)(float* dw, int64_t dw_pair, const float* u, int64_t u_point, int pairs,
                       const WinogradTaps& taps);
 
   // ---- dot.cpp: convolution by weight, linear layers for a few samples --------------------------
@@ -267,7 +272,7 @@ struct Kernels {
   // `planes` images, unit * IH * IW floats each, to unit * OH * OW: y is the maximum of the
   // window's taps inside the image, argmax its position kh * KW + kw (< 65536): of the first NaN if
   // there is one, else of the first maximum. A window with no tap inside: -inf, position 0. Null:
-  // not wanted. relu: y = max(y, 0).
+  // not wanted. relu: of max(x, 0).
   void (*max_pool)(float* y, uint16_t* argmax, const float* x, int64_t planes,
                    const PoolShape& shape, bool relu);
   // dx[ih][iw] = sum of dy over the windows whose argmax it is; with y given, over those with y > 0

@@ -11,6 +11,7 @@
 #include "ops/correlate.h"
 #include "ops/depthwise_few.h"
 #include "ops/finish.h"
+#include "ops/formula.h"
 #include "ops/layout.h"
 #include "ops/linear.h"
 #include "ops/split.h"
@@ -115,24 +116,6 @@ Array as_rows(const Array& images) {
   return images.reshape(Shape{images.dim(0), images.shape().numel() / images.dim(0)});
 }
 
-// Of the outputs of an axis, by phases, those from number `begin` on, or those before it.
-std::vector<CorrelationAxis> cut_axis(const std::vector<CorrelationAxis>& axis, int64_t at,
-                                      bool from_there) {
-  std::vector<CorrelationAxis> cut;
-  for (CorrelationAxis phase : axis) {
-    const int64_t before = std::clamp<int64_t>(
-        ceil_div(std::max<int64_t>(at - phase.y_first, 0), phase.y_step), 0, phase.count);
-    if (from_there) {
-      phase.y_first += before * phase.y_step, phase.x_first += before * phase.x_step;
-      phase.count -= before;
-    } else {
-      phase.count = before;
-    }
-    if (phase.count > 0) cut.push_back(phase);
-  }
-  return cut;
-}
-
 // What Winograd leaves over of a correlation: all of it, or the rows below and the columns at the
 // right.
 std::vector<Correlation> outside(const WinogradPart& part, const Correlation& job) {
@@ -196,9 +179,8 @@ Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2
   }
   if (s.N == 0) return y;
   const WinogradPart part = winograd_part(s, Pass::forward);
-  if (part.rows > 0)
-    winograd_forward(y.data(), x.data(), weight.data(), bias, relu, x.blocks(), s, part,
-                     streams(y));
+  const bool finite = part.rows == 0 || winograd_forward(y.data(), x.data(), weight.data(), bias,
+                                                         relu, x.blocks(), s, part, streams(y));
   CorrelationAxis rows{s.OH, s.OH, 0, 1, s.IH, -params.pads[0], params.stride[0], {}, {}};
   CorrelationAxis cols{s.OW, s.OW, 0, 1, s.IW, -params.pads[2], params.stride[1], {}, {}};
   for (int64_t r = 0; r < s.KH; ++r) {
@@ -215,6 +197,7 @@ Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2
       {rows},        {cols},         streams(y)};
   for (const Correlation& rest : outside(part, job))
     correlate(y.data(), x.data(), weight.data(), bias, relu, x.blocks(), rest);
+  if (!finite) correlate_not_finite(y.data(), x.data(), weight.data(), bias, relu, x.blocks(), job);
   return y;
 }
 
@@ -274,9 +257,9 @@ void conv2d_backward_input_into(Array& dx, const Array& dy_any, const Array& w,
   const float* bias = b.defined() ? b.data() : nullptr;
   const Array dy = to_lanes(dy_any), weight = to_plain(w);
   const WinogradPart part = winograd_part(s, Pass::backward_input);
-  if (part.rows > 0)
-    winograd_backward_input(dx.data(), dy.data(), weight.data(), bias, dy.blocks(), s, part,
-                            streams(dx));
+  const bool finite =
+      part.rows == 0 || winograd_backward_input(dx.data(), dy.data(), weight.data(), bias,
+                                                dy.blocks(), s, part, streams(dx));
   int64_t w_k = s.KH * s.KW, w_c = s.IC_per_group * w_k;
   int64_t w_group = s.OC_per_group * w_c;
   const bool turns = turns_weights(s);
@@ -298,6 +281,8 @@ void conv2d_backward_input_into(Array& dx, const Array& dy_any, const Array& w,
   for (const Correlation& rest : outside(part, job))
     correlate(dx.data(), dy.data(), turns ? turned.data() : weight.data(), bias, false, dy.blocks(),
               rest);
+  if (!finite)
+    correlate_not_finite(dx.data(), dy.data(), weight.data(), bias, false, dy.blocks(), job);
 }
 
 Array conv2d_backward_weight(const Array& dy_any, const Array& x_any, const Shape& w_shape,
@@ -322,15 +307,20 @@ Array conv2d_backward_weight(const Array& dy_any, const Array& x_any, const Shap
     return dw;
   }
   const Array dy = to_lanes(dy_any), x = to_lanes(x_any);
+  const auto by_formula = [&](float* to) {
+    if (weight_by_channels_pays(s, true))
+      weight_by_channels(to, dy.data(), x.data(), x.blocks(), true, s);
+    else
+      weight_by_lanes(to, dy.data(), x.data(), x.blocks(), s);
+  };
   const WinogradPart part = winograd_part(s, Pass::backward_weight);
-  if (part.rows > 0) {
-    winograd_backward_weight(dw.data(), dy.data(), x.data(), x.blocks(), s, part);
-    return dw;
+  if (part.rows == 0) {
+    by_formula(dw.data());
+  } else if (!winograd_backward_weight(dw.data(), dy.data(), x.data(), x.blocks(), s, part)) {
+    Array formula = Array::empty(w_shape);
+    by_formula(formula.data());
+    replace_not_finite(dw.data(), formula.data(), weights);
   }
-  if (weight_by_channels_pays(s, true))
-    weight_by_channels(dw.data(), dy.data(), x.data(), x.blocks(), true, s);
-  else
-    weight_by_lanes(dw.data(), dy.data(), x.data(), x.blocks(), s);
   return dw;
 }
 

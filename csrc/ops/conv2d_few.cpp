@@ -19,6 +19,7 @@
 #include "ops/depthwise_few.h"
 #include "ops/few_window.h"
 #include "ops/finish.h"
+#include "ops/formula.h"
 #include "ops/pointwise_few.h"
 #include "ops/split.h"
 #include "ops/winograd_few.h"
@@ -142,12 +143,15 @@ void windowed_few(float* y, const float* x, const float* w, const float* bias, c
 void conv2d_forward_few(float* y, const float* x, const float* w, const float* bias,
                         const Conv2dShape& s, const cpu::Finish& finish) {
   if (s.N == 0) return;
-  const auto way = winograd_few_pays(s)    ? winograd_forward_few
-                   : depthwise_few_pays(s) ? depthwise_few
-                   : is_pointwise(s)       ? pointwise_few
-                   : channels_few_pay(s)   ? channels_few
-                                           : windowed_few;
-  way(y, x, w, bias, s, finish);
+  const auto by_formula = depthwise_few_pays(s) ? depthwise_few
+                          : is_pointwise(s)     ? pointwise_few
+                          : channels_few_pay(s) ? channels_few
+                                                : windowed_few;
+  if (!winograd_few_pays(s)) return by_formula(y, x, w, bias, s, finish);
+  if (winograd_forward_few(y, x, w, bias, s, finish)) return;
+  Array formula = Array::empty(s.y());
+  by_formula(formula.data(), x, w, bias, s, finish);
+  replace_not_finite(y, formula.data(), formula.stored());
 }
 
 }  // namespace fastconv

@@ -96,7 +96,7 @@ std::pair<Array, Array> conv_stage_forward(const Array& x, const Array& w, const
   const Shape y_shape = pooled_shape("max_pool2d", s.y(), *stage.pool);
   const bool few = !x.in_lanes() && !placed && conv_pool_few_applies(s, stage);
   const bool in_registers = few || (x.in_lanes() && conv_pool_applies(s, stage));
-  // ReLU and the maximum commute; after pooling it has less to do.
+  // ReLU and the maximum of what a window holds commute; after pooling it has less to do.
   if (!in_registers && (!x.in_lanes() || !by_blocks(s)))
     return max_pool2d_forward(conv2d_forward(x, w, b, stage.conv, false), *stage.pool, stage.relu,
                               placed);

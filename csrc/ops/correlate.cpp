@@ -229,6 +229,23 @@ bool correlate_planes(float* y, const float* x, const float* w, const float* bia
 
 }  // namespace
 
+std::vector<CorrelationAxis> cut_axis(const std::vector<CorrelationAxis>& axis, int64_t at,
+                                      bool from_there) {
+  std::vector<CorrelationAxis> cut;
+  for (CorrelationAxis phase : axis) {
+    const int64_t before = std::clamp<int64_t>(
+        ceil_div(std::max<int64_t>(at - phase.y_first, 0), phase.y_step), 0, phase.count);
+    if (from_there) {
+      phase.y_first += before * phase.y_step, phase.x_first += before * phase.x_step;
+      phase.count -= before;
+    } else {
+      phase.count = before;
+    }
+    if (phase.count > 0) cut.push_back(phase);
+  }
+  return cut;
+}
+
 void correlate(float* y, const float* x, const float* w, const float* bias, bool relu,
                int64_t blocks, const Correlation& given) {
   if (correlate_planes(y, x, w, bias, relu, blocks, given)) return;

@@ -28,6 +28,10 @@ struct Correlation {
   bool streaming = false;                   // of y, see cpu/kernels.h
 };
 
+// Of the outputs of an axis, by phases, those from number `at` on, or those before it.
+std::vector<CorrelationAxis> cut_axis(const std::vector<CorrelationAxis>& axis, int64_t at,
+                                      bool from_there);
+
 // y: all channels of every block; elements that no output lands on are not touched. bias: groups *
 // K floats or null.
 void correlate(float* y, const float* x, const float* w, const float* bias, bool relu,

@@ -1,6 +1,7 @@
 #include "ops/optim.h"
 
 #include <cmath>
+#include <initializer_list>
 
 #include "cpu/dispatch.h"
 #include "ops/check.h"
@@ -70,9 +71,13 @@ void for_all(const std::vector<ArrayRange>& ranges, const Body& body) {
   });
 }
 
+// changed: what `update` writes into, the parameters first.
 template <class Update>
-OptimStep planned(const Arrays& params, Update update) {
+OptimStep planned(std::initializer_list<const Arrays*> changed, Update update) {
+  const Arrays& params = **changed.begin();
   OptimStep step;
+  for (const Arrays* list : changed)
+    step.changed.insert(step.changed.end(), list->begin(), list->end());
   step.ranges = ranges_of(params);
   step.tasks = tasks_of(step.ranges);
   step.update = std::move(update);
@@ -85,20 +90,14 @@ float* at(Arrays& list, const ArrayRange& r) {
 }
 const float* at(const Arrays& list, const ArrayRange& r) { return list[r.array].data() + r.begin; }
 
-void all_written(const Arrays& arrays) {
-  for (const Array& x : arrays) x.written();
-}
-
 }  // namespace
 
 OptimStep sgd_step(Arrays params, const Arrays& grads, Arrays momenta, const cpu::SgdRule& rule) {
   check_lists("sgd_step", params, grads);
   check_list("sgd_step", "momenta", momenta, params, rule.momentum == 0.0f);
-  return planned(params, [=, &kernels = cpu::kernels()](const ArrayRange& r) mutable {
+  return planned({&params, &momenta}, [=, &kernels = cpu::kernels()](const ArrayRange& r) mutable {
     kernels.sgd(at(params, r), at(grads, r), at(momenta, r), r.end - r.begin, rule);
   });
-  all_written(params);
-  all_written(momenta);
 }
 
 OptimStep rmsprop_step(Arrays params, const Arrays& grads, Arrays square_avg, Arrays momenta,
@@ -107,11 +106,11 @@ OptimStep rmsprop_step(Arrays params, const Arrays& grads, Arrays square_avg, Ar
   check_list("rmsprop_step", "square_avg", square_avg, params, false);
   check_list("rmsprop_step", "momenta", momenta, params, rule.momentum == 0.0f);
   check_list("rmsprop_step", "grad_avg", grad_avg, params, true);
-  return planned(params, [=, &kernels = cpu::kernels()](const ArrayRange& r) mutable {
-    kernels.rmsprop(at(params, r), at(grads, r), at(square_avg, r), at(grad_avg, r), at(momenta, r),
-                    r.end - r.begin, rule);
-  });
-  for (const Arrays* list : {&params, &square_avg, &momenta, &grad_avg}) all_written(*list);
+  return planned({&params, &square_avg, &momenta, &grad_avg},
+                 [=, &kernels = cpu::kernels()](const ArrayRange& r) mutable {
+                   kernels.rmsprop(at(params, r), at(grads, r), at(square_avg, r), at(grad_avg, r),
+                                   at(momenta, r), r.end - r.begin, rule);
+                 });
 }
 
 OptimStep adam_step(Arrays params, const Arrays& grads, Arrays exp_avg, Arrays exp_avg_sq,
@@ -120,22 +119,21 @@ OptimStep adam_step(Arrays params, const Arrays& grads, Arrays exp_avg, Arrays e
   check_list("adam_step", "exp_avg", exp_avg, params, false);
   check_list("adam_step", "exp_avg_sq", exp_avg_sq, params, false);
   check_list("adam_step", "max_exp_avg_sq", max_exp_avg_sq, params, true);
-  return planned(params, [=, &kernels = cpu::kernels()](const ArrayRange& r) mutable {
-    kernels.adam(at(params, r), at(grads, r), at(exp_avg, r), at(exp_avg_sq, r),
-                 at(max_exp_avg_sq, r), r.end - r.begin, rule);
-  });
-  for (const Arrays* list : {&params, &exp_avg, &exp_avg_sq, &max_exp_avg_sq}) all_written(*list);
+  return planned({&params, &exp_avg, &exp_avg_sq, &max_exp_avg_sq},
+                 [=, &kernels = cpu::kernels()](const ArrayRange& r) mutable {
+                   kernels.adam(at(params, r), at(grads, r), at(exp_avg, r), at(exp_avg_sq, r),
+                                at(max_exp_avg_sq, r), r.end - r.begin, rule);
+                 });
 }
 
 OptimStep adagrad_step(Arrays params, const Arrays& grads, Arrays state_sum,
                        const cpu::AdagradRule& rule) {
   check_lists("adagrad_step", params, grads);
   check_list("adagrad_step", "state_sum", state_sum, params, false);
-  return planned(params, [=, &kernels = cpu::kernels()](const ArrayRange& r) mutable {
-    kernels.adagrad(at(params, r), at(grads, r), at(state_sum, r), r.end - r.begin, rule);
-  });
-  all_written(params);
-  all_written(state_sum);
+  return planned(
+      {&params, &state_sum}, [=, &kernels = cpu::kernels()](const ArrayRange& r) mutable {
+        kernels.adagrad(at(params, r), at(grads, r), at(state_sum, r), r.end - r.begin, rule);
+      });
 }
 
 void take_steps(const std::vector<const OptimStep*>& steps) {
@@ -151,6 +149,8 @@ void take_steps(const std::vector<const OptimStep*>& steps) {
     for (size_t i = (*step)->tasks[t]; i < (*step)->tasks[t + 1]; ++i)
       (*step)->update((*step)->ranges[i]);
   });
+  for (const OptimStep* step : steps)
+    for (const Array& x : step->changed) x.written();
 }
 
 double grad_norm(const Arrays& grads) {
@@ -173,7 +173,7 @@ void scale_all(Arrays arrays, float scale) {
     float* x = at(arrays, r);
     kernels.unary(cpu::Unary::scale_shift, x, x, r.end - r.begin, scale, 0.0f, false);
   });
-  all_written(arrays);
+  for (const Array& x : arrays) x.written();
 }
 
 }  // namespace fastconv

@@ -26,6 +26,7 @@ struct ArrayRange {
 struct OptimStep {
   std::vector<ArrayRange> ranges;
   std::vector<size_t> tasks;  // the first range of each task, and the end
+  Arrays changed;             // what `update` writes into
   std::function<void(const ArrayRange&)> update;
 };
 

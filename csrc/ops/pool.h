@@ -23,7 +23,7 @@ struct PoolParams {
 Shape pooled_shape(const char* op, const Shape& x, const PoolParams& params);
 
 // y and, for each of its elements, the position kh * KW + kw of the maximum (uint16): of the first
-// NaN, else of the first maximum; undefined unless `placed`. relu: y = max(y, 0).
+// NaN, else of the first maximum; undefined unless `placed`. relu: of max(x, 0).
 std::pair<Array, Array> max_pool2d_forward(const Array& x, const PoolParams& params, bool relu,
                                            bool placed = true);
 // The same into memory that is there, of the right shapes and x's layout; argmax may be undefined.

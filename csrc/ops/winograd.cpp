@@ -3,6 +3,7 @@
 #include "ops/winograd.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include "core/cache_size.h"
 #include "core/scratch.h"
@@ -95,9 +96,11 @@ struct TiledCorrelation {
   }
 
   // What the points m[point][k][tile] of the same tiles make of the channels k0 .. k0 + count - 1.
-  void transform_y(float* images, const float* m, int64_t m_point, int64_t m_k, int64_t begin,
+  // Returns whether all of it is finite.
+  bool transform_y(float* images, const float* m, int64_t m_point, int64_t m_k, int64_t begin,
                    int64_t end, int64_t k0, int64_t count, const float* bias, bool relu,
                    bool streaming) const {
+    bool finite = true;
     for_each_block(
         begin, end, grid.tiles(), [&](int64_t block, int64_t first, int64_t n, int64_t tiles_done) {
           for_each_block(k0, k0 + count, y.channels,
@@ -106,14 +109,15 @@ struct TiledCorrelation {
                            const float* from = m + done * m_k + tiles_done * kLanes;
                            const float* start = bias ? bias + k : nullptr;
                            const cpu::WinogradGrid at = tiles(y, phase, first, n);
-                           if (adjoint)
-                             cpu::kernels().winograd_input_adjoint(to, from, m_point, m_k, channels,
-                                                                   start, at);
-                           else
-                             cpu::kernels().winograd_output(to, from, m_point, m_k, channels, start,
-                                                            relu, at, streaming);
+                           const cpu::Kernels& kernels = cpu::kernels();
+                           finite &= adjoint ? kernels.winograd_input_adjoint(
+                                                   to, from, m_point, m_k, channels, start, at)
+                                             : kernels.winograd_output(to, from, m_point, m_k,
+                                                                       channels, start, relu, at,
+                                                                       streaming);
                          });
         });
+    return finite;
   }
 };
 
@@ -209,7 +213,7 @@ struct Products {
 
 // The tasks are tiles, as many at a time as stay in L2 with all their channels while the output
 // channels pass over them; at least three, so that the broadcast tile is nearly square.
-void run_by_tiles(float* y, const float* x, const float* w, const float* bias, bool relu,
+bool run_by_tiles(float* y, const float* x, const float* w, const float* bias, bool relu,
                   int64_t all, const TiledCorrelation& p, bool streaming) {
   constexpr int64_t kPointVectors = 1024 * 1024 / (kLanes * 4);
   const int64_t points = p.phases.points;
@@ -240,6 +244,7 @@ void run_by_tiles(float* y, const float* x, const float* w, const float* bias, b
   Scratch<float> u_all(in_chunks ? 1 : weights.size());
   if (!in_chunks) weights.transform(u_all.data(), w, {0, p.K, 0, p.C});
 
+  std::atomic<bool> finite{true};
   parallel_for(tile_cuts * k_cuts, [&](int64_t task) {
     const int64_t first = task / k_cuts * cut, last = std::min(all, first + cut);
     const int64_t k_begin = task % k_cuts * k_cut, k_end = std::min(p.K, k_begin + k_cut);
@@ -256,17 +261,19 @@ void run_by_tiles(float* y, const float* x, const float* w, const float* bias, b
         if (in_chunks) weights.transform(u_own.data(), w, part);
         const float* u = in_chunks ? u_own.data() : u_all.data() + k * weights.row;
         products(m.data(), v.data(), u, part, 0, points, false);
-        p.transform_y(y, m.data(), products.m_point, row, begin, end, k, part.K, bias, relu,
-                      streaming);
+        if (!p.transform_y(y, m.data(), products.m_point, row, begin, end, k, part.K, bias, relu,
+                           streaming))
+          finite.store(false, std::memory_order_relaxed);
       }
     }
   });
+  return finite.load();
 }
 
 // The tasks are points: for a few tiles, whose weights are the largest array. A chunk of them is
 // transformed at a time, by all threads, and read once. So many channels that all chunks together
 // stay in L3.
-void run_by_points(float* y, const float* x, const float* w, const float* bias, bool relu,
+bool run_by_points(float* y, const float* x, const float* w, const float* bias, bool relu,
                    int64_t all, const TiledCorrelation& p, bool streaming) {
   constexpr int64_t kVFloats = 3 << 19, kUFloats = 1 << 20;
   const int64_t row = all * kLanes, points = p.phases.points;
@@ -294,36 +301,39 @@ void run_by_points(float* y, const float* x, const float* w, const float* bias, 
     }
   }
   constexpr int64_t kShare = 8;
+  std::atomic<bool> finite{true};
   parallel_for(ceil_div(p.K, kShare), [&](int64_t task) {
     const int64_t k = task * kShare;
-    p.transform_y(y, m.data() + k * row, products.m_point, row, 0, all, k,
-                  std::min(kShare, p.K - k), bias, relu, streaming);
+    if (!p.transform_y(y, m.data() + k * row, products.m_point, row, 0, all, k,
+                       std::min(kShare, p.K - k), bias, relu, streaming))
+      finite.store(false, std::memory_order_relaxed);
   });
+  return finite.load();
 }
 
-void run(float* y, const float* x, const float* w, const float* bias, bool relu, int64_t blocks,
+bool run(float* y, const float* x, const float* w, const float* bias, bool relu, int64_t blocks,
          const TiledCorrelation& p, bool streaming) {
   constexpr int64_t kFewTiles = 16, kFewPixels = 4608;
   const int64_t all = blocks * p.grid.tiles();
   const bool few = all <= kFewTiles && p.K * all <= kFewPixels;
-  (few && tasks_wanted() > 1 ? run_by_points : run_by_tiles)(y, x, w, bias, relu, all, p,
-                                                             streaming);
+  return (few && tasks_wanted() > 1 ? run_by_points : run_by_tiles)(y, x, w, bias, relu, all, p,
+                                                                    streaming);
 }
 
 }  // namespace
 
-void winograd_forward(float* y, const float* x, const float* w, const float* bias, bool relu,
+bool winograd_forward(float* y, const float* x, const float* w, const float* bias, bool relu,
                       int64_t blocks, const Conv2dShape& s, const WinogradPart& part,
                       bool streaming) {
-  run(y, x, w, bias, relu, blocks, TiledCorrelation::forward(s, part), streaming);
+  return run(y, x, w, bias, relu, blocks, TiledCorrelation::forward(s, part), streaming);
 }
 
-void winograd_backward_input(float* dx, const float* dy, const float* w, const float* bias,
+bool winograd_backward_input(float* dx, const float* dy, const float* w, const float* bias,
                              int64_t blocks, const Conv2dShape& s, const WinogradPart& part,
                              bool streaming) {
   const auto p =
       part.adjoint ? TiledCorrelation::adjoint_of(s, part) : TiledCorrelation::backward(s, part);
-  run(dx, dy, w, bias, false, blocks, p, streaming);
+  return run(dx, dy, w, bias, false, blocks, p, streaming);
 }
 
 }  // namespace fastconv

@@ -34,13 +34,17 @@ bool winograd_applies(const Conv2dShape& shape);
 
 // The three passes, for the part of the outputs given. Images in lane blocks; w and dw (OC, IC, KH,
 // KW) plain; bias may be null.
-void winograd_forward(float* y, const float* x, const float* w, const float* bias, bool relu,
+//
+// A transform spreads what is not finite, and may overflow where the formula does not. So they
+// return whether all sums are finite. Otherwise those that are not are NaN or infinite in the
+// result, NaN behind a ReLU, and are to be computed by the formula (ops/formula.h).
+bool winograd_forward(float* y, const float* x, const float* w, const float* bias, bool relu,
                       int64_t blocks, const Conv2dShape& shape, const WinogradPart& part,
                       bool streaming);
-void winograd_backward_input(float* dx, const float* dy, const float* w, const float* bias,
+bool winograd_backward_input(float* dx, const float* dy, const float* w, const float* bias,
                              int64_t blocks, const Conv2dShape& shape, const WinogradPart& part,
                              bool streaming);
-void winograd_backward_weight(float* dw, const float* dy, const float* x, int64_t blocks,
+bool winograd_backward_weight(float* dw, const float* dy, const float* x, int64_t blocks,
                               const Conv2dShape& shape, const WinogradPart& part);
 
 }  // namespace fastconv

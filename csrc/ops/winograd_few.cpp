@@ -14,6 +14,7 @@
 #include "ops/winograd_few.h"
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 
 #include "core/scratch.h"
@@ -59,13 +60,14 @@ class FewImages {
     }
   }
 
-  void run() {
+  bool run() {
     // Weights that would not stay in a cache are better transformed where they are needed.
     constexpr int64_t kCachedFloats = int64_t{4} << 20;
     if (rows_ > 2 * chunks() && chunks() * u_size() <= kCachedFloats)
       by_bands();
     else
       by_channels();
+    return finite_.load();
   }
 
  private:
@@ -196,10 +198,11 @@ class FewImages {
       const int64_t first = row * size_, height = std::min(rows * size_, s.OH - first);
       for (int64_t k = 0; k < count; ++k) {
         const int64_t oc = (k0 + k) * kLanes;
-        cpu::kernels().winograd_output_channels(
-            pixels.data(), m.data() + k * block + done * kLanes, m_point, block, 1,
-            scale_.data() + oc, shift_.data() + oc, low, high,
-            {height, s.OW, 0, 0, grid_.cols, 0, rows * grid_.cols, s.KH, kAxisPoints, 1});
+        if (!cpu::kernels().winograd_output_channels(
+                pixels.data(), m.data() + k * block + done * kLanes, m_point, block, 1,
+                scale_.data() + oc, shift_.data() + oc, low, high,
+                {height, s.OW, 0, 0, grid_.cols, 0, rows * grid_.cols, s.KH, kAxisPoints, 1}))
+          finite_.store(false, std::memory_order_relaxed);
         const int64_t channels = std::min(kLanes, s.OC - oc);
         const int64_t at = (image * s.OC + oc) * plane + first * s.OW;
         cpu::kernels().to_plain(y_ + at, plane, pixels.data(), kLanes, height * s.OW,
@@ -225,6 +228,7 @@ class FewImages {
   int64_t band_rows_;  // rows of tiles that are transposed at a time
   int64_t u_point_;
   Scratch<float> scale_, shift_;
+  std::atomic<bool> finite_{true};
 };
 
 }  // namespace
@@ -247,9 +251,9 @@ bool winograd_few_pays(const Conv2dShape& s) {
   return winograd_few_cycles(s) < 1.05 * vectors * double(s.KH * s.KW * s.IC * s.OC);
 }
 
-void winograd_forward_few(float* y, const float* x, const float* w, const float* bias,
+bool winograd_forward_few(float* y, const float* x, const float* w, const float* bias,
                           const Conv2dShape& s, const cpu::Finish& finish) {
-  FewImages(s, y, x, w, bias, finish).run();
+  return FewImages(s, y, x, w, bias, finish).run();
 }
 
 }  // namespace fastconv

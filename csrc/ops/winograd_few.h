@@ -14,7 +14,8 @@ bool winograd_few_pays(const Conv2dShape& shape);
 double winograd_few_cycles(const Conv2dShape& shape);
 
 // y, x, w: plain. bias may be null. Pointers in finish are to arrays of OC floats and of y's shape.
-void winograd_forward_few(float* y, const float* x, const float* w, const float* bias,
+// Returns whether all sums are finite; those that are not become NaN in y, whatever finish says.
+bool winograd_forward_few(float* y, const float* x, const float* w, const float* bias,
                           const Conv2dShape& shape, const cpu::Finish& finish);
 
 }  // namespace fastconv

@@ -6,6 +6,7 @@
 #include "ops/winograd.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include "core/scratch.h"
 #include "core/thread_pool.h"
@@ -54,8 +55,17 @@ class WeightGradient {
     du_point_ = share_k_ * share_c_ + kLanes;
   }
 
-  void run(float* dw, const float* dy, const float* x) const {
-    if (slices_ > 0) return run_by_slices(dw, dy, x);
+  // Whether all of dw is finite.
+  bool run(float* dw, const float* dy, const float* x) {
+    if (slices_ > 0)
+      run_by_slices(dw, dy, x);
+    else
+      run_by_points(dw, dy, x);
+    return finite_.load();
+  }
+
+ private:
+  void run_by_points(float* dw, const float* dy, const float* x) {
     const int64_t shares = k_shares_ * c_shares_, du_share = phases_.points * du_point_;
     Scratch<float> v(phases_.points * v_point_), m(phases_.points * m_point_);
     if (few_) {  // du is the largest array: a share of it stays in L2
@@ -85,9 +95,8 @@ class WeightGradient {
     });
   }
 
- private:
   // The tasks are slices of the tiles, each with a du of its own.
-  void run_by_slices(float* dw, const float* dy, const float* x) const {
+  void run_by_slices(float* dw, const float* dy, const float* x) {
     const int64_t shares = k_shares_ * c_shares_, du_share = phases_.points * du_point_;
     const int64_t du_slice = shares * du_share;
     Scratch<float> du(slices_ * du_slice);
@@ -212,7 +221,7 @@ class WeightGradient {
   }
 
   // One of `parts` parts of the pairs of a share.
-  void gradient(float* dw, const float* du, int64_t share, int64_t part, int64_t parts) const {
+  void gradient(float* dw, const float* du, int64_t share, int64_t part, int64_t parts) {
     const int64_t k0 = share / c_shares_ * share_k_, c0 = share % c_shares_ * share_c_;
     const int64_t k_count = std::min(share_k_, K_ - k0), c_count = std::min(share_c_, C_ - c0);
     const int64_t w_ic = s_.KH * s_.KW, w_oc = s_.IC * w_ic;
@@ -222,9 +231,10 @@ class WeightGradient {
         const int64_t phase = x / s_.IC, ic = x % s_.IC;
         int64_t pairs = std::min(kLanes, c_count - c);
         if (x_in_vectors_) pairs = std::min(pairs, s_.IC - ic);
-        cpu::kernels().winograd_dw(dw + oc * w_oc + ic * w_ic, x_in_vectors_ ? w_ic : w_oc,
-                                   du + k * share_c_ + c, du_point_, static_cast<int>(pairs),
-                                   phases_[phase]);
+        if (!cpu::kernels().winograd_dw(dw + oc * w_oc + ic * w_ic, x_in_vectors_ ? w_ic : w_oc,
+                                        du + k * share_c_ + c, du_point_, static_cast<int>(pairs),
+                                        phases_[phase]))
+          finite_.store(false, std::memory_order_relaxed);
         c += pairs;
       }
   }
@@ -240,13 +250,14 @@ class WeightGradient {
   bool few_;
   int64_t share_k_, share_c_, k_shares_, c_shares_;  // pairs of channels of a task
   int64_t v_row_, v_panel_, v_point_, m_k_, m_point_, du_point_;
+  std::atomic<bool> finite_{true};
 };
 
 }  // namespace
 
-void winograd_backward_weight(float* dw, const float* dy, const float* x, int64_t blocks,
+bool winograd_backward_weight(float* dw, const float* dy, const float* x, int64_t blocks,
                               const Conv2dShape& s, const WinogradPart& part) {
-  WeightGradient(s, part, blocks).run(dw, dy, x);
+  return WeightGradient(s, part, blocks).run(dw, dy, x);
 }
 
 }  // namespace fastconv

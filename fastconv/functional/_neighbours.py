@@ -87,7 +87,15 @@ def _made(result: Tensor) -> Made | None:
 def relu_behind(x: Tensor) -> Tensor | None:
     """relu(x) together with what made x; None where that cannot be."""
     made = _made(x)
-    return None if made is None or made.relu else made.again(True, made.pool)
+    if made is None or made.relu or (made.pool is not None and _misses_pixels(made.pool)):
+        return None
+    return made.again(True, made.pool)
+
+
+def _misses_pixels(pooling: Pooling) -> bool:
+    """Whether a window can lie in the padding altogether: -inf, which only a ReLU behind it ends."""
+    _, _, pads, dilation, _ = pooling
+    return max(dilation) > 1 and max(pads) > 0
 
 
 def max_pool_behind(x: Tensor, pooling: Pooling) -> Tensor | None:

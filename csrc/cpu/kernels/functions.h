@@ -33,18 +33,18 @@ void winograd_input(float* v, int64_t v_point, int64_t v_c, const float* x, int6
                     const WinogradGrid& grid);
 void winograd_dy(float* v, int64_t v_point, int64_t v_k, const float* dy, int64_t K,
                  const WinogradGrid& grid);
-void winograd_output(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
+bool winograd_output(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                      const float* bias, bool relu, const WinogradGrid& grid, bool streaming);
-void winograd_output_channels(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
+bool winograd_output_channels(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                               const float* scale, const float* shift, float low, float high,
                               const WinogradGrid& grid);
-void winograd_input_adjoint(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
+bool winograd_input_adjoint(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                             const float* start, const WinogradGrid& grid);
 void winograd_weight(float* u, int64_t u_point, const float* w, int64_t w_pair, int pairs,
                      const WinogradTaps& taps, bool turned, int64_t w_ahead);
 void winograd_weight_channels(float* u, int64_t u_point, int64_t u_c, const float* w, int64_t C,
                               int taps);
-void winograd_dw(float* dw, int64_t dw_pair, const float* u, int64_t u_point, int pairs,
+bool winograd_dw(float* dw, int64_t dw_pair, const float* u, int64_t u_point, int pairs,
                  const WinogradTaps& taps);
 
 // pooled_tile.cpp, pooled.cpp

@@ -11,6 +11,7 @@ namespace {
 // The taps k of one axis that lie inside [0, size): begin <= k < end.
 struct Range {
   int64_t begin, end;
+  FASTCONV_INLINE bool is_empty() const { return begin == end; }
 };
 FASTCONV_INLINE Range taps_inside(int64_t at, int64_t taps, int64_t dilation, int64_t size) {
   Range r{0, taps};
@@ -46,7 +47,7 @@ FASTCONV_INLINE Best window(const PoolShape& s, Range kh, Range kw, const Tap& t
     return maximum_of<Best>(v);
   }
   // Where no tap is inside, tap (0, 0) stands for the padding.
-  if (kh.begin == kh.end || kw.begin == kw.end) return Best::start(set1(-INFINITY), 0.0f);
+  if (kh.is_empty() || kw.is_empty()) return Best::start(set1(-INFINITY), 0.0f);
   Best best = Best::start(tap(kh.begin, kw.begin), static_cast<float>(kh.begin * s.KW + kw.begin));
   for (int64_t i = kh.begin; i < kh.end; ++i)
     for (int64_t j = kw.begin + (i == kh.begin); j < kw.end; ++j)
@@ -71,8 +72,9 @@ FASTCONV_INLINE void pool_span(const Row& row, int64_t ow, int64_t count, Range 
   const int64_t down = s.DH * s.IW * unit, right = s.DW * unit, step = s.SW * unit;
   const float* x = row.x + (ow * s.SW - s.PL) * unit;
   float* y = row.y + ow * unit;
+  const V floor = set1(row.kh.is_empty() || kw.is_empty() ? -INFINITY : row.floor);
   const auto put = [&](int64_t to, int n, const Best& best) {
-    store_first(y + to, max(set1(row.floor), best.value), n);
+    store_first(y + to, max(floor, best.value), n);
     if constexpr (Best::placed) store_position(row.argmax + ow * unit + to, best.position, n);
   };
   if constexpr (in_lanes) {

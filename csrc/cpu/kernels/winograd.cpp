@@ -220,74 +220,111 @@ void transform_tiles(float* v, int64_t v_point, int64_t v_c, const float* x, int
   }
 }
 
-// finish_of(k, part) is the function that makes an output of its sum, for a vector of channel k.
-template <int n, int M, class FinishOf>
-void transform_outputs(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
-                       const FinishOf& finish_of, const WinogradGrid& g, bool streaming) {
-  const bool past_caches = kParts == 1 && streaming;  // half a line at a time would be slow
-  for (int64_t k = 0; k < K; ++k) {
-    TileWalk tile(g);
-    for (int64_t t = 0; t < g.count; ++t, tile.next())
-      for (int part = 0; part < kParts; ++part) {
-        const float* in = m + k * m_k + t * kBlock + part * kWidth;
-        float* out = y + ((k * g.rows + tile.row) * g.cols + tile.col) * kBlock + part * kWidth;
-        const int64_t down = g.stride * g.cols * kBlock, right = g.stride * kBlock;
-        const auto inside = [&](int i, int j) {
-          const int64_t row = tile.row + i * g.stride, col = tile.col + j * g.stride;
-          return row >= 0 && row < g.rows && col >= 0 && col < g.cols;
-        };
-        const bool whole = g.stride == 1 && inside(0, 0) && inside(M - 1, M - 1);
-        const auto finish = finish_of(k, part);
-        const auto put = [&](float* to, V sum) {
-          if (past_caches)
-            stream(to, finish(sum));
-          else
-            store(to, finish(sum));
-        };
-        V half[M][n];
+// Adds 0 * a to `sum`: it stays zero while all values are finite, and becomes NaN for good with the
+// first that is not.
+FASTCONV_INLINE V watch(V sum, V a) { return fma(a, zero(), sum); }
+
+// The same of a line; unless exact, with half of the instructions: a sum of products of neighbours
+// stops being finite with them, but for values of 1e19 and more, too.
+template <bool exact, int M>
+FASTCONV_INLINE V watch_line(V sum, const V (&o)[M]) {
+  for (int j = 0; j < M && exact; ++j) sum = watch(sum, o[j]);
+  for (int j = 0; j < M && !exact; j += 2) sum = fma(o[j], o[j + 1 < M ? j + 1 : j], sum);
+  return sum;
+}
+
+FASTCONV_INLINE bool stayed_finite(V sum) { return !any(is_nan(watch(zero(), sum))); }
+
+// One channel; finish_of(part) is the function that makes an output of its sum. marks: sums that
+// are not finite are stored as NaN, which no ReLU hides. Returns whether there are none; without
+// marks, only perhaps where it says no.
+template <int n, int M, bool marks, class FinishOf>
+FASTCONV_INLINE bool transform_channel(float* y, const float* m, int64_t m_point,
+                                       const FinishOf& finish_of, const WinogradGrid& g,
+                                       bool past_caches) {
+  TileWalk tile(g);
+  V watched = zero();
+  for (int64_t t = 0; t < g.count; ++t, tile.next())
+    for (int part = 0; part < kParts; ++part) {
+      const float* in = m + t * kBlock + part * kWidth;
+      float* out = y + (tile.row * g.cols + tile.col) * kBlock + part * kWidth;
+      const int64_t down = g.stride * g.cols * kBlock, right = g.stride * kBlock;
+      const auto inside = [&](int i, int j) {
+        const int64_t row = tile.row + i * g.stride, col = tile.col + j * g.stride;
+        return row >= 0 && row < g.rows && col >= 0 && col < g.cols;
+      };
+      const bool whole = g.stride == 1 && inside(0, 0) && inside(M - 1, M - 1);
+      const auto finish = finish_of(part);
+      const auto put = [&](float* to, V sum) {
+        V value = finish(sum);
+        if constexpr (marks) value = select(is_nan(watch(zero(), sum)), set1(NAN), value);
+        if (past_caches)
+          stream(to, value);
+        else
+          store(to, value);
+      };
+      V half[M][n];
 #pragma GCC unroll 8
-        for (int j = 0; j < n; ++j) {
-          const Strided<const float> points(in + j * m_point, n * m_point);
-          V d[n], o[M];
-          for (int i = 0; i < n; ++i) d[i] = load(points[i]);
-          transform_output(d, o);
-          for (int i = 0; i < M; ++i) half[i][j] = o[i];
-        }
+      for (int j = 0; j < n; ++j) {
+        const Strided<const float> points(in + j * m_point, n * m_point);
+        V d[n], o[M];
+        for (int i = 0; i < n; ++i) d[i] = load(points[i]);
+        transform_output(d, o);
+        for (int i = 0; i < M; ++i) half[i][j] = o[i];
+      }
 #pragma GCC unroll 8
-        for (int i = 0; i < M; ++i) {
-          V o[M];
-          transform_output(half[i], o);
-          float* row = out + i * down;
-          if (whole) {
+      for (int i = 0; i < M; ++i) {
+        V o[M];
+        transform_output(half[i], o);
+        float* row = out + i * down;
+        watched = watch_line<marks>(watched, o);
+        if (whole) {
 #pragma GCC unroll 8
-            for (int j = 0; j < M; ++j) put(row + j * kBlock, o[j]);
-          } else {
+          for (int j = 0; j < M; ++j) put(row + j * kBlock, o[j]);
+        } else {
 #pragma GCC unroll 8
-            for (int j = 0; j < M; ++j)
-              if (inside(i, j)) put(row + j * right, o[j]);
-          }
+          for (int j = 0; j < M; ++j)
+            if (inside(i, j)) put(row + j * right, o[j]);
         }
       }
+    }
+  return stayed_finite(watched);
+}
+
+// finish_of(k, part): as above, for channel k.
+template <int n, int M, class FinishOf>
+bool transform_outputs(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
+                       const FinishOf& finish_of, const WinogradGrid& g, bool streaming) {
+  const bool past_caches = kParts == 1 && streaming;  // half a line at a time would be slow
+  bool finite = true;
+  for (int64_t k = 0; k < K; ++k) {
+    const auto finish = [&](int part) { return finish_of(k, part); };
+    float* to = y + k * g.rows * g.cols * kBlock;
+    const float* from = m + k * m_k;
+    if (transform_channel<n, M, false>(to, from, m_point, finish, g, past_caches)) continue;
+    finite &= transform_channel<n, M, true>(to, from, m_point, finish, g, past_caches);
   }
   if (streaming) stream_fence();
+  return finite;
 }
 
 template <class FinishOf>
-void outputs_by_taps(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
+bool outputs_by_taps(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                      const FinishOf& finish_of, const WinogradGrid& g, bool streaming) {
   const auto transform = g.taps == 2     ? transform_outputs<5, 4, FinishOf>
                          : g.taps == 4   ? transform_outputs<6, 3, FinishOf>
                          : g.taps == 5   ? transform_outputs<6, 2, FinishOf>
                          : g.points == 5 ? transform_outputs<5, 3, FinishOf>
                                          : transform_outputs<6, 4, FinishOf>;
-  transform(y, m, m_point, m_k, K, finish_of, g, streaming);
+  return transform(y, m, m_point, m_k, K, finish_of, g, streaming);
 }
 
 // K images, see winograd_input_adjoint.
 template <int n>
-void add_tiles(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
+bool add_tiles(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                const float* start, const WinogradGrid& g) {
   const int64_t plane = g.rows * g.cols * kBlock;
+  V watched = zero();
   for (int64_t k = 0; k < K; ++k, y += plane) {
     for (int64_t i = 0; i < plane && g.first == 0; i += kWidth)
       store(y + i, start ? set1(start[k]) : zero());
@@ -313,12 +350,16 @@ void add_tiles(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K
           transform_input_adjoint(half[i], d);
 #pragma GCC unroll 8
           for (int j = 0; j < n; ++j)
-            if (whole || (tile.col + j >= 0 && tile.col + j < g.cols))
-              store(out + j * kBlock, load(out + j * kBlock) + d[j]);
+            if (whole || (tile.col + j >= 0 && tile.col + j < g.cols)) {
+              d[j] = load(out + j * kBlock) + d[j];
+              store(out + j * kBlock, d[j]);
+            }
+          watched = watch_line<false>(watched, d);
         }
       }
     }
   }
+  return stayed_finite(watched);
 }
 
 }  // namespace
@@ -343,17 +384,17 @@ void winograd_dy(float* v, int64_t v_point, int64_t v_k, const float* dy, int64_
   transform(v, v_point, v_k, dy, K, g);
 }
 
-void winograd_output(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
+bool winograd_output(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                      const float* bias, bool relu, const WinogradGrid& g, bool streaming) {
   const V floor = set1(relu ? 0.0f : -INFINITY);
   const auto finish_of = [=](int64_t k, int) {
     const V shift = bias ? set1(bias[k]) : zero();
     return [=](V sum) { return max(floor, sum + shift); };  // NaN passes as second operand
   };
-  outputs_by_taps(y, m, m_point, m_k, K, finish_of, g, streaming);
+  return outputs_by_taps(y, m, m_point, m_k, K, finish_of, g, streaming);
 }
 
-void winograd_output_channels(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
+bool winograd_output_channels(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                               const float* scale, const float* shift, float low, float high,
                               const WinogradGrid& g) {
   const auto finish_of = [=](int64_t k, int part) {
@@ -361,12 +402,12 @@ void winograd_output_channels(float* y, const float* m, int64_t m_point, int64_t
     const V a = load(scale + at), b = load(shift + at);
     return [=](V sum) { return min(set1(high), max(set1(low), fma(sum, a, b))); };
   };
-  outputs_by_taps(y, m, m_point, m_k, K, finish_of, g, false);
+  return outputs_by_taps(y, m, m_point, m_k, K, finish_of, g, false);
 }
 
-void winograd_input_adjoint(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
+bool winograd_input_adjoint(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                             const float* start, const WinogradGrid& g) {
-  (g.points == 5 ? add_tiles<5> : add_tiles<6>)(y, m, m_point, m_k, K, start, g);
+  return (g.points == 5 ? add_tiles<5> : add_tiles<6>)(y, m, m_point, m_k, K, start, g);
 }
 
 }  // namespace fastconv::cpu::FASTCONV_ISA

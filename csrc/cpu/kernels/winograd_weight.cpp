@@ -138,11 +138,12 @@ void transform_weight_lanes(float* u, int64_t u_point, int64_t u_c, const float*
 }
 
 template <int R, int n>
-void transform_weight_gradients(float* dw, int64_t dw_pair, const float* u, int64_t u_point,
+bool transform_weight_gradients(float* dw, int64_t dw_pair, const float* u, int64_t u_point,
                                 int pairs, const WinogradTaps& taps) {
   constexpr int kTaps = R * R;
   float lanes[kTaps * kBlock];
   for (int i = 0; i < n * n; ++i) prefetch(u + i * u_point + 8 * kBlock);
+  V watched = zero();
   for (int part = 0; part < kParts && pairs_in(pairs, part) > 0; ++part) {
     const int valid = pairs_in(pairs, part);
     V half[R][n];
@@ -158,13 +159,19 @@ void transform_weight_gradients(float* dw, int64_t dw_pair, const float* u, int6
     for (int i = 0; i < R; ++i) {
       V o[R];
       transform_dw<R, n>(half[i], o);
-      for (int j = 0; j < R; ++j) store(lanes + (i * R + j) * kBlock + part * kWidth, o[j]);
+      for (int j = 0; j < R; ++j) {
+        store(lanes + (i * R + j) * kBlock + part * kWidth, o[j]);
+        watched = fma(o[j], zero(), watched);  // NaN from the first on that is not finite
+      }
     }
   }
-  if (taps.stride == 1) return to_plain(dw, dw_pair, lanes, kBlock, kTaps, pairs);
-  for_taps(taps, false, [&](int64_t tap, int64_t place) {
-    for (int i = 0; i < pairs; ++i) dw[i * dw_pair + place] = lanes[tap * kBlock + i];
-  });
+  if (taps.stride == 1)
+    to_plain(dw, dw_pair, lanes, kBlock, kTaps, pairs);
+  else
+    for_taps(taps, false, [&](int64_t tap, int64_t place) {
+      for (int i = 0; i < pairs; ++i) dw[i * dw_pair + place] = lanes[tap * kBlock + i];
+    });
+  return !any(is_nan(watched));
 }
 
 }  // namespace
@@ -188,7 +195,7 @@ void winograd_weight_channels(float* u, int64_t u_point, int64_t u_c, const floa
   transform(u, u_point, u_c, w, C);
 }
 
-void winograd_dw(float* dw, int64_t dw_pair, const float* u, int64_t u_point, int pairs,
+bool winograd_dw(float* dw, int64_t dw_pair, const float* u, int64_t u_point, int pairs,
                  const WinogradTaps& taps) {
   const int64_t r = ceil_div(taps.size, taps.stride);
   const auto transform = r == 2             ? transform_weight_gradients<2, 5>
@@ -196,7 +203,7 @@ void winograd_dw(float* dw, int64_t dw_pair, const float* u, int64_t u_point, in
                          : r == 5           ? transform_weight_gradients<5, 6>
                          : taps.points == 5 ? transform_weight_gradients<3, 5>
                                             : transform_weight_gradients<3, 6>;
-  transform(dw, dw_pair, u, u_point, pairs, taps);
+  return transform(dw, dw_pair, u, u_point, pairs, taps);
 }
 
 }  // namespace fastconv::cpu::FASTCONV_ISA
