@@ -27,7 +27,7 @@ class ModelCheckpoint(Watcher):
             in it, as in "lenet5-{epoch:02d}-{val_accuracy:.4f}.safetensors".
         save_best_only: Save only when `monitor` improved.
         everything: Also the optimiser, the random numbers, the other callbacks and the place in the
-            epoch, for `fit(resume=path)`. Ctrl-C then saves as well, so that nothing is lost.
+            epoch, for `fit(resume=path)`. Ctrl-C and SIGTERM then save as well: nothing is lost.
         on_error: "raise", or "warn" to train on when the disk refuses.
         save_freq: "epoch", or a number of steps after which to save, instead.
         extra: With everything: what else to keep, as JSON has it; `Checkpoint.extra`.
