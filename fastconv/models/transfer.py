@@ -205,9 +205,8 @@ def extract_features(
     path = None
     if cache is not None:
         path = Path(cache) / f"features-{_key(model, layer, loader)[:24]}.safetensors"
-        # What is no such file is written anew.
-        with contextlib.suppress(CorruptFileError, FileNotFoundError, KeyError):
-            _, kept = io.read_file(path)
+        with contextlib.suppress(CorruptFileError, FileNotFoundError):  # then it is written anew
+            kept = {name: np.asarray(tensor) for name, tensor in io.load(path).items()}
             return (kept["features"], kept["targets"]) if with_targets else kept["features"]
     batches = list(_run(model, layer, loader))
     if not batches:
