@@ -356,6 +356,10 @@ def test_numpy_numbers_are_saved_as_numbers(tmp_path: Path) -> None:
         X, Y, verbose=0, callbacks=[train.ModelCheckpoint(path, everything=True, extra=extra)]
     )
     assert train.Checkpoint.load(path).extra == {"seed": 3}
+    keeper = train.ModelCheckpoint(path, everything=True, extra={"now": object()})
+    with pytest.raises(TypeError, match=r"\[checkpoint\] object cannot be kept: numbers, texts"):
+        Run(path).model.fit(X, Y, verbose=0, callbacks=[keeper])
+    assert train.Checkpoint.load(path).extra == {"seed": 3}
 
 
 def test_a_schedule_and_a_plateau_go_on(saved: Path, tmp_path: Path) -> None:
