@@ -180,6 +180,7 @@ DAMAGES: dict[str, Callable[[dict[str, Any], dict[str, Any]], None]] = {
     "means_samples": put("means", "samples", "9"),
     "means_value": put("means", "sums", "loss", "x"),
     "means_other": put("means", "sums", {"loss": 1.0}),
+    "means_bool": put("means", "sums", "accuracy", True),
     "history": put("history", {}),
     "history_epoch": put("history", "epoch", ["x"]),
     "history_loss": put("history", "history", "loss", [None]),
@@ -355,6 +356,10 @@ def test_numpy_numbers_are_saved_as_numbers(tmp_path: Path) -> None:
         X, Y, verbose=0, callbacks=[train.ModelCheckpoint(path, everything=True, extra=extra)]
     )
     assert train.Checkpoint.load(path).extra == {"seed": 3}
+    keeper = train.ModelCheckpoint(path, everything=True, extra={"now": object()})
+    with pytest.raises(TypeError, match=r"\[checkpoint\] object cannot be kept: numbers, texts"):
+        Run(path).model.fit(X, Y, verbose=0, callbacks=[keeper])
+    assert train.Checkpoint.load(path).extra == {"seed": 3}
 
 
 def test_a_schedule_and_a_plateau_go_on(saved: Path, tmp_path: Path) -> None:
@@ -404,11 +409,15 @@ def test_a_file_that_cannot_be_written_is_told_before_training(
 )
 def test_names_that_cannot_be_formatted_are_told_before_training(name: str, tmp_path: Path) -> None:
     epochs: list[int] = []
-    keeper = train.ModelCheckpoint(tmp_path / name)
-    with pytest.raises(ValueError, match=r"\[ModelCheckpoint\] .* cannot be formatted"):
+
+    def fit() -> None:
+        keeper = train.ModelCheckpoint(tmp_path / name)
         Run(tmp_path / "own").model.fit(
             X, Y, verbose=0, callbacks=[lambda e, _: epochs.append(e), keeper]
         )
+
+    with pytest.raises(ValueError, match=r"\[ModelCheckpoint\] .* cannot be formatted"):
+        fit()
     assert not epochs
 
 

@@ -73,6 +73,15 @@ def test_more_outputs_than_a_file_has(tmp_path: Path) -> None:
         models.lenet5(variant="x", weights=tmp_path / "x")
 
 
+def test_numbers_that_stand_for_others(tmp_path: Path) -> None:
+    """A width of 1 instead of 1.0, 0 instead of False: as the network was built."""
+    saved = models.mobilenet_v1(num_classes=2, width=1, dropout=0)
+    models.save(saved, tmp_path / "x")
+    assert models.load(tmp_path / "x").architecture == saved.architecture
+    models.save(made("googlenet", num_classes=2, aux_logits=0), tmp_path / "x")
+    assert models.load(tmp_path / "x").architecture[1]["aux_logits"] == 0
+
+
 @pytest.mark.parametrize("name", ["googlenet", "mobilenet_v1", "cifar_resnet20", "tiny_vgg"])
 def test_a_network_is_as_large_as_its_file(name: str, tmp_path: Path) -> None:
     """Nothing is counted twice while it is built."""

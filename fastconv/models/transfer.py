@@ -210,7 +210,7 @@ def extract_features(
         path = Path(os.path.expanduser(cache)) / name
         # What is no such file is written anew.
         with contextlib.suppress(CorruptFileError, FileNotFoundError, KeyError):
-            _, kept = io.read_file(path)
+            kept = {name: np.asarray(tensor) for name, tensor in io.load(path).items()}
             return (kept["features"], kept["targets"]) if with_targets else kept["features"]
     batches = list(_run(model, layer, loader))
     if not batches:

@@ -133,7 +133,7 @@ class Checkpoint:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the file, all or nothing."""
         header = {name: value for name, value in vars(self).items() if name in _FIELDS}
-        text = json.dumps(header, default=lambda value: value.item())  # NumPy's numbers
+        text = json.dumps(header, default=_of_numpy)
         with signals_held():
             save(self.arrays, path, {"format": _FORMAT, "state": text})
 
@@ -243,6 +243,15 @@ def load_weights(path: str | os.PathLike[str], model: Module) -> None:
     if header.get("format", "").startswith("fastconv checkpoint"):
         state = model_part(state)
     model.load_state_dict(state)
+
+
+def _of_numpy(value: Any) -> Any:
+    """What JSON makes of a number of NumPy."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(
+        f"[checkpoint] {type(value).__name__} cannot be kept: numbers, texts, lists and dicts can"
+    )
 
 
 def _without_arrays(value: Any, name: str, arrays: dict[str, NDArray[Any]]) -> Any:

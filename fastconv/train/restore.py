@@ -189,14 +189,23 @@ def _are(kind: Any, values: Any) -> bool:
 
 
 def _loaded_means(run: Run, state: Mapping[str, Any]) -> Means:
-    """New means of the run with what was saved; they have to give numbers."""
+    """New means of the run with what was saved: numbers under the names that these means have."""
     means = type(run.means)(run.compiled)
+    form = means.state_dict()
     means.load_state_dict(copy.deepcopy(dict(state)))
-    if not is_count(means.samples) or (
-        means.samples and not all(map(is_number, means.logs().values()))
-    ):
-        raise TypeError(f"they are of {means.samples!a} samples, or no numbers")
+    if not is_count(means.samples) or not _has_form(means.state_dict(), form):
+        raise TypeError("they are not numbers under the names of this run's means")
     return means
+
+
+def _has_form(value: Any, form: Any) -> bool:
+    if isinstance(form, Mapping):
+        return (
+            isinstance(value, Mapping)
+            and value.keys() == form.keys()
+            and all(_has_form(value[name], inner) for name, inner in form.items())
+        )
+    return is_number(value)
 
 
 # --------------------------------------------------------------------------------- parts of a file
