@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import itertools
 import struct
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def test_idx_in_several_gzip_members(cuts: tuple[int, ...], tmp_path: Path) -> N
     """As parallel compressors and `cat` make them; zeros may fill up the last block."""
     x = np.arange(90, dtype=np.uint8).reshape(9, 10)
     places = (0, *cuts, len(encoded(x)))
-    pieces = [encoded(x)[a:b] for a, b in zip(places, places[1:], strict=False)]
+    pieces = [encoded(x)[a:b] for a, b in itertools.pairwise(places)]
     for filling in (b"", b"\0" * 512):
         (tmp_path / "x").write_bytes(b"".join(map(gzip.compress, pieces)) + filling)
         assert_same_bits(idx.read(tmp_path / "x"), x)
