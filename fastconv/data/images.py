@@ -38,7 +38,8 @@ def open_image(
     """A picture from a file, decoded to its end and turned upright as its EXIF data say.
 
     Args:
-        path: A file of any format that Pillow reads; told by its contents, not by its name.
+        path: A file of any format that Pillow reads; told by its contents, not by its name. "~" is
+            the user's home.
         shrink: For JPEGs: called with the (height, width) of the upright picture, says how many
             times smaller it may become. It is then decoded at 1/2, 1/4 or 1/8 of its size, which is
             much quicker for a large photograph that becomes a small picture.
@@ -49,7 +50,8 @@ def open_image(
 
     Raises:
         OSError: The file cannot be opened.
-        CorruptFileError: It is not a picture, empty, cut short, damaged, or too large.
+        CorruptFileError: It is not a picture, no file (a pipe, a device), empty, cut short,
+            damaged, or too large.
         ImportError: Pillow is not installed.
 
     Example::
