@@ -86,8 +86,8 @@ def _target(name: str) -> tuple[str | None, os.stat_result | None]:
     if before is not None and not stat.S_ISREG(before.st_mode):
         return None, before
     target = os.path.realpath(name)
-    if before is not None and not _is_same(target, before):
-        return None, before  # an open file without a name, as behind /dev/stdout
+    if before is not None and not os.path.exists(target) and os.path.exists(name):
+        return None, before  # an open file without a name, as may be behind /dev/stdout
     return target, before
 
 

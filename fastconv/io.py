@@ -58,7 +58,7 @@ def save(
 
     Raises:
         OSError: the file cannot be written; an earlier one of that name is untouched.
-        TypeError: a value is no array of numbers.
+        TypeError: a value is no array of numbers, or no text in metadata.
         ValueError: a number that `load` could not give back, of 2^63 or more.
 
     Example:
@@ -88,6 +88,9 @@ def save(
         if array.dtype.kind == "u" and array.dtype.itemsize == 8:
             _refuse_overflow(f"[save] {name}", array)
         arrays[name] = array if array.flags.c_contiguous else array.copy()
+    for key, text in (metadata or {}).items():
+        if not isinstance(key, str) or not isinstance(text, str):
+            raise TypeError(f"[save] metadata must be names to texts, got {key!r}: {text!r}")
     write_atomically(path, safetensors.save(arrays, dict(metadata) if metadata else None))
 
 

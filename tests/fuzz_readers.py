@@ -65,6 +65,9 @@ def fuzz(
     failures: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         first = Path(folder) / next(iter(files))
+        for other, content in files.items():
+            (Path(folder) / other).write_bytes(content)
+        reader.read(first)  # a reader that refuses the whole file would pass every case
         for case in range(count) if only is None else [only]:
             rng = random.Random(f"{seed} {name} {case}")
             damaged = rng.choice(list(files))

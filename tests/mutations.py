@@ -41,9 +41,9 @@ VALUES = (
 
 def mutated(content: bytes, rng: random.Random) -> bytes:
     """The content with one to three mutations; JSON in it is found and mutated as such."""
-    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+    for _ in range(rng.choice((1, 1, 1, 1, 2, 3))):
         header, body = _split(content)
-        if header is not None and rng.random() < 0.6:
+        if header is not None and rng.random() < 0.7:
             content = _framed(content, _mutated_json(header, rng), body, rng)
         else:
             content = rng.choice(BYTES)(bytearray(content), rng)
@@ -154,25 +154,34 @@ def _mutated_json(value: Any, rng: random.Random) -> Any:
     return _changed(value, rng)
 
 
+def _holds_json(value: Any) -> bool:
+    """Whether it is a text of JSON, or has one right inside."""
+    inner = [value, *(value.values() if isinstance(value, dict) else ())]
+    return any(isinstance(text, str) and text[:1] in ("{", "[") for text in inner)
+
+
 def _changed(value: Any, rng: random.Random) -> Any:
     if isinstance(value, dict) and value:
         key = rng.choice(list(value))
+        rich = [name for name, inner in value.items() if _holds_json(inner)]
+        if rich and rng.random() < 0.7:  # few among the tensors of a header
+            key = rng.choice(rich)
         chance = rng.random()
-        if chance < 0.75:
+        if chance < 0.88:
             return {**value, key: _changed(value[key], rng)}
-        if chance < 0.85:
+        if chance < 0.94:
             return {k: v for k, v in value.items() if k != key}
         new = rng.choice((key + "x", "path", "__class__", "", "0", "-1", "params", "lr", "_run"))
         return {**value, new: rng.choice((value[key], rng.choice(VALUES)))}
-    if isinstance(value, list) and value and rng.random() < 0.85:
+    if isinstance(value, list) and value and rng.random() < 0.9:
         at = rng.randrange(len(value))
         chance = rng.random()
-        if chance < 0.75:
+        if chance < 0.8:
             return [*value[:at], _changed(value[at], rng), *value[at + 1 :]]
         if chance < 0.85:
             return [*value[:at], *value[at + 1 :]]
         return [*value, value[at]]
-    if isinstance(value, str) and value[:1] in ("{", "[") and rng.random() < 0.9:
+    if isinstance(value, str) and value[:1] in ("{", "[") and rng.random() < 0.97:
         try:
             return json.dumps(_changed(json.loads(value), rng))
         except (ValueError, RecursionError):

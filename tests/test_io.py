@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,48 @@ def test_model_round_trip(tmp_path: Path, rng: np.random.Generator) -> None:
     b.load_state_dict(fc.load(str(tmp_path / "modèle.safetensors")))
     x = fc.Tensor(uniform(rng, 2, 1, 28, 28))
     assert_same_bits(a(x).numpy(), b(x).numpy())
+
+
+KINDS = ["<i1", "<i2", "<i4", "<i8", "<u1", "<u2", "<u4", "<u8", "?", "<f2", "<f4", "<f8"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, ">u2", ">i8", ">f4"])
+@pytest.mark.parametrize("shape", [(), (0,), (5,), (2, 3)])
+def test_every_kind_of_number_can_be_loaded(
+    tmp_path: Path, kind: str, shape: tuple[int, ...]
+) -> None:
+    """Floating point becomes float32; uint8 and bool uint8; other integers, with sign, int64."""
+    dtype = np.dtype(kind)
+    values = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
+    if dtype.kind in "iu":
+        ends = np.iinfo(dtype)
+        values = np.where(values == 1, min(ends.max, 2**63 - 1), values)
+        values = np.where(values == 2, ends.min, values).astype(dtype)
+    fc.save({"a": values}, tmp_path / "x")
+    loaded = fc.load(tmp_path / "x")["a"].numpy()
+    expected = {"f": np.float32, "b": np.uint8}.get(dtype.kind, np.int64)
+    if dtype == np.uint8:
+        expected = np.uint8
+    assert loaded.dtype == expected and loaded.shape == shape
+    np.testing.assert_array_equal(loaded, values.astype(expected))
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path: Path) -> None:
+    """Numbers beyond int64, types without a name in the format, and its own key."""
+    large = np.array([1, 2**63], np.uint64)
+    with pytest.raises(ValueError, match=r"a holds 9223372036854775808, and int64 ends"):
+        fc.save({"a": large}, tmp_path / "x")
+    for bad in (np.zeros(1, np.longdouble), np.zeros(1, complex), np.zeros(1, "M8[s]")):
+        with pytest.raises(TypeError, match="a has element type"):
+            fc.save({"a": bad}, tmp_path / "x")
+    with pytest.raises(TypeError, match="metadata must be names to texts, got 'epoch': 3"):
+        fc.save({}, tmp_path / "x", {"epoch": 3})  # type: ignore[dict-item]
+    with pytest.raises(ValueError, match="__metadata__"):
+        fc.save({"__metadata__": np.zeros(1, np.float32)}, tmp_path / "x")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "x").write_bytes(raw({"a": entry([2], 0, 16, "U64")}, large.tobytes()))
+    with pytest.raises(fc.CorruptFileError, match="a holds 9223372036854775808, and int64 ends"):
+        fc.load(tmp_path / "x")
 
 
 def test_readable_by_the_safetensors_package(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -84,6 +127,13 @@ ATTACKS = {
     "unknown_dtype": raw({"a": entry([4], 0, 16, "F31")}, b"\0" * 16),
     "pickle": b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00}\x94." + b"\0" * 40,
     "zip": b"PK\x03\x04" + b"\0" * 60,
+    "deep": raw(b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}"),
+    "twice": raw(
+        b'{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"a":{"dtype":"U8",'
+        b'"shape":[0],"data_offsets":[0,0]}}'
+    ),
+    "metadata_twice": raw(b'{"__metadata__":{},"__metadata__":{"a":"b"}}'),
+    "metadata_number": raw({"__metadata__": {"a": 1}}),
     "web_page": b"<!DOCTYPE html><html>404 not found</html>" * 3,
 }
 
@@ -94,6 +144,23 @@ def test_attacks(name: str, tmp_path: Path) -> None:
     path.write_bytes(ATTACKS[name])
     with pytest.raises(fc.CorruptFileError, match=r"attack\.safetensors"):
         fc.load(path)
+
+
+def test_endless_devices_are_not_read_to_their_end() -> None:
+    with pytest.raises(fc.CorruptFileError, match="header of 0 bytes"):
+        fc.load("/dev/zero")
+    with pytest.raises(IsADirectoryError):
+        fc.load("/dev")
+
+
+def test_a_pipe_can_be_loaded(tmp_path: Path) -> None:
+    fc.save({"a": np.arange(50_000)}, tmp_path / "x")
+    os.mkfifo(tmp_path / "pipe")
+    content = (tmp_path / "x").read_bytes()
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(content,))
+    writer.start()
+    assert fc.load(tmp_path / "pipe")["a"].numpy()[-1] == 49_999
+    writer.join()
 
 
 def test_unsupported_dtypes_are_named(tmp_path: Path) -> None:

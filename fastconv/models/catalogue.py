@@ -111,7 +111,9 @@ def _check_arguments(name: str, weights: WeightFile, defaults: Mapping[str, Any]
     """Refuses arguments of a file that the function does not take, or of another kind."""
     for argument, value in weights.arguments.items():
         kind = type(defaults.get(argument))
-        fits = type(value) is kind or (kind is float and type(value) is int)
+        fits = type(value) is kind or (
+            type(value) is int and (kind is float or (kind is bool and value in (0, 1)))
+        )
         if argument not in defaults or not fits:
             known = ", ".join(f"{n} ({type(v).__name__})" for n, v in defaults.items())
             raise CorruptFileError(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+import operator
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -31,8 +34,10 @@ def load_state(
 ) -> LoadResult:
     """Copies the values of `state_dict` into the tensors of `own`; see `Module.load_state_dict`."""
     values, result = matched(own, state_dict, strict, network)
-    for name, value in values.items():
-        _copy(value, own[name].numpy())
+    targets = [own[name].numpy() for name in values]
+    # float64 to float32, int32 to int64; with no bytecode in between, where Ctrl-C would come.
+    put: Callable[..., None] = operator.setitem
+    deque(map(put, targets, itertools.repeat(...), values.values()), maxlen=0)
     return result
 
 
@@ -82,10 +87,6 @@ def _no_values_for(value: NDArray[Any], own: Tensor) -> str:
     return ""
 
 
-def _copy(value: NDArray[Any], target: NDArray[Any]) -> None:
-    np.copyto(target, value, casting="unsafe")  # float64 to float32, int32 to int64
-
-
 # ------------------------------------------------------------------------------ what to do about it
 
 
@@ -107,7 +108,11 @@ def _hint(own: Mapping[str, Shape], given: Mapping[str, Shape]) -> str:
     if not set(own) & set(given):
         return "No name fits: these are the weights of another network."
     heads = {name.rpartition(".")[0] for name in wrong}
-    if wrong and len(heads) <= 3 and all(own[n][1:] == given[n][1:] for n in wrong):
+    if (
+        wrong
+        and len(heads) <= 3
+        and all(own[n] and given[n] and own[n][1:] == given[n][1:] for n in wrong)
+    ):
         ours, theirs = own[wrong[0]][0], given[wrong[0]][0]
         if all((own[n][0], given[n][0]) == (ours, theirs) for n in wrong):
             return (

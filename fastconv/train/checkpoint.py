@@ -81,6 +81,7 @@ class Checkpoint:
     history: dict[str, Any]
     stopped: bool = False  # by a callback: nothing is left to do
     extra: dict[str, Any] = field(default_factory=dict)  # the caller's own, as JSON has it
+    path: str = field(default="", compare=False)  # of the file it was read from, for messages
 
     @classmethod
     def of(cls, run: Run, extra: dict[str, Any] | None = None) -> Checkpoint:
@@ -130,8 +131,8 @@ class Checkpoint:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the file, all or nothing."""
-        header = {name: value for name, value in vars(self).items() if name != "arrays"}
-        text = json.dumps(header, default=lambda value: value.item())  # NumPy's numbers
+        header = {name: value for name, value in vars(self).items() if name in _FIELDS}
+        text = json.dumps(header, default=_of_numpy)
         save(self.arrays, path, {"format": _FORMAT, "state": text})
 
     @classmethod
@@ -149,7 +150,7 @@ class Checkpoint:
             )
         try:
             state = checked("checkpoint", parse_json(header["state"], finite=False), _FIELDS)
-            return cls(arrays, **state)
+            return cls(arrays, **state, path=os.fspath(path))
         except (KeyError, ValueError) as error:
             raise CorruptFileError(
                 f"[checkpoint] {os.fspath(path)}: damaged header ({printable(error)})"
@@ -245,6 +246,15 @@ def load_weights(path: str | os.PathLike[str], model: Module) -> None:
     if is_checkpoint(header):
         state = model_part(state)
     model.load_state_dict(state)
+
+
+def _of_numpy(value: Any) -> Any:
+    """What JSON makes of a number of NumPy."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(
+        f"[checkpoint] {type(value).__name__} cannot be kept: numbers, texts, lists and dicts can"
+    )
 
 
 def _without_arrays(value: Any, name: str, arrays: dict[str, NDArray[Any]]) -> Any:

@@ -27,14 +27,14 @@ class ModelCheckpoint(Watcher):
             in it, as in "lenet5-{epoch:02d}-{val_accuracy:.4f}.safetensors".
         save_best_only: Save only when `monitor` improved.
         everything: Also the optimiser, the random numbers, the other callbacks and the place in the
-            epoch, for `fit(resume=path)`. Ctrl-C then saves as well, so that nothing is lost.
+            epoch, for `fit(resume=path)`. Ctrl-C and SIGTERM then save as well: nothing is lost.
         on_error: "raise", or "warn" to train on when the disk refuses.
         save_freq: "epoch", or a number of steps after which to save, instead.
         extra: With everything: what else to keep, as JSON has it; `Checkpoint.extra`.
 
     Raises:
-        ValueError: An argument makes no sense; and, as training begins or later, `path` cannot be
-            formatted.
+        ValueError: An argument makes no sense; `path` cannot be formatted, which may turn out only
+            as training begins, or asks for a name that is not in the logs.
         OSError: As training begins or later: the file cannot be written, unless on_error="warn".
 
     Example::
@@ -65,6 +65,7 @@ class ModelCheckpoint(Watcher):
         self._best_only, self._everything, self._on_error = save_best_only, everything, on_error
         self._every = None if save_freq == "epoch" else int(save_freq)
         self._extra = extra
+        self._format(_Names({"epoch": 1, "step": 1}))
 
     def on_train_begin(self, run: Run) -> None:
         super().on_train_begin(run)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -59,15 +60,16 @@ class Restoration:
         self._callbacks = with_state(callbacks)
         if run is not None:
             _check_place(checkpoint, run)
-        with _damage("kinds"):
+        damage = functools.partial(_damage, checkpoint.path)
+        with damage("kinds"):
             _check_kinds(checkpoint, self._optimizer, self._callbacks)
         self._weights = model_part(checkpoint.arrays)
         matched(model.state_dict(), self._weights, True, type(model).__name__)
-        with _damage("random"):
+        with damage("random"):
             _check_random(checkpoint.random)
             if checkpoint.batches:
                 _check_random(checkpoint.epoch_random)
-        with _damage("callbacks"):
+        with damage("callbacks"):
             self._states = [
                 _with_arrays(entry["state"], f"callbacks.{number}", checkpoint.arrays)
                 for number, entry in enumerate(checkpoint.callbacks)
@@ -75,12 +77,12 @@ class Restoration:
             for callback, state in zip(self._callbacks, self._states, strict=True):
                 if hasattr(callback, "check_state_dict"):
                     callback.check_state_dict(state, model)
-        with _damage("optimizer"):
+        with damage("optimizer"):
             self._ahead = _loaded_copy(self._optimizer, checkpoint)
         if run is not None:
-            with _damage("history"):
+            with damage("history"):
                 self._history = _checked_history(checkpoint.history)
-            with _damage("means"):
+            with damage("means"):
                 self._means = _loaded_means(run, checkpoint.means)
 
     def apply(self) -> None:
@@ -119,14 +121,14 @@ class Restoration:
 
 
 @contextlib.contextmanager
-def _damage(part: str) -> Iterator[None]:
+def _damage(path: str, part: str) -> Iterator[None]:
     """What has not the form of any state is damage, wherever it is noticed."""
     try:
         yield
     except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise CorruptFileError(
-            f"[checkpoint] damaged: its {part} cannot be read ({type(error).__name__}: "
-            f"{str(error)!a})"
+            f"[checkpoint] {path or 'the state'} is damaged: its {part} cannot be read "
+            f"({type(error).__name__}: {str(error)!a})"
         ) from error
 
 
@@ -159,9 +161,12 @@ def _shown(kind: Any) -> str:
 def _check_random(state: Mapping[str, Any]) -> None:
     """Tries the state on another generator of the same kind, which has to give it back."""
     other = type(generator().bit_generator)()
-    other.state = state
+    try:
+        other.state = state
+    except ValueError as error:
+        raise TypeError(str(error)) from None
     if dict(other.state) != dict(state):
-        raise CorruptFileError("[checkpoint] damaged: the state of the random numbers")
+        raise TypeError("no generator can have this state")
 
 
 def _checked_history(history: Any) -> tuple[list[int], dict[str, list[float]]]:
@@ -184,14 +189,23 @@ def _are(kind: Any, values: Any) -> bool:
 
 
 def _loaded_means(run: Run, state: Mapping[str, Any]) -> Means:
-    """New means of the run with what was saved; they have to give numbers."""
+    """New means of the run with what was saved: numbers under the names that these means have."""
     means = type(run.means)(run.compiled)
+    form = means.state_dict()
     means.load_state_dict(copy.deepcopy(dict(state)))
-    if not is_count(means.samples) or (
-        means.samples and not all(map(is_number, means.logs().values()))
-    ):
-        raise CorruptFileError("[checkpoint] damaged: the means of the epoch under way")
+    if not is_count(means.samples) or not _has_form(means.state_dict(), form):
+        raise TypeError("they are not numbers under the names of this run's means")
     return means
+
+
+def _has_form(value: Any, form: Any) -> bool:
+    if isinstance(form, Mapping):
+        return (
+            isinstance(value, Mapping)
+            and value.keys() == form.keys()
+            and all(_has_form(value[name], inner) for name, inner in form.items())
+        )
+    return is_number(value)
 
 
 # --------------------------------------------------------------------------------- parts of a file
@@ -229,7 +243,7 @@ def _with_arrays(value: Any, name: str, arrays: Arrays) -> Any:
     if isinstance(value, dict):
         if "$array" in value:
             if value != {"$array": name}:
-                raise CorruptFileError(f"[checkpoint] damaged: the array of {name!a}")
+                raise TypeError(f"{name!a} has an array of another name")
             return arrays[name]
         return {k: _with_arrays(v, f"{name}.{k}", arrays) for k, v in value.items()}
     if isinstance(value, list):
