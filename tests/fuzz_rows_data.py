@@ -296,7 +296,7 @@ def read_tfjs(path: Path) -> None:
     assert sum(values.size for values in tensors.values()) <= 12
 
 
-Refused = (fc.CorruptFileError, OSError)
+Refused = (fc.CorruptFileError, OSError, MemoryError)  # PNG may pack any number of pixels
 READERS = {
     "idx": Reader(idx_file, idx.read),
     "idx.gz": Reader(packed_idx, idx.read),
