@@ -8,6 +8,7 @@ import hashlib
 import http.server
 import importlib
 import io
+import lzma
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -206,3 +207,47 @@ def test_the_shared_sets(data_folder: Path) -> None:
     assert y[:10].tolist() == [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]
     assert np.bincount(y_test).tolist() == [103, 89, 100, 103, 90, 86, 112, 102, 106, 109]
     assert 115 < x.mean() < 125
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:xz"])
+@pytest.mark.parametrize("where", ["a member to skip", "a long name", "behind the end"])
+def test_archives_that_unpack_without_end(
+    where: str, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few kilobytes of zeros: refused at a limit, in members, headers and behind the last one."""
+    monkeypatch.setattr(module, "_MAX_INSIDE", 2_000_000)
+    zeros = bytes(5_000_000)
+    name = {"w:gz": "cifar-10-binary.tar.gz", "w:xz": "cifar-jpeg.tar.xz"}[mode]
+    if where == "behind the end":
+        plain = write_archive(tmp_path / "plain.tar", {"readme": b""}, "w").read_bytes()
+        pack = gzip.compress if mode == "w:gz" else lzma.compress
+        (tmp_path / name).write_bytes(pack(plain + zeros))
+    elif where == "a long name":
+        write_archive(tmp_path / name, {"x" * 5_000_000: b""}, mode)
+    else:
+        write_archive(tmp_path / name, {"readme": zeros}, mode)
+    with pytest.raises(fc.CorruptFileError, match="unpacks to more than 2,000,000 bytes"):
+        data.cifar10(tmp_path / name)
+
+
+def test_members_that_are_no_files_are_passed_over(tmp_path: Path) -> None:
+    """Links out of the archive, devices, folders and other files of records count for nothing."""
+    contents = {f"c/{name}": part.tobytes() for name, part in PARTS.items()}
+    with tarfile.open(tmp_path / "cifar-10-binary.tar.gz", "w:gz") as tar:
+        for number, kind in enumerate((tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE)):
+            entry = tarfile.TarInfo(f"../../data_batch_{number + 1}.bin")
+            entry.type, entry.linkname = kind, "/etc/passwd"
+            tar.addfile(entry)
+        for name, content in {**contents, "c/other.bin": records(3, 3).tobytes()}.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    check(data.cifar10(tmp_path))
+
+
+def test_reduced_sets_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_RECORDS", 3 * 3073)
+    (tmp_path / "train_4.bin.gz").write_bytes(gzip.compress(records(4, 1).tobytes()))
+    (tmp_path / "test_3.bin.gz").write_bytes(gzip.compress(records(3, 9).tobytes()))
+    with pytest.raises(fc.CorruptFileError, match=r"train_4\.bin\.gz: more than 9,219 bytes"):
+        data.cifar10(tmp_path)

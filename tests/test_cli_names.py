@@ -243,3 +243,43 @@ def test_a_callbacks_checkpoint_that_does_not_fit_is_one_line(
     said = capsys.readouterr().err
     assert message in said and str(checkpoint) in said
     assert said.count("\n") == 1 and len(said) < 700 + len(str(checkpoint))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": "many"},
+        {"batch_size": None},
+        {"lr": [1]},
+        {"augment": 3},
+        {"optimizer": 7},
+        {"unknown": 1},
+        {"width": "x"},
+    ],
+    ids=str,
+)
+def test_damaged_recipes_are_one_line(
+    change: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What `--resume` finds in a file is checked before anything is built of it."""
+    from fastconv.cli.recipe import Recipe
+    from fastconv.train.checkpoint import Checkpoint
+
+    x, y = np.zeros((16, 28, 28), np.uint8), np.arange(16) % 10
+    model = models.lenet5()
+    model.compile("adam")
+    path = tmp_path / "state.safetensors"
+
+    class Keep:
+        def on_epoch_end(self, epoch: int, logs: object) -> None:
+            recipe = {**vars(Recipe("lenet5")), **change}
+            Checkpoint.of(self.run, {"recipe": recipe, "data": "x"}).save(path)
+
+        def on_train_begin(self, run: object) -> None:
+            self.run = run
+
+    model.fit(x, y, verbose=0, callbacks=[Keep()])
+    words = ["train", "lenet5", "--data", "digits", "--resume", str(path)]
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert f"damaged, '{next(iter(change))}' is" in said and said.count("\n") == 1

@@ -49,6 +49,12 @@ def png_claiming(width: int, height: int) -> bytes:
     )
 
 
+def jpeg_claiming(whole: bytes, width: int, height: int) -> bytes:
+    """A JPEG with this size in its header."""
+    frame = whole.index(b"\xff\xc0") + 5
+    return whole[:frame] + struct.pack(">HH", height, width) + whole[frame + 4 :]
+
+
 # ----------------------------------------------------------------------------------- one picture
 
 
@@ -127,6 +133,7 @@ def damaged_files(folder: Path) -> dict[str, Path]:
         "negative.bmp": save(folder / "x.bmp").read_bytes()[:18] + b"\xff" * 8,
         "cut.gif": save(folder / "x.gif").read_bytes()[:20],
         "cut.tif": save(folder / "x.tif").read_bytes()[:100],
+        "claims.jpg": jpeg_claiming(whole, 11_000, 11_000),
         "cut.webp": save(folder / "x.webp").read_bytes()[:100],
     }
     for name, content in contents.items():
@@ -158,6 +165,26 @@ def test_damage_anywhere_is_an_error_or_a_picture(tmp_path: Path) -> None:
             (tmp_path / name).write_bytes(content.tobytes()[: rng.integers(1, len(content) + 1)])
             with contextlib.suppress(fc.CorruptFileError, MemoryError):
                 assert open_image(tmp_path / name).width > 0
+
+
+def test_no_memory_for_one_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is left out of a folder and named; alone it is a MemoryError that names it."""
+    from PIL import ImageFile
+
+    pictures(tmp_path, 2)
+    save(tmp_path / "cat" / "large.png", scene(100, 100))
+    load = ImageFile.ImageFile.load
+
+    def limited(image: Any) -> Any:
+        if image.height == 100:
+            raise MemoryError
+        return load(image)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", limited)
+    with pytest.raises(MemoryError, match=r"large\.png: there is no memory"):
+        open_image(tmp_path / "cat" / "large.png")
+    with pytest.warns(BadImageWarning, match=r"large\.png: there is no memory"):
+        assert len(ImageFolder(tmp_path, BYTES).arrays()[0]) == 4
 
 
 def test_name_does_not_matter_and_pixels_are_limited(tmp_path: Path) -> None:

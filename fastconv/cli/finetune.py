@@ -22,7 +22,7 @@ from ..interrupt import Signals
 from .datasets import Dataset, announce, load_dataset
 from .infer import Result, measure
 from .keeping import Keeper, check_outputs, command, draw_curves, make_loggers, save_weights
-from .recipe import is_autoencoder, make_loss, make_schedules
+from .recipe import is_autoencoder, make_loss, make_schedules, saved_fields
 from .trained import description, load_trained
 
 if TYPE_CHECKING:
@@ -128,15 +128,12 @@ class _Session:
 
         self.resumed = Checkpoint.load(self._args.resume)
         saved = self.resumed.extra.get("tuning")
-        if saved is None:
-            raise ValueError(f"[resume] {self._args.resume} is not of `fastconv finetune`")
+        self.tuning = saved_fields(Tuning, saved, self._args, "finetune")
         for name, value in given.items():
-            if saved[name] != value:
+            had = getattr(self.tuning, name)
+            if had != value:
                 flag = "MODEL" if name == "model" else "--" + name.replace("_", "-")
-                raise ValueError(
-                    f"[resume] {flag}: the interrupted run has {saved[name]}, not {value}"
-                )
-        self.tuning = Tuning(**saved)
+                raise ValueError(f"[resume] {flag}: the interrupted run has {had}, not {value}")
 
     def load_model(self) -> Module:
         """The network as it was trained before."""

@@ -96,7 +96,7 @@ def predict(args: argparse.Namespace) -> int:
     for path in args.images:
         try:
             x, done = _read(path, model)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, MemoryError) as error:
             say(f"fastconv: {one_line(error, path)}", error=True)
             failed += 1
             continue

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import CorruptFileError
 
 if TYPE_CHECKING:
     from ..nn import Module
@@ -21,6 +24,7 @@ __all__ = [
     "make_schedules",
     "recipe_for",
     "resumed_recipe",
+    "saved_fields",
 ]
 
 # Peak rates for one cycle.
@@ -30,6 +34,14 @@ _KERAS_RATES = {"adam": 1e-3, "adamw": 1e-3, "rmsprop": 1e-3, "sgd": 0.01, "adag
 # Deep networks want the rates of Adam and its kin lower, and SGD's too without batch norm.
 _DEEP_RATES = {"adam": 2e-3, "adamw": 2e-3, "rmsprop": 1e-3, "sgd": 0.1, "adagrad": 0.01}
 _DIGITS = ("lenet1", "lenet5", "keras_mlp", "keras_convnet", "keras_convnet_no_pool")
+
+
+# The types of saved values, by the type of what a field has when nothing was said.
+_ALIKE: dict[type, tuple[type, ...]] = {
+    float: (float, int),
+    type(None): (float, int, type(None)),
+}
+T = TypeVar("T")
 
 
 @dataclass
@@ -88,21 +100,38 @@ def resumed_recipe(saved: Any, args: argparse.Namespace) -> Recipe:
 
     Raises:
         ValueError: It says something else, and the message names what; or the file has none.
+        CorruptFileError: It is damaged.
     """
-    known = {field.name for field in fields(Recipe)}
-    if not isinstance(saved, dict) or not {"model"} <= saved.keys() <= known:
-        raise ValueError(
-            f"[resume] {args.resume} is not of `fastconv train`: a checkpoint of "
-            "train.ModelCheckpoint goes on with model.fit(..., resume=FILE), and its weights alone "
-            f"are read by `fastconv evaluate {args.model} --weights FILE`"
-        )
-    recipe = Recipe(**saved)
+    recipe = saved_fields(Recipe, saved, args, "train")
     for name, value in asdict(recipe).items():
         given = getattr(args, name, None)
         if given is not None and given != value:
             flag = "MODEL" if name == "model" else "--" + name.replace("_", "-")
             raise ValueError(f"[resume] {flag}: the interrupted run has {value}, not {given}")
     return recipe
+
+
+def saved_fields(kind: Callable[..., T], saved: Any, args: argparse.Namespace, command: str) -> T:
+    """What a command wrote into the state of its run: a dataclass of plain values.
+
+    Raises:
+        ValueError: Another command wrote the file, or a callback.
+        CorruptFileError: A value is of another type than those of the dataclass.
+    """
+    if not isinstance(saved, dict):
+        raise ValueError(
+            f"[resume] {args.resume} is not of `fastconv {command}`: a checkpoint of "
+            "train.ModelCheckpoint goes on with model.fit(..., resume=FILE), and its weights alone "
+            f"are read by `fastconv evaluate {args.model} --weights FILE`"
+        )
+    known = vars(kind(model=""))
+    for name, value in saved.items():
+        default = known.get(name, value)
+        alike = type(value) in _ALIKE.get(type(default), (type(default),))
+        texts = not isinstance(value, list) or all(isinstance(text, str) for text in value)
+        if name not in known or not (alike and texts):
+            raise CorruptFileError(f"[resume] {args.resume}: damaged, {name!a} is {value!a}")
+    return kind(**{"model": args.model, **saved})
 
 
 def is_autoencoder(model: str) -> bool:

@@ -90,9 +90,10 @@ def _checkpoint(name: str, path: str, arguments: dict[str, Any]) -> WeightFile |
     from ..io import load_metadata, parse_json, read_file
     from ..models.pretrained import WeightFile
     from ..models.weight_files import Description
+    from ..train.checkpoint import is_checkpoint
     from ..train.restore import model_part
 
-    if path.endswith(".json") or "state" not in load_metadata(path):
+    if path.endswith(".json") or not is_checkpoint(load_metadata(path)):
         return None
     header, arrays = read_file(path)
     tensors = model_part(arrays)

@@ -295,9 +295,7 @@ def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
     for split in _SPLITS:
         for file in sorted((folder / split).glob("*/*.jpg")):
             if not file.is_file() or file.stat().st_size > _MAX_JPEG:
-                raise CorruptFileError(
-                    f"[cifar10] {file}: not a file of {_MAX_JPEG:,} bytes or less"
-                )
+                raise CorruptFileError(f"[cifar10] {file}: no file of at most {_MAX_JPEG:,} bytes")
             yield f"{split}/{file.parent.name}/{file.name}", file.read_bytes()
 
 

@@ -255,7 +255,7 @@ class ImageFolder:
             try:
                 frames.append(self._frame(self.paths[index], next(seeds, None)))
                 kept.append(place)
-            except (CorruptFileError, OSError) as error:
+            except (CorruptFileError, OSError, MemoryError) as error:
                 self._bad[self.paths[index]] = str(error)
         if not frames:
             return np.empty((0, *self.shape[1:]), np.uint8), np.empty(0, np.int64)

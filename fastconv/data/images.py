@@ -7,6 +7,7 @@ gigapixel).
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["MAX_PIXELS", "eight_bits", "open_image", "upright"]
 
 MAX_PIXELS = 1 << 27  # 134 million: more than cameras make, 400 MB when decoded
+# Pixels that a byte of a file may hold; plain areas have at most 512 and 8,256.
+_MAX_DENSITY = {"JPEG": 1 << 12, "MPO": 1 << 12, "PNG": 1 << 14}
+_OF_A_PLACE = (errno.EINVAL, errno.EOVERFLOW)  # errors of seeking where a damaged header points
 _SCALABLE = ("JPEG", "MPO")  # whose decoder can leave out detail, and know their EXIF data at once
 _ORIENTATION = 0x0112  # EXIF
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
@@ -38,7 +42,8 @@ def open_image(
     """A picture from a file, decoded to its end and turned upright as its EXIF data say.
 
     Args:
-        path: A file of any format that Pillow reads; told by its contents, not by its name.
+        path: A file of any format that Pillow reads; told by its contents, not by its name. "~" is
+            the user's home.
         shrink: For JPEGs: called with the (height, width) of the upright picture, says how many
             times smaller it may become. It is then decoded at 1/2, 1/4 or 1/8 of its size, which is
             much quicker for a large photograph that becomes a small picture.
@@ -49,7 +54,9 @@ def open_image(
 
     Raises:
         OSError: The file cannot be opened.
-        CorruptFileError: It is not a picture, empty, cut short, damaged, or too large.
+        CorruptFileError: It is not a picture, no file (a pipe, a device), empty, cut short,
+            damaged, or too large.
+        MemoryError: There is none for so many pixels.
         ImportError: Pillow is not installed.
 
     Example::
@@ -67,6 +74,13 @@ def open_image(
                 if image.format == "EPS":  # decoding would run it, in Ghostscript
                     raise CorruptFileError(f"[image] {name}: PostScript is a program, no picture")
                 width, height = image.size
+                stored = os.fstat(file.fileno()).st_size
+                density = _MAX_DENSITY.get(image.format or "", max_pixels)
+                if width * height > stored * density:
+                    raise CorruptFileError(
+                        f"[image] {name}: its header claims {width} x {height} pixels, more than "
+                        f"{stored:,} bytes hold"
+                    )
                 if width * height > max_pixels:
                     raise CorruptFileError(
                         f"[image] {name}: {width} x {height} pixels are too many "
@@ -80,8 +94,10 @@ def open_image(
                         image.draft(None, (int(width / times), int(height / times)))
                 image.load()
                 return upright(image)
-        except (CorruptFileError, MemoryError):
+        except CorruptFileError:
             raise
+        except MemoryError:
+            raise MemoryError(f"[image] {name}: there is no memory for its pixels") from None
         except Image.UnidentifiedImageError:
             empty = os.fstat(file.fileno()).st_size == 0
             what = "the file is empty" if empty else "not an image that Pillow can read"
@@ -91,7 +107,8 @@ def open_image(
         except Exception as error:
             # Damaged files raise whatever the decoder stumbled over: OSError, SyntaxError,
             # struct.error, zlib.error and more. Errors of the system carry a number.
-            if isinstance(error, OSError) and error.errno is not None:
+            number = error.errno if isinstance(error, OSError) else None
+            if number is not None and number not in _OF_A_PLACE:
                 raise
             raise CorruptFileError(f"[image] {name}: damaged image ({error})") from None
 

@@ -72,9 +72,8 @@ def find_layout(folder: Path, *, test_only: bool = False) -> Layout:
         role = _role(inner.name)
         if role and _class_folders(_unwrapped(inner, role)):
             parts[role].append(inner)
-    chosen = {role: _plainest(folder, found) for role, found in parts.items() if found}
-    train = chosen.get("train")
-    test = chosen.get("test") or chosen.get("validation")
+    train = _plainest(folder, parts["train"])
+    test = _plainest(folder, parts["test"] or parts["validation"])
     unused = [f.name for f in inside if f not in (train, test)]
     plain = [f.name for f in inside if _role(f.name) is None]
     train_root, test_root = (p and _unwrapped(p, _role(p.name)) for p in (train, test))
@@ -82,11 +81,15 @@ def find_layout(folder: Path, *, test_only: bool = False) -> Layout:
         return Layout(train_root, test_root, unused)
     if test_root is not None and train is None and test_only:
         return Layout(test_root, test_root, unused)
-    if chosen or (inside and not plain):
-        raise ValueError(
-            f"{printable(folder)} looks like a split into {_listed(f.name for f in inside)}, but "
-            f"{'its parts have no class folders' if not chosen else 'is not one'}: {EXPECTED}"
-        )
+    if train or test or (inside and not plain):
+        if train:
+            why = f"other folders of pictures lie beside {printable(train.name)}"
+        elif test:
+            why = "there is nothing to train on"
+        else:
+            why = "there are no class folders in its parts"
+        names = _listed(f.name for f in inside)
+        raise ValueError(f"{printable(folder)} looks like a split, {names}, but {why}: {EXPECTED}")
     _refuse_repeated_classes(folder, inside)
     return Layout(folder, None, [])
 
@@ -112,8 +115,10 @@ def _role(name: str) -> str | None:
     return None
 
 
-def _plainest(folder: Path, found: Sequence[Path]) -> Path:
-    """Of several folders for the same, the one whose name is just that."""
+def _plainest(folder: Path, found: Sequence[Path]) -> Path | None:
+    """Of several folders for the same, the one whose name is just that; None: there are none."""
+    if not found:
+        return None
     plain = [part for part in found if part.name.lower() in _ROLE]
     if len(found) > 1 and len(plain) != 1:
         raise ValueError(

@@ -14,12 +14,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import DownloadError
 from ..untrusted import check_file_name, printable
-from .hosts import host_of, unreachable
-from .http import FolderError, reason_of, transfer
-from .parts import Part, claimed
+
+if TYPE_CHECKING:
+    from .parts import Part
 
 __all__ = ["MAX_BYTES", "cache_folder", "download", "fetch", "sha256_of"]
 
@@ -97,6 +98,9 @@ def fetch(
     wanted = {n: file for n, file in files.items() if not _is_there(folder / n, file[0])}
     if not wanted:
         return
+    from .hosts import host_of, unreachable
+    from .http import FolderError
+
     listed = ", ".join(list(wanted)[:_SHOWN])
     more = f" and {len(wanted) - _SHOWN} more" if len(wanted) > _SHOWN else ""
     by_hand = f"Put {listed}{more} into {folder}, {hint}"
@@ -151,6 +155,8 @@ def _check_writable(folder: Path) -> None:
 
 
 def _unkept(what: str, folder: Path, error: OSError, hint: str) -> DownloadError:
+    from .http import reason_of
+
     return DownloadError(
         f"[{what}] cannot be kept in {folder}: {reason_of(error)}. Choose another cache with "
         f"XDG_CACHE_HOME, {hint}"
@@ -159,6 +165,9 @@ def _unkept(what: str, folder: Path, error: OSError, hint: str) -> DownloadError
 
 def _bring(url: str, sha256: str, path: Path, max_bytes: int) -> str | None:
     """One file from one address; None, or why not. What fails its hash is never left behind."""
+    from .http import FolderError, reason_of, transfer
+    from .parts import claimed
+
     while True:
         try:
             part = claimed(path)

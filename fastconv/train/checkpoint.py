@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -195,6 +195,11 @@ class Checkpoint:
         return self.epoch
 
 
+def is_checkpoint(header: Mapping[str, str]) -> bool:
+    """Whether the strings in the header of a file are those of a checkpoint, of any version."""
+    return header.get("format", "").startswith("fastconv checkpoint")
+
+
 def save_checkpoint(path: str | os.PathLike[str], run: Run) -> None:
     """Writes the whole state of a run, between two steps; for callbacks.
 
@@ -240,7 +245,7 @@ def load_weights(path: str | os.PathLike[str], model: Module) -> None:
         ValueError: It holds the weights of another network; lists what does not fit.
     """
     header, state = read_file(path)
-    if header.get("format", "").startswith("fastconv checkpoint"):
+    if is_checkpoint(header):
         state = model_part(state)
     model.load_state_dict(state)
 
