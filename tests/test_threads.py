@@ -221,7 +221,9 @@ def test_threads_that_the_system_refuses(room: int) -> None:
 FAILING_NEW = """
 #include <cstdlib>
 #include <new>
-extern "C" int failing_new = 0;  // which call from now on fails
+extern "C" {
+int failing_new = 0;  // which call from now on fails
+}
 void* operator new(std::size_t n) {
   if (failing_new > 0 && --failing_new == 0) throw std::bad_alloc();
   if (void* p = std::malloc(n ? n : 1)) return p;
@@ -241,7 +243,7 @@ conv = lambda: _core.conv2d_forward(x, w, None, (1, 1), (0, 0, 0, 0), (1, 1), 1,
 fc.set_num_threads(1)
 one, mask = np.array(conv().to_plain().numpy()), signal.pthread_sigmask(signal.SIG_BLOCK, [])
 countdown, failed = ctypes.c_int.in_dll(ctypes.CDLL(sys.argv[1]), "failing_new"), 0
-for call in range(1, 60):
+for call in range(1, 160):
     fc.set_num_threads(2 + call % 3)
     countdown.value = call
     try:

@@ -67,11 +67,8 @@ def check(actual: np.ndarray, formula: np.ndarray, length: int, largest: float) 
 
 
 def by_formula(operation, *arguments) -> np.ndarray:  # type: ignore[no-untyped-def]
-    fc.set_algorithm("direct")
-    try:
+    with fc.set_algorithm("direct"):
         return numpy(operation(*arguments))
-    finally:
-        fc.set_algorithm("auto")
 
 
 @pytest.mark.parametrize("value", ODD)
