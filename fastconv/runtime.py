@@ -51,10 +51,10 @@ def set_algorithm(name: str) -> AbstractContextManager[None]:
     Winograd's rounding errors are twice as large as the formula's, of gradients by weight about
     six times (1.5e-6 of their size), and relative to the largest value of a tile of 6 x 6 pixels,
     not to each output. So with 64 input channels sums that are 0 or more by the formula come out
-    down to -2e-5, where values are about 1 and weights 0.1, and a pixel of 1e6 moves outputs beside
-    its window by up to 0.2. What is not finite does not spread: NaN, infinities and sums that
-    overflow in the tiles are computed by the formula, so that only outputs that meet such a value
-    have it. This takes the time of the formula for the rows of those blocks of sixteen images.
+    down to -1.5e-5, where values are about 1 and weights 0.1, and a pixel of 1e6 moves outputs
+    beside its window by up to 0.35. What is not finite does not spread: where tiles make NaN,
+    infinities or sums that overflow, the formula is used instead, so that only outputs that meet
+    such a value have it. This takes the time of the formula, for those rows of sixteen images.
 
     Raises:
         ValueError: another name.

@@ -155,7 +155,9 @@ def test_nan_and_ties_are_those_of_pooling(isa: str) -> None:
     assert not numpy(expected[1])[8, 4:].any()
 
 
-@pytest.mark.parametrize("kernel, dilation", [((2, 2), (3, 3)), ((3, 2), (1, 3)), ((2, 3), (3, 1))])
+@pytest.mark.parametrize(
+    ("kernel", "dilation"), [((2, 2), (3, 3)), ((3, 2), (1, 3)), ((2, 3), (3, 1))]
+)
 @pytest.mark.parametrize("N", [1, 7, 15, 16, 17, 33, 130])
 def test_windows_of_padding_alone(N: int, kernel: Any, dilation: Any, isa: str) -> None:
     """-inf, which a ReLU behind the pooling makes 0, and one before it does not."""

@@ -136,3 +136,29 @@ def test_stub_names_what_the_core_has() -> None:
 
 def test_python_version_is_supported() -> None:
     assert sys.version_info >= (3, 10)
+
+
+def test_subinterpreter_is_refused() -> None:
+    """At once and with a clear error, before or after the main interpreter's import."""
+    for before in ("", "import fastconv"):
+        done = run_python(
+            f"""
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+{before}
+number = interpreters.create()
+try:
+    print(interpreters.run_string(number, "import fastconv"))
+except Exception as error:
+    print(error)
+import numpy as np
+from fastconv import functional as F
+print(F.conv2d(np.ones((20, 16, 9, 9), "f4"), np.ones((16, 16, 3, 3), "f4")).shape)
+""",
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "[import] fastconv works in the main interpreter" in done.stdout
+        assert done.stdout.endswith("(20, 16, 7, 7)\n")

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,3 +185,132 @@ def test_num_threads_wrong_in_the_environment(value: str) -> None:
 def test_default_respects_the_affinity_mask() -> None:
     code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n" + COUNT
     assert run_python(code).stdout.strip() == "1"
+
+
+REFUSED = """
+import os, resource, signal, sys
+import numpy as np
+import fastconv as fc
+from fastconv import functional as F
+
+x, w = np.ones((64, 4, 20, 20), "f4"), np.ones((8, 4, 3, 3), "f4")
+fc.set_num_threads(1)
+for _ in range(3):
+    one = F.conv2d(x, w)
+mask, tasks = signal.pthread_sigmask(signal.SIG_BLOCK, []), len(os.listdir("/proc/self/task"))
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+resource.setrlimit(resource.RLIMIT_AS, (size + (int(sys.argv[1]) << 20), hard))
+fc.set_num_threads(8)
+for _ in range(3):
+    many = F.conv2d(x, w)
+assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask, "signals stay blocked"
+assert len(os.listdir("/proc/self/task")) < tasks + 7, "the system had room for all threads"
+assert (one == many).all()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+@pytest.mark.parametrize("room", [6, 22])
+def test_threads_that_the_system_refuses(room: int) -> None:
+    """A stack takes 8 MB: with room for none, or for two, those that there are compute."""
+    done = run_python(f"import sys; sys.argv[1:] = ['{room}']\n{REFUSED}")
+    assert done.returncode == 0, done.stderr
+
+
+FAILING_NEW = """
+#include <cstdlib>
+#include <new>
+extern "C" {
+int failing_new = 0;  // which call from now on fails
+}
+void* operator new(std::size_t n) {
+  if (failing_new > 0 && --failing_new == 0) throw std::bad_alloc();
+  if (void* p = std::malloc(n ? n : 1)) return p;
+  throw std::bad_alloc();
+}
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+"""
+NO_MEMORY = """
+import ctypes, signal, sys
+import numpy as np
+import fastconv as fc
+from fastconv import _core
+x = _core.array(np.ones((64, 4, 20, 20), "f4")).to_lanes()
+w = _core.array(np.ones((8, 4, 3, 3), "f4"))
+conv = lambda: _core.conv2d_forward(x, w, None, (1, 1), (0, 0, 0, 0), (1, 1), 1, False)
+fc.set_num_threads(1)
+one, mask = np.array(conv().to_plain().numpy()), signal.pthread_sigmask(signal.SIG_BLOCK, [])
+countdown, failed = ctypes.c_int.in_dll(ctypes.CDLL(sys.argv[1]), "failing_new"), 0
+for call in range(1, 160):
+    fc.set_num_threads(2 + call % 3)
+    countdown.value = call
+    try:
+        y = conv()
+    except MemoryError:
+        failed += 1
+        y = None
+    countdown.value = 0
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask, f"call {call}"
+    y = conv() if y is None else y
+    assert (np.array(y.to_plain().numpy()) == one).all()
+assert failed > 0
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which("c++") is None, reason="needs a compiler and LD_PRELOAD"
+)
+def test_memory_that_fails_while_threads_are_made(tmp_path: Path) -> None:
+    """Each allocation of an operation in turn: an error or the result, and signals as they were."""
+    source, library = tmp_path / "new.cpp", tmp_path / "new.so"
+    source.write_text(FAILING_NEW)
+    subprocess.run(["c++", "-shared", "-fPIC", "-O1", source, "-o", library], check=True)
+    done = run_python(
+        f"import sys; sys.argv[1:] = [{str(library)!r}]\n{NO_MEMORY}", LD_PRELOAD=str(library)
+    )
+    assert done.returncode == 0, done.stderr
+
+
+BUSY = """
+import sys, threading, time
+import numpy as np
+import fastconv as fc
+from fastconv import functional as F, models, nn
+
+def function():
+    x, w = np.ones((64, 4, 20, 20), "f4"), np.ones((8, 4, 3, 3), "f4")
+    return lambda: F.conv2d(x, w)
+
+def arrays():  # whose memory is NumPy's, given back in whichever thread
+    return lambda: F.relu(fc.Tensor(np.ones((64, 4, 20, 20), "f4"))).numpy()
+
+def recorded():
+    model = fc.record(nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU()).eval())
+    x = fc.Tensor(np.ones((64, 4, 20, 20), "f4"))
+    return lambda: model(x)
+
+def fit():
+    model = models.lenet5()
+    model.compile("adam")
+    x, y = np.zeros((4000, 28, 28), "u1"), np.arange(4000) % 10
+    return lambda: model.fit(x, y, epochs=50, verbose=0)
+
+def busy():
+    call = globals()[sys.argv[1]]()
+    while True:
+        call()
+
+for _ in range(1 if sys.argv[1] == "fit" else 4):
+    threading.Thread(target=busy, daemon=True).start()
+time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("what", ["function", "arrays", "recorded", "fit"])
+def test_exit_with_busy_daemon_threads(what: str) -> None:
+    """A program that ends while threads compute ends well."""
+    for i in range(4):
+        done = run_python(f"import sys; sys.argv[1:] = ['{what}', '{0.2 + 0.05 * i}']\n{BUSY}")
+        assert (done.returncode, done.stderr) == (0, "")

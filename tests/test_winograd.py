@@ -207,6 +207,22 @@ def test_it_is_chosen_and_can_be_forbidden(name: str, rounding: float) -> None:
         fastconv.set_algorithm("fft")
 
 
+def test_forbidden_for_a_block() -> None:
+    """At its end, whichever that is, the choice before comes back."""
+    with fastconv.set_algorithm("direct"):
+        assert fastconv.get_algorithm() == "direct"
+        with fastconv.set_algorithm("auto"):
+            assert fastconv.get_algorithm() == "auto"
+        assert fastconv.get_algorithm() == "direct"
+        fastconv.set_algorithm("auto")
+    assert fastconv.get_algorithm() == "auto"
+    with pytest.raises(KeyError), fastconv.set_algorithm("direct"):
+        raise KeyError
+    assert fastconv.get_algorithm() == "auto"
+    assert repr(fastconv.set_algorithm("direct")) == "set_algorithm('direct')"
+    assert fastconv.get_algorithm() == "direct", "a plain call lasts"
+
+
 @every_case
 def test_same_bits_for_any_number_of_threads(case: Conv) -> None:
     _core.set_num_threads(1)

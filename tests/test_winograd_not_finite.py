@@ -20,14 +20,20 @@ from tests.test_winograd import CASES, FEW
 
 ODD = (inf, -inf, nan, 3e38, -1e38)
 # Whole tiles and cut ones, parts, points as tasks, small tiles, the adjoint, strides, 2x2 to 5x5.
-NAMES = """whole_tiles same_padding odd_channels uneven_padding smaller_than_a_tile small_tiles_uneven
-    one_row 5x5_valid 5x5_deep 4x4_uneven 2x2_uneven strided_3x3_uneven strided_3x3_last_both
-    strided_5x5_by_3 strided_11x11 strided_7x7 strided_8x8_far_padding""".split()
+NAMES = {
+    *("whole_tiles", "same_padding", "odd_channels", "uneven_padding", "smaller_than_a_tile"),
+    *("small_tiles_uneven", "one_row", "5x5_valid", "5x5_deep", "4x4_uneven", "2x2_uneven"),
+    *("strided_3x3_uneven", "strided_3x3_last_both", "strided_5x5_by_3", "strided_11x11"),
+    *("strided_7x7", "strided_8x8_far_padding"),
+}
 LANES = [case for case in CASES if case.name in NAMES] + [
     Conv("adjoint", (33, 64, 5, 5), 128),
     Conv("few_tiles", (17, 32, 7, 7), 64, pads=same(1)),
 ]
-FEW_NAMES = "one_image bands_of_rows bands_across_images only_padding 4x4_uneven 5x5_bands".split()
+FEW_NAMES = {
+    *("one_image", "bands_of_rows", "bands_across_images", "only_padding", "4x4_uneven"),
+    "5x5_bands",
+}
 PLAIN = [case for case in FEW if case.name in FEW_NAMES]
 every_case = pytest.mark.parametrize("case", LANES + PLAIN, ids=lambda case: case.name)
 every_batch = pytest.mark.parametrize("N", [1, 7, 8, 12, 15, 16, 17, 33])
@@ -61,11 +67,8 @@ def check(actual: np.ndarray, formula: np.ndarray, length: int, largest: float) 
 
 
 def by_formula(operation, *arguments) -> np.ndarray:  # type: ignore[no-untyped-def]
-    fc.set_algorithm("direct")
-    try:
+    with fc.set_algorithm("direct"):
         return numpy(operation(*arguments))
-    finally:
-        fc.set_algorithm("auto")
 
 
 @pytest.mark.parametrize("value", ODD)

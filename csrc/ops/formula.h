@@ -1,5 +1,5 @@
-// What Winograd's algorithm leaves not finite, taken from the formula: NaN, infinities and sums that
-// overflow stay with the outputs that meet them. Other outputs keep their bits.
+// What Winograd's algorithm leaves not finite, taken from the formula: NaN, infinities and sums
+// that overflow stay with the outputs that meet them. Other outputs keep their bits.
 #pragma once
 
 #include "ops/correlate.h"

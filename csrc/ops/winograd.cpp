@@ -110,11 +110,11 @@ struct TiledCorrelation {
                            const float* start = bias ? bias + k : nullptr;
                            const cpu::WinogradGrid at = tiles(y, phase, first, n);
                            const cpu::Kernels& kernels = cpu::kernels();
-                           finite &= adjoint ? kernels.winograd_input_adjoint(
-                                                   to, from, m_point, m_k, channels, start, at)
-                                             : kernels.winograd_output(to, from, m_point, m_k,
-                                                                       channels, start, relu, at,
-                                                                       streaming);
+                           finite &= adjoint
+                                         ? kernels.winograd_input_adjoint(to, from, m_point, m_k,
+                                                                          channels, start, at)
+                                         : kernels.winograd_output(to, from, m_point, m_k, channels,
+                                                                   start, relu, at, streaming);
                          });
         });
     return finite;

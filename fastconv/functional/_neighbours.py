@@ -93,7 +93,7 @@ def relu_behind(x: Tensor) -> Tensor | None:
 
 
 def _misses_pixels(pooling: Pooling) -> bool:
-    """Whether a window can lie in the padding altogether: -inf, which only a ReLU behind it ends."""
+    """Whether windows can lie in the padding altogether: -inf, unless a ReLU comes behind."""
     _, _, pads, dilation, _ = pooling
     return max(dilation) > 1 and max(pads) > 0
 
