@@ -217,7 +217,7 @@ def test_an_address_that_is_none(url: str, server: Server, tmp_path: Path) -> No
 # ----------------------------------------------------------------------------------------- names
 
 AWAY = [
-    *("../f", "a/../../f", "/etc/f", "a/b", "a\\b", "..\\f", "C:f", "C:\\f", "\\\\host\\f"),
+    *("../f", "a/../../f", "ABSOLUTE", "a/b", "a\\b", "..\\f", "C:f", "C:\\f", "\\\\host\\f"),
     *("", ".", "..", ".bashrc", "a\0b", "a\nb", "\x1b[2J", "a\u202eb", " f", "f ", "f.", "NUL"),
     *("com1.txt", "x" * 300, "\udce9"),
 ]
@@ -228,6 +228,7 @@ def test_names_that_are_no_files_in_the_folder(
     name: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Refused by a download, and by the registry before anything is asked for."""
+    name = str(tmp_path / "f") if name == "ABSOLUTE" else name
     with pytest.raises(ValueError, match=r"\[thing\] the file name"):
         fetch({name: (HASH, [f"{server.url}good/f.bin"])}, tmp_path / "c", what="thing", hint="")
     registry = tmp_path / "registry.json"
