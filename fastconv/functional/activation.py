@@ -15,7 +15,7 @@ from ._arguments import numpy_too
 from ._neighbours import node_of, relu_behind
 
 if TYPE_CHECKING:
-    from .._core import Array
+    from .._core import Array, Saved
     from ._neighbours import Stage
 
 __all__ = [
@@ -38,8 +38,14 @@ class Activated(NamedTuple):
     kind: str  # "sigmoid" or "softmax"
     input: Tensor
     output: Tensor
-    values: Array  # of the output, as it was computed
     axis: int | None  # of softmax
+    arrays: Saved  # of the output and the input, as they were
+
+    def holds(self) -> bool:
+        """Whether output and input are still what they were."""
+        tensors = self.output, self.input
+        same = all(t._array.address == self.arrays[i].address for i, t in enumerate(tensors))
+        return same and self.arrays.changed < 0
 
 
 class _Notes(threading.local):
@@ -65,7 +71,8 @@ def activations_noted() -> Iterator[deque[Activated]]:
 
 def _noted(kind: str, x: Tensor, y: Tensor, axis: int | None = None) -> Tensor:
     if _notes.last is not None:
-        _notes.last.append(Activated(kind, x, y, y._array, axis))
+        arrays = _core.Saved([y._array, x._array])
+        _notes.last.append(Activated(kind, x, y, axis, arrays))
     return y
 
 
