@@ -229,6 +229,12 @@ def test_a_callback_that_refuses_takes_all_back(saved: Path) -> None:
         mine.fit(3, saved)
     after = mine.state()
     assert after[:4] == before[:4]
+    mine = Run(saved.with_name("mine.safetensors"))
+    with pytest.raises(
+        fc.CorruptFileError, match=r"callbacks cannot be read \(KeyError: \"'value'"
+    ):
+        mine.fit(3, changed(saved, put("callbacks", 3, "state", {})))
+    assert mine.state()[:4] == before[:4]
 
 
 def test_an_optimizer_of_other_parameters_changes_nothing(saved: Path) -> None:

@@ -91,12 +91,14 @@ class Restoration:
         groups = [dict(group) for group in self._optimizer.param_groups]
         asked = 0
         try:
-            for callback, state in zip(self._callbacks, self._states, strict=True):
-                asked += 1
-                callback.load_state_dict(state)
+            with _damage(self._checkpoint.path, "callbacks"):
+                for callback, state in zip(self._callbacks, self._states, strict=True):
+                    asked += 1
+                    callback.load_state_dict(state)
         except BaseException:
             for callback, state in zip(self._callbacks[:asked], before, strict=False):
-                callback.load_state_dict(state)
+                with contextlib.suppress(Exception):  # the first error is the one to tell
+                    callback.load_state_dict(state)
             self._set_groups(groups)
             raise
         self._set_groups(self._ahead.param_groups)  # after the schedules, which change rates
