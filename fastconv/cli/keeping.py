@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import atomic
 from .arguments import CHECKPOINT_MINUTES
 
 if TYPE_CHECKING:
@@ -53,13 +54,8 @@ def check_writable(path: Path, option: str) -> None:
     """A file of that name can be made."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; {option} needs the name of a file")
-    if path.exists() and not path.is_file() and os.access(path, os.W_OK):
-        return  # a device or a pipe: written into, not replaced
     try:
-        import tempfile
-
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        atomic.check_writable(path)
     except OSError as error:
         reason = error.strerror or error
         raise OSError(f"{path} cannot be written: {reason}; see {option}") from None

@@ -81,15 +81,23 @@ class Means:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over another's means; raises ValueError, and changes nothing, where they differ."""
         if state["sums"].keys() != self._sums.keys():
             raise ValueError(
                 f"[checkpoint] metrics: saved with {', '.join(state['sums'])}, this run has "
                 f"{', '.join(self._sums)}"
             )
-        self.samples, self._sums = state["samples"], dict(state["sums"])
         # Files from before weights were kept are of losses in which each sample counts as one.
-        weights = state.get("weights", dict.fromkeys(self._sums, float(self.samples)))
-        self._weights = dict(weights)
+        weights = state.get("weights", dict.fromkeys(self._sums, float(state["samples"])))
+        if weights.keys() != self._sums.keys() or not all(w >= 0 for w in weights.values()):
+            raise ValueError(
+                f"[checkpoint] the means have a weight of 0 or more each, got {weights}"
+            )
+        self.samples, self._sums, self._weights = (
+            state["samples"],
+            dict(state["sums"]),
+            dict(weights),
+        )
 
 
 def evaluate(

@@ -88,6 +88,10 @@ class _WithMomentum(LRScheduler):
         self.base_momenta = one_each(base, len(groups), f"{name} base_momentum")
         self.max_momenta = one_each(highest, len(groups), f"{name} max_momentum")
 
+    def _check(self) -> None:
+        momenta = [*vars(self).get("base_momenta", ()), *vars(self).get("max_momenta", ())]
+        self._require(all(0 <= m < 1 for m in momenta), f"momenta from 0 to below 1, got {momenta}")
+
     def get_momenta(self) -> list[float]:
         """The momentum of each group after `last_epoch` steps."""
         raise NotImplementedError
@@ -161,11 +165,14 @@ class OneCycleLR(_WithMomentum):
         super().__init__(optimizer, last_epoch)
 
     def _check(self) -> None:
+        super()._check()
         steps, share = self.total_steps, self.pct_start
         self._require(
             is_count(steps) and steps >= 1 and is_number(share) and 0 <= share <= 1,
             f"total_steps >= 1 and 0 <= pct_start <= 1, got {steps!r} and {share!r}",
         )
+        epoch = vars(self).get("last_epoch", 0)
+        self._require(epoch <= steps, f"a cycle of {steps} steps, this is {epoch + 1}")
         self._require(
             self.anneal_strategy in ("cos", "linear"),
             f'anneal_strategy "cos" or "linear", got {self.anneal_strategy!r}',
@@ -271,6 +278,7 @@ class CyclicLR(_WithMomentum):
         super().__init__(optimizer, last_epoch)
 
     def _check(self) -> None:
+        super()._check()
         sizes = (self.step_size_up, self.step_size_down)
         self._require(
             all(is_number(size) and size > 0 for size in sizes) and is_number(self.gamma),
