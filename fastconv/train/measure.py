@@ -90,14 +90,9 @@ class Means:
         # Files from before weights were kept are of losses in which each sample counts as one.
         weights = state.get("weights", dict.fromkeys(self._sums, float(state["samples"])))
         if weights.keys() != self._sums.keys() or not all(w >= 0 for w in weights.values()):
-            raise ValueError(
-                f"[checkpoint] the means have a weight of 0 or more each, got {weights}"
-            )
-        self.samples, self._sums, self._weights = (
-            state["samples"],
-            dict(state["sums"]),
-            dict(weights),
-        )
+            raise ValueError(f"[checkpoint] means have weights of 0 or more, got {weights}")
+        self.samples, self._sums = state["samples"], dict(state["sums"])
+        self._weights = dict(weights)
 
 
 def evaluate(

@@ -178,8 +178,8 @@ class LRScheduler:
         trial = object.__new__(type(self))
         vars(trial).update({**vars(self), **values})
         trial._check()
-        if values.get("last_epoch", 0) < -1:
-            raise ValueError(f"[{name}] last_epoch must be -1 or more, got {values['last_epoch']}")
+        if vars(trial).get("last_epoch", 0) < -1:
+            raise ValueError(f"[{name}] last_epoch must be -1 or more, got {trial.last_epoch}")
         return [(self, values)]
 
     def _check(self) -> None:
