@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
+import platform
 import re
 import stat
 import time
 import warnings
 import zlib
 from collections.abc import Iterator
+from io import FileIO
+
+from .locks import is_at, lock
 
 __all__ = ["check_writable", "write_atomically"]
 
@@ -25,7 +28,7 @@ PathLike = str | os.PathLike[str]
 
 # On a folder that machines share, a lock may be known to its own machine alone: the name says whose
 # part it is, and parts of others have to be old as well.
-_HOST = f"{zlib.crc32(os.uname().nodename.encode()):08x}"
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
 _PART = re.compile(r"\.fastconv-([0-9a-f]{8})-[0-9a-f]{16}\.part")
 _OLD = 24 * 3600.0  # seconds
 
@@ -50,10 +53,12 @@ def write_atomically(path: PathLike, content: bytes) -> None:
     with _naming(name), _part_beside(target, name, before) as (file, part):
         view = memoryview(content)
         while view:
-            view = view[os.write(file, view) :]
-        if before is not None:
-            _hand_over(file, before)
-        os.fsync(file)
+            view = view[file.write(view) :]
+        if before is not None and hasattr(os, "fchmod"):
+            _hand_over(file.fileno(), before)
+        os.fsync(file.fileno())
+        if os.name == "nt":
+            file.close()  # Windows moves no open file
         os.replace(part, target)
     _keep_name(os.path.dirname(target))
 
@@ -91,20 +96,13 @@ def _target(name: str) -> tuple[str | None, os.stat_result | None]:
     return target, before
 
 
-def _is_same(path: str, status: os.stat_result) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), status)
-    except OSError:
-        return False
-
-
 # ------------------------------------------------------------------------------------ parts
 
 
 @contextlib.contextmanager
 def _part_beside(
     target: str, name: str, before: os.stat_result | None
-) -> Iterator[tuple[int, str]]:
+) -> Iterator[tuple[FileIO, str]]:
     """A new part in the folder of `target`, open and locked, and gone again afterwards."""
     folder = os.path.dirname(target)
     _sweep(folder)
@@ -119,18 +117,17 @@ def _part_beside(
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(part)
-        os.close(file)
+        file.close()
 
 
-def _locked_part(folder: str, mode: int) -> tuple[int, str]:
+def _locked_part(folder: str, mode: int) -> tuple[FileIO, str]:
     while True:
         part = os.path.join(folder, f".fastconv-{_HOST}-{os.urandom(8).hex()}.part")
-        file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with contextlib.suppress(OSError):  # no locks on this file system: nobody sweeps there
-            fcntl.flock(file, fcntl.LOCK_EX)
-        if _is_same(part, os.fstat(file)):
+        file = FileIO(part, "x", opener=lambda name, flags: os.open(name, flags, mode))
+        # Without locks on this file system nobody sweeps there.
+        if lock(file.fileno()) is not False and is_at(file.fileno(), part):
             return file, part
-        os.close(file)  # swept by somebody before it was locked
+        file.close()  # swept by somebody before it was locked
 
 
 def _sweep(folder: str) -> None:
@@ -143,10 +140,12 @@ def _sweep(folder: str) -> None:
 
 
 def _take_away(part: str, own: bool) -> None:
-    file = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.lstat(part).st_mode):
+        return
+    file = os.open(part, os.O_RDWR)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises where the writer lives
-        if own or time.time() - os.fstat(file).st_mtime > _OLD:
+        # A lock that is held means that the writer lives.
+        if lock(file) and (own or time.time() - os.fstat(file).st_mtime > _OLD):
             os.unlink(part)
     finally:
         os.close(file)
@@ -199,7 +198,8 @@ def _write_into(name: str, status: os.stat_result, content: bytes) -> None:
 
 def _open_device(name: str, status: os.stat_result) -> int:
     ordinary = stat.S_ISREG(status.st_mode)
-    return os.open(name, os.O_WRONLY | os.O_NOCTTY | (os.O_TRUNC if ordinary else 0))
+    flags = getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+    return os.open(name, os.O_WRONLY | flags | (os.O_TRUNC if ordinary else 0))
 
 
 def _open_pipe(name: str) -> int | None:

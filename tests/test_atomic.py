@@ -67,13 +67,13 @@ def test_permissions_stay(tmp_path: Path, mode: int, monkeypatch: pytest.MonkeyP
     fc.save(ONE, path)
     path.chmod(mode)
     written: list[int] = []
-    write = os.write
+    hand_over = atomic._hand_over
 
-    def watching(file: int, content: Any) -> int:
-        written.append(stat.S_IMODE(os.fstat(file).st_mode))
-        return write(file, content)
+    def watching(file: int, before: os.stat_result) -> None:
+        written.append(stat.S_IMODE(os.fstat(file).st_mode))  # all is written by now
+        hand_over(file, before)
 
-    monkeypatch.setattr(os, "write", watching)
+    monkeypatch.setattr(atomic, "_hand_over", watching)
     fc.save(TWO, path)
     assert stat.S_IMODE(path.stat().st_mode) == mode
     assert written and all(not during & ~mode for during in written)

@@ -137,7 +137,7 @@ def test_module_only_registers() -> None:
 
 # Rooms in order: each may import those to its left. cli is imported by nobody but __main__.
 ORDER = [
-    ["_core", "_source_tree", "atomic", "errors", "bars", "untrusted"],
+    ["_core", "_source_tree", "locks", "atomic", "errors", "bars", "untrusted"],
     ["changes", "grad_mode", "convert", "interrupt", "random", "runtime"],
     ["shaping"],
     ["reducing"],

@@ -9,11 +9,12 @@ there, the other begins anew, and both end with the whole file.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import time
 from io import FileIO
 from pathlib import Path
+
+from ..locks import is_at, lock
 
 __all__ = ["Part", "claimed"]
 
@@ -80,7 +81,7 @@ def claimed(path: Path) -> Part:
                 left.unlink()
     while taken is None:
         file = open(mine, "x+b", buffering=0)  # noqa: SIM115  (the part closes it)
-        if _lock(file) is not False and _is_at(file, mine):
+        if lock(file.fileno()) is not False and is_at(file.fileno(), mine):
             taken = file
         else:  # somebody who tidied up was quicker than the lock
             file.close()
@@ -128,36 +129,12 @@ def _take(left: Path, mine: Path) -> FileIO | None:
 
 
 def _is_nobodys(file: FileIO, left: Path) -> bool:
-    locked = _lock(file)
+    locked = lock(file.fileno())
     if locked is None:
         hidden = left.name.startswith(".")
         locked = not hidden or time.time() - os.fstat(file.fileno()).st_mtime > _ABANDONED
-    return locked and _is_at(file, left)
+    return locked and is_at(file.fileno(), left)
 
 
 def _no_links(name: str, flags: int) -> int:
     return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0))
-
-
-def _is_at(file: FileIO, path: Path) -> bool:
-    """Whether an open file is still the one of that name."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), os.lstat(path))
-    except OSError:
-        return False
-
-
-def _lock(file: FileIO) -> bool | None:
-    """Locks an open file until it is closed: True; False where somebody holds it; None: no locks.
-
-    The system lets go of a lock when its process ends, however it ends.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return False if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
-    return True
