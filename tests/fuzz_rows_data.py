@@ -238,42 +238,46 @@ def names() -> Mapping[str, bytes]:
     return {"names.txt": "tench\ngoldfish\r\n  great white shark\né🐱\n".encode("utf-8-sig")}
 
 
+BODY = bytes(range(250)) + b"the end of the published file and no more of it...."
+
+
 def answer() -> Mapping[str, bytes]:
-    body = RNG.bytes(300)
     lines = [
         b"HTTP/1.1 200 OK",
         b"Content-Type: application/octet-stream",
-        b"Content-Length: 300",
+        b"Content-Length: %d" % len(BODY),
         b"Connection: close",
     ]
-    return {"answer": b"\r\n".join([*lines, b"", body])}
+    return {"answer": b"\r\n".join([*lines, b"", BODY])}
 
 
 def chunked_answer() -> Mapping[str, bytes]:
-    chunks = b"64\r\n" + RNG.bytes(100) + b"\r\nc8\r\n" + RNG.bytes(200) + b"\r\n0\r\n\r\n"
-    return {"answer": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks}
+    chunks = b"64\r\n" + BODY[:100] + b"\r\n%x\r\n" % (len(BODY) - 100) + BODY[100:]
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return {"answer": head + chunks + b"\r\n0\r\n\r\n"}
 
 
 def redirection() -> Mapping[str, bytes]:
-    lines = [b"HTTP/1.1 302 Found", b"Location: http://127.0.0.1:9/there", b"Content-Length: 2"]
+    lines = [b"HTTP/1.1 302 Found", b"Location: /there", b"Content-Length: 2"]
     return {"answer": b"\r\n".join([*lines, b"", b"hi"])}
 
 
 def read_download(path: Path) -> None:
-    """A server that sends these bytes, whatever they are; nothing but a part is left behind."""
+    """A server that sends these bytes, whatever they are: the published file comes, or none."""
     from fastconv.download import download, http
-    from tests.server import Server
 
     server = _server()
     server.raw["f"] = path.read_bytes()
     http.READ_SECONDS = http.HEAD_SECONDS = 3.0
-    assert isinstance(server, Server)
+    sha256 = hashlib.sha256(BODY).hexdigest()
     with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "f"
         try:
-            wrong = hashlib.sha256(b"something else").hexdigest()
-            download({"f": wrong}, [server.url], Path(folder), what="f", hint="", max_bytes=10_000)
-        finally:
+            download({"f": sha256}, [server.url], Path(folder), what="f", hint="", max_bytes=10_000)
+            assert whole.read_bytes() == BODY and os.listdir(folder) == ["f"]
+        except fc.DownloadError:
             assert set(os.listdir(folder)) <= {"f.part"}
+            raise
 
 
 _running: list[Any] = []
@@ -285,7 +289,7 @@ def _server() -> Any:
 
     if not _running:
         os.environ["NO_PROXY"] = "*"
-        _running.append(Server({}).__enter__())
+        _running.append(Server({"there": BODY}).__enter__())
     return _running[0]
 
 

@@ -18,6 +18,7 @@ from fastconv.cli import main
 from fastconv.cli.infer import _names
 from fastconv.train import ModelCheckpoint
 from fastconv.untrusted import printable
+from tests.test_data import write_mnist
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 
@@ -226,12 +227,12 @@ def test_a_callbacks_checkpoint_predicts(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "lenet5", "--data", "digits", "--resume", "FILE"], "is not of `fastconv train`"),
+        (["train", "lenet5", "--data", "DATA", "--resume", "FILE"], "is not of `fastconv train`"),
         (
-            ["finetune", "lenet5", "--data", "digits", "--weights", "FILE", "--resume", "FILE"],
+            ["finetune", "lenet5", "--data", "DATA", "--weights", "FILE", "--resume", "FILE"],
             "is not of `fastconv finetune`",
         ),
-        (["evaluate", "lenet1", "--data", "digits", "--weights", "FILE"], "9 entries do not fit"),
+        (["evaluate", "lenet1", "--data", "DATA", "--weights", "FILE"], "9 entries do not fit"),
         (["predict", "cifar_resnet20", "--weights", "FILE", "x.png"], "do not fit"),
     ],
     ids=["train", "finetune", "evaluate", "predict"],
@@ -239,7 +240,9 @@ def test_a_callbacks_checkpoint_predicts(
 def test_a_callbacks_checkpoint_that_does_not_fit_is_one_line(
     words: list[str], message: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(checkpoint) if word == "FILE" else word for word in words]) == 1
+    write_mnist(checkpoint.parent)
+    places = {"FILE": str(checkpoint), "DATA": str(checkpoint.parent)}
+    assert main([places.get(word, word) for word in words]) == 1
     said = capsys.readouterr().err
     assert message in said and str(checkpoint) in said
     assert said.count("\n") == 1 and len(said) < 700 + len(str(checkpoint))
@@ -279,7 +282,8 @@ def test_damaged_recipes_are_one_line(
             self.run = run
 
     model.fit(x, y, verbose=0, callbacks=[Keep()])
-    words = ["train", "lenet5", "--data", "digits", "--resume", str(path)]
+    write_mnist(tmp_path)
+    words = ["train", "lenet5", "--data", str(tmp_path), "--resume", str(path)]
     assert main(words) == 1
     said = capsys.readouterr().err
     assert f"damaged, '{next(iter(change))}' is" in said and said.count("\n") == 1

@@ -204,13 +204,15 @@ class _Answer:
     def head(self) -> _Head:
         """Waits for the headers."""
         head: _Head
-        head, self._connection = self._next(time.monotonic() + HEAD_SECONDS, "no answer")
+        head, self._connection = self._next(
+            time.monotonic() + HEAD_SECONDS, f"no answer within {HEAD_SECONDS:g} s"
+        )
         self._deadline = time.monotonic() + LEAST_SECONDS
         return head
 
     def piece(self) -> bytes:
         """Waits for the next bytes; b"": there are no more."""
-        slow = f"less than {LEAST_BYTES // 1024} kB"
+        slow = f"less than {LEAST_BYTES // 1024} kB within {LEAST_SECONDS:g} s"
         piece: bytes = self._next(self._deadline, slow)
         self._counted += len(piece)
         if self._counted >= LEAST_BYTES:
@@ -222,7 +224,7 @@ class _Answer:
         try:
             arrived = self._arrived.get(timeout=max(0.0, deadline - began))
         except queue.Empty:
-            raise _RefusedError(f"too slow: {missing} in time") from None
+            raise _RefusedError(f"too slow: {missing}") from None
         if isinstance(arrived, BaseException):
             raise arrived
         return arrived
