@@ -160,5 +160,5 @@ print(F.conv2d(np.ones((20, 16, 9, 9), "f4"), np.ones((16, 16, 3, 3), "f4")).sha
             timeout=60,
         )
         assert done.returncode == 0, done.stderr
-        assert "[import] fastconv works in the main interpreter" in done.stdout
+        assert "ImportError" in done.stdout and "subinterpreter" in done.stdout
         assert done.stdout.endswith("(20, 16, 7, 7)\n")
