@@ -44,7 +44,7 @@ def write_atomically(path: PathLike, content: bytes) -> None:
     Raises:
         OSError: it cannot be written; names `path`. An earlier file of that name is untouched.
     """
-    name = os.fspath(path)
+    name = os.path.expanduser(os.fspath(path))
     target, before = _target(name)
     if target is None:
         assert before is not None
@@ -69,7 +69,7 @@ def check_writable(path: PathLike) -> None:
     Raises:
         OSError: as `write_atomically` would.
     """
-    name = os.fspath(path)
+    name = os.path.expanduser(os.fspath(path))
     target, before = _target(name)
     if target is not None:
         with _naming(name), _part_beside(target, name, before):

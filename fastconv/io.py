@@ -123,10 +123,11 @@ def load_metadata(path: PathLike) -> dict[str, str]:
     """
     from safetensors import SafetensorError, safe_open
 
+    path = os.path.expanduser(path)
     with open(path, "rb", buffering=0) as file:
         _look_at(path, file.read(16))
     try:
-        with safe_open(os.fspath(path), framework="numpy") as file:
+        with safe_open(path, framework="numpy") as file:
             return dict(file.metadata() or {})
     except SafetensorError as error:
         raise CorruptFileError(_corrupt(path, error)) from None
@@ -149,7 +150,7 @@ def read_bytes(path: PathLike) -> bytes:
     Raises:
         CorruptFileError: they do not.
     """
-    with open(path, "rb", buffering=0) as file:
+    with open(os.path.expanduser(path), "rb", buffering=0) as file:
         start = file.read(16)
         _look_at(path, start)
         if not file.seekable():

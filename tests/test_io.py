@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv import models
+from fastconv import io, models
 from tests.support import assert_same_bits, run_python, uniform
 
 
@@ -264,3 +264,14 @@ def test_saved_file_has_ordinary_permissions(tmp_path: Path) -> None:
     mask = os.umask(0)
     os.umask(mask)
     assert path.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    fc.save({"a": fc.ones(2)}, "~/a.safetensors", {"format": "mine"})
+    assert (tmp_path / "a.safetensors").is_file()
+    assert fc.load(Path("~/a.safetensors"))["a"].tolist() == [1, 1]
+    assert io.load_metadata("~/a.safetensors") == {"format": "mine"}
+    models.save(models.lenet5(), "~/lenet5.safetensors")
+    assert models.load("~/lenet5.safetensors").architecture == models.lenet5().architecture

@@ -316,7 +316,7 @@ def _published(
 
 def identify(path: PathLike) -> Published | None:
     """The entry of the registry that a file belongs to, found by its SHA-256."""
-    return _entry_of(sha256_of(Path(path)))
+    return _entry_of(sha256_of(Path(os.path.expanduser(path))))
 
 
 def _entry_of(sha256: str) -> Published | None:

@@ -223,7 +223,7 @@ def load(path: PathLike) -> Any:
     from .catalogue import ARCHITECTURES
     from .pretrained import recognised
 
-    found = recognised(Path(path))
+    found = recognised(Path(os.path.expanduser(path)))
     if found.architecture is None:
         raise ValueError(
             f"[models.load] {os.fspath(path)} does not say of which network it is, as files of "

@@ -36,7 +36,7 @@ class CSVLogger(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str], append: bool = False) -> None:
-        self.path, self._append = path, append
+        self.path, self._append = os.path.expanduser(path), append
         self._file: IO[str] | None = None
 
     def on_train_begin(self, run: Run) -> None:
