@@ -219,10 +219,10 @@ struct Kernels {
                                    float high, const WinogradGrid& grid);
   // The adjoint of winograd_input: K images of which every pixel is start[k] (0 when null) and the
   // sum of what the tiles that reach it make of their points m. Tiles of an image are added in
-  // order, those that begin with its first one overwrite it. Values of 1e19 and more may be taken
-  // for not finite.
+  // order, those that begin with its first one overwrite it. With the last one the images are
+  // looked at; values of 1e19 and more may be taken for not finite.
   bool (*winograd_input_adjoint)(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
-                                 const float* start, const WinogradGrid& grid);
+                                 const float* start, const WinogradGrid& grid, bool last);
   // pairs (1 .. 16) kernels, w_pair floats apart, of each of which `taps` are transformed; point p
   // of pair i is u[p * u_point + i]. turned: the taps by 180 degrees, but where r = 2 and the
   // kernel has a single one along an axis, it stays the first. w + w_ahead will be read soon: it is

@@ -112,7 +112,8 @@ struct TiledCorrelation {
                            const cpu::Kernels& kernels = cpu::kernels();
                            finite &= adjoint
                                          ? kernels.winograd_input_adjoint(to, from, m_point, m_k,
-                                                                          channels, start, at)
+                                                                          channels, start, at,
+                                                                          first + n == grid.tiles())
                                          : kernels.winograd_output(to, from, m_point, m_k, channels,
                                                                    start, relu, at, streaming);
                          });

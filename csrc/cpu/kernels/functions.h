@@ -39,7 +39,7 @@ bool winograd_output_channels(float* y, const float* m, int64_t m_point, int64_t
                               const float* scale, const float* shift, float low, float high,
                               const WinogradGrid& grid);
 bool winograd_input_adjoint(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
-                            const float* start, const WinogradGrid& grid);
+                            const float* start, const WinogradGrid& grid, bool last);
 void winograd_weight(float* u, int64_t u_point, const float* w, int64_t w_pair, int pairs,
                      const WinogradTaps& taps, bool turned, int64_t w_ahead);
 void winograd_weight_channels(float* u, int64_t u_point, int64_t u_c, const float* w, int64_t C,

@@ -322,7 +322,7 @@ bool outputs_by_taps(float* y, const float* m, int64_t m_point, int64_t m_k, int
 // K images, see winograd_input_adjoint.
 template <int n>
 bool add_tiles(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
-               const float* start, const WinogradGrid& g) {
+               const float* start, const WinogradGrid& g, bool last) {
   const int64_t plane = g.rows * g.cols * kBlock;
   V watched = zero();
   for (int64_t k = 0; k < K; ++k, y += plane) {
@@ -350,14 +350,14 @@ bool add_tiles(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K
           transform_input_adjoint(half[i], d);
 #pragma GCC unroll 8
           for (int j = 0; j < n; ++j)
-            if (whole || (tile.col + j >= 0 && tile.col + j < g.cols)) {
-              d[j] = load(out + j * kBlock) + d[j];
-              store(out + j * kBlock, d[j]);
-            }
-          watched = watch_line<false>(watched, d);
+            if (whole || (tile.col + j >= 0 && tile.col + j < g.cols))
+              store(out + j * kBlock, load(out + j * kBlock) + d[j]);
         }
       }
     }
+    // Two values at a time, as in watch_line.
+    for (int64_t i = 0; i < plane && last; i += 2 * kWidth)
+      watched = fma(load(y + i), load(y + (i + kWidth < plane ? i + kWidth : i)), watched);
   }
   return stayed_finite(watched);
 }
@@ -406,8 +406,8 @@ bool winograd_output_channels(float* y, const float* m, int64_t m_point, int64_t
 }
 
 bool winograd_input_adjoint(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
-                            const float* start, const WinogradGrid& g) {
-  return (g.points == 5 ? add_tiles<5> : add_tiles<6>)(y, m, m_point, m_k, K, start, g);
+                            const float* start, const WinogradGrid& g, bool last) {
+  return (g.points == 5 ? add_tiles<5> : add_tiles<6>)(y, m, m_point, m_k, K, start, g, last);
 }
 
 }  // namespace fastconv::cpu::FASTCONV_ISA
