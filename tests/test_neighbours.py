@@ -213,3 +213,53 @@ def test_only_the_thread_that_records_fuses() -> None:
     thread.join()
     assert seen == [True]
     assert operations(forward) == ["conv_stage_forward"]
+
+
+CHANGES: dict[str, tuple[int, Any]] = {  # of an attribute: which layer has it, and its new value
+    "return_indices": (2, True),
+    "kernel_size": (2, 3),
+    "ceil_mode": (2, True),
+    "stride": (0, (2, 2)),
+    "padding": (0, (0, 0)),
+    "bias": (0, None),
+    "padding_mode": (0, "reflect"),
+}
+
+
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("n", [1, 7, 15, 16, 17])
+@pytest.mark.parametrize("name", CHANGES)
+def test_sequential_sees_changed_attributes(name: str, n: int, grad: bool) -> None:
+    """Also of layers that it has run as one operation before."""
+    model = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+    x = Tensor(np.random.default_rng(0).standard_normal((n, 2, 11, 11)).astype(np.float32))
+    with fc.set_grad_enabled(grad):
+        model(x)
+        layer, value = CHANGES[name]
+        setattr(model[layer], name, value)
+        right: Any = x
+        for module in model:
+            right = module(right)
+        got = model(x)
+    assert type(got) is type(right)
+    pairs = zip(got, right, strict=True) if isinstance(got, tuple) else [(got, right)]
+    for a, b in pairs:
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 7, 15, 16, 17])
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+def test_borders_of_convolutions_with_a_norm(mode: str, n: int) -> None:
+    fc.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1, padding_mode=mode), nn.BatchNorm2d(4), nn.ReLU()
+    ).eval()
+    x = Tensor(np.random.default_rng(0).standard_normal((n, 2, 7, 9)).astype(np.float32))
+    with fc.no_grad():
+        right = x
+        for module in model:
+            right = module(right)
+        np.testing.assert_allclose(model(x).numpy(), right.numpy(), rtol=1e-5, atol=1e-5)
+        recorded = fc.record(model)
+        for _ in range(2):
+            np.testing.assert_allclose(recorded(x).numpy(), right.numpy(), rtol=1e-5, atol=1e-5)

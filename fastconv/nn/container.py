@@ -138,7 +138,7 @@ class Sequential(_Numbered):
                 relu = kinds[i + 1 : i + 2] == [ReLU]
                 i += 1 + relu
                 pool = modules[i] if kinds[i : i + 1] == [MaxPool2d] else None
-                if not isinstance(pool, MaxPool2d) or pool.return_indices:
+                if not isinstance(pool, MaxPool2d):
                     pool = None
                 i += pool is not None
                 plan.append(_Stage(module, relu, pool) if relu or pool else module.forward)
@@ -230,6 +230,8 @@ class _Stage:
 
     def __call__(self, x: Any) -> Any:
         pool = self._pool
+        if pool is not None and pool.return_indices:
+            return pool.forward(self._conv.forward_stage(x, self._relu))
         return self._conv.forward_stage(x, self._relu, None if pool is None else pool.pooling)
 
     def culprit(self, x: Any) -> Module:

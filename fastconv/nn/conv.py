@@ -136,6 +136,14 @@ class Conv2d(_Conv):
         top, left = padding
         return (top, top, left, left)
 
+    def _with_border(self, x: Tensor) -> tuple[Tensor, Pads]:
+        """The images, with the border that is made of themselves, and the zeros still to come."""
+        pads = self._pads(x)
+        if self.padding_mode == "zeros":
+            return x, pads
+        top, bottom, left, right = pads
+        return F.pad(x, (left, right, top, bottom), self.padding_mode), (0, 0, 0, 0)
+
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_stage(x, False)
 
@@ -143,11 +151,7 @@ class Conv2d(_Conv):
         """forward(x), then ReLU, then the maxima of windows, in one operation."""
         if not isinstance(x, Tensor):
             x = as_tensor(x, "[Conv2d] input")
-        pads = self._pads(x)
-        if self.padding_mode != "zeros":
-            top, bottom, left, right = pads
-            x = F.pad(x, (left, right, top, bottom), self.padding_mode)
-            pads = (0, 0, 0, 0)
+        x, pads = self._with_border(x)
         return _conv2d(
             x, self.weight, self.bias, self.stride, pads, self.dilation, self.groups, relu, pool
         )

@@ -231,12 +231,13 @@ def _conv_norm(
     b_array, weight_array, bias_array, plus_array = (
         None if t is None else t._array for t in (conv.bias, weight, bias, plus)
     )
+    x, pads = conv._with_border(x)
     y = _core.conv_norm_forward(
         x._array,
         conv.weight._array,
         b_array,
         conv.stride,
-        conv._pads(x),
+        pads,
         conv.dilation,
         conv.groups,
         weight_array,
