@@ -64,6 +64,8 @@ def _resolve(shape: Sequence[int], count: int) -> tuple[int, ...]:
 
 def sum_to(dy: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """The gradient of something of `shape` that was broadcast to the shape of `dy`."""
+    if math.prod(shape) == 1:
+        return np.asarray(dy.sum()).reshape(shape)
     added = dy.ndim - len(shape)
     axes = tuple(range(added)) + tuple(
         added + i for i, size in enumerate(shape) if size == 1 != dy.shape[added + i]
@@ -104,6 +106,7 @@ class Shaping:
         def _values(self) -> NDArray[Any]: ...
         def _needs_grad(self, *others: Tensor) -> bool: ...
         def _become(self, result: Tensor) -> Tensor: ...
+        def _related(self, reshape: Tensor) -> Tensor: ...
         def _unary(
             self, array: Array, backward: Callable[[Array], Array], op: str, *saved: Array | None
         ) -> Tensor: ...
@@ -186,11 +189,13 @@ class Shaping:
             self.numpy()[parts] = np.asarray(value)
             return
         source = self._operand(value)
+        values = source._values()
+        values = values.reshape(()) if values.size == 1 else values  # one value fits any place
         if self.is_leaf and self._array.layout == "plain" and not self._needs_grad(source):
-            self.numpy()[parts] = source._values()
+            self.numpy()[parts] = values
             return
         y = np.array(self._values())
-        y[parts] = source._values()
+        y[parts] = values
         shape = source.shape
 
         def backward(dy: Array) -> tuple[Array, Array]:
@@ -204,7 +209,7 @@ class Shaping:
     def _reshape(self, shape: tuple[int, ...]) -> Tensor:
         before = self.shape
         y = reshaped(self._array, shape)
-        return self._unary(y, lambda dy: reshaped(dy, before), "reshape")
+        return self._related(self._unary(y, lambda dy: reshaped(dy, before), "reshape"))
 
     def _from_numpy(
         self, y: Any, backward: Callable[[NDArray[Any]], Any], op: str, *saved: Array | None

@@ -17,6 +17,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from .arithmetic import Arithmetic
 from .changes import changes
 from .convert import as_array, check_device, from_numpy
 from .grad_mode import grad_mode
+from .shaping import reshaped
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     Backward = Callable[[Array], tuple[Array | None, ...]]
 
 __all__ = ["Tensor", "as_tensor", "needs_grad", "record", "unary", "wrap"]
+
+_LARGE_FAMILY = 8  # reshapes of one tensor, of which some may have gone
 
 
 # -------------------------------------------------------------------------------------- the tape
@@ -66,7 +70,7 @@ def wrap(array: Array) -> Tensor:
     """A Tensor around an array, outside the tape."""
     tensor = Tensor.__new__(Tensor)
     tensor._array = array
-    tensor._node = tensor.grad = None
+    tensor._node = tensor.grad = tensor._family = None
     tensor._requires_grad = False
     return tensor
 
@@ -91,7 +95,7 @@ def record(
     tensor = Tensor.__new__(Tensor)
     tensor._array = array
     tensor._node = Node(parents, backward, op, saved)
-    tensor.grad = None
+    tensor.grad = tensor._family = None
     tensor._requires_grad = True
     return tensor
 
@@ -186,17 +190,18 @@ class Tensor(Arithmetic):
         Tensor([2., 4., 6.])
     """
 
-    __slots__ = ("__weakref__", "_array", "_node", "_requires_grad", "grad")
+    __slots__ = ("__weakref__", "_array", "_family", "_node", "_requires_grad", "grad")
 
     _array: Array
     _node: Node | None
     _requires_grad: bool
+    _family: list[weakref.ref[Tensor]] | None  # reshapes of one another, itself included
     grad: Tensor | None
 
     def __init__(self, data: object, requires_grad: bool = False, device: str = "cpu") -> None:
         check_device(device)
         self._array = as_array(data, copy=True)
-        self._node = self.grad = None
+        self._node = self.grad = self._family = None
         self._requires_grad = False
         self.requires_grad = requires_grad
 
@@ -382,8 +387,10 @@ class Tensor(Arithmetic):
         return self.fill_(0.0)
 
     def _become(self, result: Tensor) -> Tensor:
-        """In place: takes the values of `result`, and its place on the tape."""
-        if result._requires_grad and self._requires_grad and self._node is None:
+        """In place: takes the values of `result`, and its place on the tape; so do its reshapes."""
+        family = [t for ref in self._family or () if (t := ref()) is not None and t is not self]
+        leaves = [t for t in (self, *family) if t._requires_grad and t._node is None]
+        if result._requires_grad and leaves:
             raise RuntimeError(
                 "[Tensor] a leaf that requires gradients can be changed in place only under "
                 "fc.no_grad()"
@@ -402,7 +409,29 @@ class Tensor(Arithmetic):
             np.copyto(self._array.numpy(), result._array.values(), casting="same_kind")
         if result._requires_grad:
             self._node, self._requires_grad = result._node, True
+        for other in family:
+            other._follow(self, result._requires_grad)
         return self
+
+    def _follow(self, changed: Tensor, recorded: bool) -> None:
+        """Is a reshape of `changed`, which has changed in place."""
+        array, shape = reshaped(changed._array, self.shape), changed.shape
+        if array.address != self._array.address:
+            self._array = array
+            changes.of_state()
+        if recorded:
+            self._node = Node((changed,), lambda dy: (reshaped(dy, shape),), "reshape", ())
+            self._requires_grad = True
+
+    def _related(self, reshape: Tensor) -> Tensor:
+        """`reshape`, which changes along with this tensor; see `_become`."""
+        if grad_mode.enabled or reshape._array.address != self._array.address:
+            family = self._family = self._family or [weakref.ref(self)]
+            if len(family) > _LARGE_FAMILY:
+                family[:] = [ref for ref in family if ref() is not None]
+            family.append(weakref.ref(reshape))
+            reshape._family = family
+        return reshape
 
     # ---- for Arithmetic
     _unary = unary

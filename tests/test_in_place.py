@@ -416,3 +416,70 @@ def test_item_assignment_and_its_gradient(index: Any, n: int) -> None:
     dx[index] = 0
     np.testing.assert_array_equal(x.grad.numpy(), dx)
     np.testing.assert_allclose(v.grad.numpy(), weights[index].sum(), rtol=1e-6)
+
+
+# ------------------------------------------------------------------------------- reshapes
+def weighted(t: Tensor, phase: float) -> Tensor:
+    weights = np.cos(np.arange(t.numel()) + phase).astype(np.float32).reshape(t.shape)
+    return (t * t * weights).sum()
+
+
+@pytest.mark.parametrize("n", BATCHES)
+@pytest.mark.parametrize("shape", [(-1,), ("n", -1), ("n", 36, 4)], ids=str)
+@pytest.mark.parametrize("change", ["+=", "*=", "item", "of the whole"])
+def test_reshapes_change_together_and_so_do_their_gradients(
+    change: str, shape: tuple[Any, ...], n: int
+) -> None:
+    """Whether they share memory (plain) or not (lanes that were joined with the batch)."""
+    sizes = tuple(n if size == "n" else size for size in shape)
+    x, other = (Tensor(images(n), requires_grad=True) for _ in range(2))
+    factor, same = (Tensor([1.5], requires_grad=True) for _ in range(2))
+    whole = x * 1.0
+    view = whole.reshape(*sizes)
+    if change == "+=":
+        view += factor
+        right = other * 1.0 + same
+    elif change == "*=":
+        view *= factor
+        right = other * 1.0 * same
+    elif change == "item":
+        view[0] = factor
+        mask = np.zeros(right_shape := (n, 4, 6, 6), np.float32)
+        mask.reshape(view.shape)[0] = 1
+        right = other * (1 - mask) + same.reshape(1, 1, 1, 1) * mask
+        assert right.shape == right_shape
+    else:
+        whole *= factor
+        right = other * 1.0 * same
+    np.testing.assert_array_equal(whole.numpy(), right.numpy())
+    np.testing.assert_array_equal(view.numpy(), right.numpy().reshape(view.shape))
+    (weighted(whole, 0.0) + weighted(view, 1.0)).backward()
+    (weighted(right, 0.0) + weighted(right.reshape(*sizes), 1.0)).backward()
+    np.testing.assert_allclose(x.grad.numpy(), other.grad.numpy(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(factor.grad.numpy(), same.grad.numpy(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("n", [1, 16])
+def test_a_constant_that_is_written_through_a_reshape(n: int) -> None:
+    w = Tensor([2.0], requires_grad=True)
+    canvas = fc.zeros(n, 4)
+    canvas.reshape(-1)[1:3] = w
+    assert canvas.requires_grad
+    (canvas * 3.0).sum().backward()
+    assert w.grad.tolist() == [6.0]
+
+
+def test_a_reshape_of_a_leaf_that_requires_gradients_is_refused() -> None:
+    x = fc.ones(2, 2, requires_grad=True)
+    flat = x.reshape(-1)
+    with pytest.raises(RuntimeError, match=r"only under fc.no_grad\(\)"):
+        flat += 1.0
+    np.testing.assert_array_equal(x.numpy(), np.ones((2, 2)))
+
+
+def test_families_forget_those_who_have_gone() -> None:
+    x = fc.ones(2, 2)
+    for _ in range(1000):
+        x.reshape(-1)
+    assert x._family is not None
+    assert len(x._family) < 20
