@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import signal
 import threading
 import time
@@ -33,11 +34,16 @@ class Signals:
     """While open, a signal raises at once, or waits where it is told to; see above.
 
     One that is opened within another leaves everything to it.
+
+    Args:
+        linger: for commands, which end soon after: a signal that belongs to the one which ended the
+            training is ignored also when this is closed.
     """
 
     _open: Signals | None = None  # the outermost one
 
-    def __init__(self) -> None:
+    def __init__(self, linger: bool = False) -> None:
+        self._linger = linger
         self.deferring = False  # the first signal waits, for `DeferredInterrupt.check`
         self.held = False  # all of them wait
         self.pending: int | None = None
@@ -50,12 +56,14 @@ class Signals:
             Signals._open = self
             self.held = True  # until all is set up
             for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-                number = getattr(signal, name, None)  # Windows has no SIGHUP
-                if number is not None and signal.getsignal(number) in (
-                    signal.default_int_handler,
-                    signal.SIG_DFL,
-                ):
-                    self._before[number] = signal.signal(number, self._note)
+                if not hasattr(signal, name):  # Windows has no SIGHUP
+                    continue
+                number = getattr(signal, name)
+                before: Any = signal.getsignal(number)
+                before = before.before if isinstance(before, _Late) else before
+                if before in (signal.default_int_handler, signal.SIG_DFL):
+                    self._before[number] = before
+                    signal.signal(number, self._note)
             self.held = False
         return self
 
@@ -63,9 +71,10 @@ class Signals:
         if Signals._open is not self:
             return
         self.held = True
+        late = self._linger and time.monotonic() - self._since < _TOGETHER
         for number, before in self._before.items():
             if signal.getsignal(number) == self._note:
-                signal.signal(number, before)
+                signal.signal(number, _Late(before, self._since) if late else before)
         Signals._open = None
         if kind is None:
             self.raise_pending()
@@ -86,6 +95,25 @@ class Signals:
         elif not together:
             self.pending = None
             raise _ending(number)
+
+
+class _Late:
+    """Handles a signal where one has just ended the training: others of that moment belong to it.
+
+    Whatever comes later does what it did before.
+    """
+
+    def __init__(self, before: Any, since: float) -> None:
+        self.before, self._since = before, since
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if time.monotonic() - self._since < _TOGETHER:
+            return
+        signal.signal(number, self.before)
+        if callable(self.before):
+            self.before(number, frame)
+        else:
+            os.kill(os.getpid(), number)
 
 
 def _ending(number: int) -> BaseException:

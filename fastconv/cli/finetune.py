@@ -66,7 +66,7 @@ def finetune(args: argparse.Namespace) -> int:
     session = _Session(args)
     save_path = check_outputs(args)
     keeper = Keeper(args, save_path, _again(args))
-    with Signals():
+    with Signals(linger=True):
         try:
             return _finetune(args, session, keeper, save_path, began)
         except (KeyboardInterrupt, SystemExit) as end:

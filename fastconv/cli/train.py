@@ -42,7 +42,7 @@ def train(args: argparse.Namespace) -> int:
         _core.set_num_threads(args.threads)
     save_path = check_outputs(args)
     keeper = Keeper(args, save_path, ("train", args.model))
-    with Signals():
+    with Signals(linger=True):
         try:
             return _train(args, keeper, save_path, began)
         except (KeyboardInterrupt, SystemExit) as end:
