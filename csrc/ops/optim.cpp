@@ -2,7 +2,9 @@
 
 #include <cmath>
 #include <initializer_list>
+#include <utility>
 
+#include "core/versions.h"
 #include "cpu/dispatch.h"
 #include "ops/check.h"
 #include "ops/split.h"
@@ -71,16 +73,13 @@ void for_all(const std::vector<ArrayRange>& ranges, const Body& body) {
   });
 }
 
-// changed: what `update` writes into, the parameters first.
-template <class Update>
-OptimStep planned(std::initializer_list<const Arrays*> changed, Update update) {
-  const Arrays& params = **changed.begin();
+// A step but for its update. changed: what that writes into, the parameters first.
+OptimStep planned(std::initializer_list<const Arrays*> changed) {
   OptimStep step;
   for (const Arrays* list : changed)
-    step.changed.insert(step.changed.end(), list->begin(), list->end());
-  step.ranges = ranges_of(params);
+    for (const Array& x : *list) step.changed.push_back(x.version());
+  step.ranges = ranges_of(**changed.begin());
   step.tasks = tasks_of(step.ranges);
-  step.update = std::move(update);
   return step;
 }
 
@@ -95,9 +94,12 @@ const float* at(const Arrays& list, const ArrayRange& r) { return list[r.array].
 OptimStep sgd_step(Arrays params, const Arrays& grads, Arrays momenta, const cpu::SgdRule& rule) {
   check_lists("sgd_step", params, grads);
   check_list("sgd_step", "momenta", momenta, params, rule.momentum == 0.0f);
-  return planned({&params, &momenta}, [=, &kernels = cpu::kernels()](const ArrayRange& r) mutable {
+  OptimStep step = planned({&params, &momenta});
+  step.update = [params = std::move(params), grads, momenta = std::move(momenta), rule,
+                 &kernels = cpu::kernels()](const ArrayRange& r) mutable {
     kernels.sgd(at(params, r), at(grads, r), at(momenta, r), r.end - r.begin, rule);
-  });
+  };
+  return step;
 }
 
 OptimStep rmsprop_step(Arrays params, const Arrays& grads, Arrays square_avg, Arrays momenta,
@@ -106,11 +108,14 @@ OptimStep rmsprop_step(Arrays params, const Arrays& grads, Arrays square_avg, Ar
   check_list("rmsprop_step", "square_avg", square_avg, params, false);
   check_list("rmsprop_step", "momenta", momenta, params, rule.momentum == 0.0f);
   check_list("rmsprop_step", "grad_avg", grad_avg, params, true);
-  return planned({&params, &square_avg, &momenta, &grad_avg},
-                 [=, &kernels = cpu::kernels()](const ArrayRange& r) mutable {
-                   kernels.rmsprop(at(params, r), at(grads, r), at(square_avg, r), at(grad_avg, r),
-                                   at(momenta, r), r.end - r.begin, rule);
-                 });
+  OptimStep step = planned({&params, &square_avg, &momenta, &grad_avg});
+  step.update = [params = std::move(params), grads, square_avg = std::move(square_avg),
+                 momenta = std::move(momenta), grad_avg = std::move(grad_avg), rule,
+                 &kernels = cpu::kernels()](const ArrayRange& r) mutable {
+    kernels.rmsprop(at(params, r), at(grads, r), at(square_avg, r), at(grad_avg, r), at(momenta, r),
+                    r.end - r.begin, rule);
+  };
+  return step;
 }
 
 OptimStep adam_step(Arrays params, const Arrays& grads, Arrays exp_avg, Arrays exp_avg_sq,
@@ -119,21 +124,26 @@ OptimStep adam_step(Arrays params, const Arrays& grads, Arrays exp_avg, Arrays e
   check_list("adam_step", "exp_avg", exp_avg, params, false);
   check_list("adam_step", "exp_avg_sq", exp_avg_sq, params, false);
   check_list("adam_step", "max_exp_avg_sq", max_exp_avg_sq, params, true);
-  return planned({&params, &exp_avg, &exp_avg_sq, &max_exp_avg_sq},
-                 [=, &kernels = cpu::kernels()](const ArrayRange& r) mutable {
-                   kernels.adam(at(params, r), at(grads, r), at(exp_avg, r), at(exp_avg_sq, r),
-                                at(max_exp_avg_sq, r), r.end - r.begin, rule);
-                 });
+  OptimStep step = planned({&params, &exp_avg, &exp_avg_sq, &max_exp_avg_sq});
+  step.update = [params = std::move(params), grads, exp_avg = std::move(exp_avg),
+                 exp_avg_sq = std::move(exp_avg_sq), max_exp_avg_sq = std::move(max_exp_avg_sq),
+                 rule, &kernels = cpu::kernels()](const ArrayRange& r) mutable {
+    kernels.adam(at(params, r), at(grads, r), at(exp_avg, r), at(exp_avg_sq, r),
+                 at(max_exp_avg_sq, r), r.end - r.begin, rule);
+  };
+  return step;
 }
 
 OptimStep adagrad_step(Arrays params, const Arrays& grads, Arrays state_sum,
                        const cpu::AdagradRule& rule) {
   check_lists("adagrad_step", params, grads);
   check_list("adagrad_step", "state_sum", state_sum, params, false);
-  return planned(
-      {&params, &state_sum}, [=, &kernels = cpu::kernels()](const ArrayRange& r) mutable {
-        kernels.adagrad(at(params, r), at(grads, r), at(state_sum, r), r.end - r.begin, rule);
-      });
+  OptimStep step = planned({&params, &state_sum});
+  step.update = [params = std::move(params), grads, state_sum = std::move(state_sum), rule,
+                 &kernels = cpu::kernels()](const ArrayRange& r) mutable {
+    kernels.adagrad(at(params, r), at(grads, r), at(state_sum, r), r.end - r.begin, rule);
+  };
+  return step;
 }
 
 void take_steps(const std::vector<const OptimStep*>& steps) {
@@ -150,7 +160,7 @@ void take_steps(const std::vector<const OptimStep*>& steps) {
       (*step)->update((*step)->ranges[i]);
   });
   for (const OptimStep* step : steps)
-    for (const Array& x : step->changed) x.written();
+    for (Version* version : step->changed) version->raise();
 }
 
 double grad_norm(const Arrays& grads) {

@@ -25,8 +25,8 @@ struct ArrayRange {
 // A step of one group of parameters, checked and divided into tasks. It holds its arrays.
 struct OptimStep {
   std::vector<ArrayRange> ranges;
-  std::vector<size_t> tasks;  // the first range of each task, and the end
-  Arrays changed;             // what `update` writes into
+  std::vector<size_t> tasks;      // the first range of each task, and the end
+  std::vector<Version*> changed;  // of what `update` writes into
   std::function<void(const ArrayRange&)> update;
 };
 

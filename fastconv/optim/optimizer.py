@@ -50,6 +50,7 @@ class Optimizer:
         check_group(self, self.defaults)
         self.param_groups: list[Group] = []
         self.state: dict[Tensor, dict[str, Any]] = {}
+        self._checked: dict[int, list[Any]] = {}  # options of each group that have been checked
         if isinstance(params, (Tensor, Mapping)):
             raise TypeError(
                 "[optim] params must be several tensors or groups, not one: use [param]"
@@ -118,7 +119,10 @@ class Optimizer:
         state = dict(self.state)
         steps: list[OptimStep] = []
         for index, group in enumerate(self.param_groups):
-            check_group(self, {option: group[option] for option in self.defaults}, signs=False)
+            options = [group[option] for option in self.defaults]
+            if self._checked.get(index) != options:
+                check_group(self, dict(zip(self.defaults, options, strict=True)), signs=False)
+                self._checked[index] = options
             steps += self._planned(index, group, state)
         _at_once(
             functools.partial(_core.take_steps, steps),
@@ -142,15 +146,17 @@ class Optimizer:
                     f"[{type(self).__name__}] the gradient of a parameter of shape {p.shape} in "
                     f"group {index} must be a Tensor, got {type(grad).__name__}: use fc.Tensor(...)"
                 )
-            remembered = dict(state.get(p, _NOTHING))
+            remembered = state[p] = dict(state.get(p, _NOTHING))
             first = False
             for name in names:
                 if name not in remembered:
                     first = True
                     remembered[name] = self._new_slot(name, p, group)
             remembered["step"] += 1
-            state[p] = remembered
-            arrays, grads, slots = alike.setdefault((remembered["step"], first), ([], [], []))
+            key = remembered["step"], first
+            if key not in alike:
+                alike[key] = [], [], []
+            arrays, grads, slots = alike[key]
             arrays.append(p._array)
             grads.append(grad._array.to_plain())
             slots.append(remembered)
