@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-__all__ = ["DeferredInterrupt", "Signals", "signals_held"]
+__all__ = ["DeferredInterrupt", "Signals", "ignore_late_signals", "signals_held"]
 
 _TOGETHER = 1.0  # seconds within which signals are one
 
@@ -114,6 +114,17 @@ class _Late:
             self.before(number, frame)
         else:
             os.kill(os.getpid(), number)
+
+
+def ignore_late_signals() -> None:
+    """For a process that a signal has ended, as its last act: others of that moment change nothing.
+
+    Python puts its handlers back while it ends, but what is ignored stays so.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in signal.valid_signals():
+            if isinstance(signal.getsignal(number), _Late):
+                signal.signal(number, signal.SIG_IGN)
 
 
 def _ending(number: int) -> BaseException:

@@ -22,6 +22,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TextIO
 
+from ..interrupt import ignore_late_signals
 from . import arguments as values
 from .text import encodable, say
 
@@ -35,9 +36,17 @@ DATA_HELP = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status."""
-    with encodable():
-        return _run(list(sys.argv[1:] if argv is None else argv))
+    """Runs one command; returns the exit status.
+
+    Args:
+        argv: the arguments; None: those of this process, which is over then.
+    """
+    try:
+        with encodable():
+            return _run(list(sys.argv[1:] if argv is None else argv))
+    finally:
+        if argv is None:
+            ignore_late_signals()
 
 
 def _run(arguments: list[str]) -> int:
