@@ -71,10 +71,10 @@ class Signals:
         if Signals._open is not self:
             return
         self.held = True
-        late = self._linger and time.monotonic() - self._since < _TOGETHER
+        late, now = self._linger and self._since > -math.inf, time.monotonic()
         for number, before in self._before.items():
             if signal.getsignal(number) == self._note:
-                signal.signal(number, _Late(before, self._since) if late else before)
+                signal.signal(number, _Late(before, now) if late else before)
         Signals._open = None
         if kind is None:
             self.raise_pending()

@@ -363,8 +363,7 @@ def test_signals_at_random_moments(digits_folder: Path, tmp_path: Path) -> None:
             process.send_signal(getattr(signal, chance.choice(list(ENDS))))
             time.sleep(chance.choice([0.0, 0.002, 0.05, 1.2]))
         out, err = process.communicate(timeout=60)
-        # One more than a second later, when all is kept, may end what is left of the process.
-        assert process.returncode in (130, 143, 129, -2, -15, -1), (out, err)
+        assert process.returncode in (130, 143, 129), (out, err)
         assert "Traceback" not in err, err
         (path,) = cwd.iterdir()
         assert f"after step {train.Checkpoint.load(path).step:,}" in out.splitlines()[-2]

@@ -23,7 +23,7 @@ namespace fastconv::bind {
 namespace py = pybind11;
 
 // Runs take(), which takes the GIL. Once the interpreter is ending, CPython before 3.14 ends a
-// thread that asks for the GIL by unwinding its stack, through destructors that let nothing pass,
+// thread that takes the GIL by unwinding its stack, through destructors that let nothing pass,
 // which would end the process. As in 3.14, the thread waits here instead until the process has
 // gone.
 template <class Take>

@@ -153,7 +153,7 @@ class Pool {
 
   ~Pool() { stop(); }
 
-  // As asked for, and those that could be started, with the caller.
+  // The number that was set, and how many could be started, the caller included.
   int asked_for() const { return static_cast<int>(shares_.size()); }
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 

@@ -199,7 +199,7 @@ struct Kernels {
   void (*depthwise_dot)(const DepthwiseDot& sum);
 
   // ---- winograd.cpp, winograd_weight.cpp -------------------------------------------------------
-  // A transform spreads NaN and infinity over its tile, so those that make results return whether
+  // One NaN or infinity makes a whole transformed tile so: those that make results return whether
   // all sums are finite.
   //
   // Point p = 0 .. n * n - 1 of channel c and tile t (counted from grid.first) is the vector

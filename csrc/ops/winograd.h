@@ -35,9 +35,10 @@ bool winograd_applies(const Conv2dShape& shape);
 // The three passes, for the part of the outputs given. Images in lane blocks; w and dw (OC, IC, KH,
 // KW) plain; bias may be null.
 //
-// A transform spreads what is not finite, and may overflow where the formula does not. So they
-// return whether all sums are finite. Otherwise those that are not are NaN or infinite in the
-// result, NaN behind a ReLU, and are to be computed by the formula (ops/formula.h).
+// One value that is not finite makes a whole tile so, and a transform may overflow where the
+// formula does not. So they return whether all sums are finite. Otherwise those that are not are
+// NaN or infinite in the result, NaN behind a ReLU, and are to be computed by the formula
+// (ops/formula.h).
 bool winograd_forward(float* y, const float* x, const float* w, const float* bias, bool relu,
                       int64_t blocks, const Conv2dShape& shape, const WinogradPart& part,
                       bool streaming);
