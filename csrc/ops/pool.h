@@ -37,8 +37,9 @@ struct Averaging {
   int64_t divisor_override;  // 0 for none
 };
 Array avg_pool2d(const Array& x, const PoolParams& params, const Averaging& averaging, Use use);
+// leaf: dy comes from the user, not from an operation, and may be moved to another layout.
 Array avg_pool2d_backward(const Array& dy, const Shape& x, const PoolParams& params,
-                          const Averaging& averaging);
+                          const Averaging& averaging, bool leaf);
 // Cell i of O averages the pixels from floor(i * I / O) to ceil((i + 1) * I / O) - 1.
 Array adaptive_avg_pool2d(const Array& x, std::array<int64_t, 2> output_size, Use use);
 Array adaptive_avg_pool2d_backward(const Array& dy, const Shape& x);
