@@ -62,7 +62,7 @@ def gather_batch(
     x: NDArray[Any], indices: NDArray[np.int64], scale: float | NDArray[Any], shift: float | NDArray[Any],
     gradient: bool = False,
 ) -> Array: ...
-# For tests and benchmarks of layouts; nothing else asks.
+# For tests and benchmarks of a device's layouts.
 def layout(x: Array) -> str: ...  # "plain", or "lanes": blocks of sixteen samples
 def to_lanes(x: Array) -> Array: ...
 

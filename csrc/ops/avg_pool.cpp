@@ -38,9 +38,9 @@ Windows adaptive_windows(int64_t input, int64_t output) {
   Windows w(output);
   for (int64_t o = 0; o < output; ++o) {
     // floor(o * input / output) and ceil((o + 1) * input / output), without the large product
-    const int64_t whole = input / output, part = input % output;
-    const int64_t begin = o * whole + o * part / output;
-    const int64_t end = (o + 1) * whole + ceil_div((o + 1) * part, output);
+    const int64_t whole = input / output, rest = input % output;
+    const int64_t begin = o * whole + o * rest / output;
+    const int64_t end = (o + 1) * whole + ceil_div((o + 1) * rest, output);
     w.add(begin, end, end - begin);
   }
   return w;

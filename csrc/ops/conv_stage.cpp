@@ -21,7 +21,8 @@ Array through_stage(Array dy, const Array& y, const Array& argmax, const Shape& 
   if (stage.pool) {
     check_pool_gradient(dy, argmax, y);
     return cpu::max_pool2d_backward(
-        dy, argmax, y, max_pool2d_shape_behind("max_pool2d_backward", dy, conv_y, *stage.pool));
+        dy, argmax, y,
+        max_pool2d_shape_of_gradient("max_pool2d_backward", dy, conv_y, *stage.pool));
   }
   if (!stage.relu) return dy;
   check_float32("relu_backward", "the first operand", dy);

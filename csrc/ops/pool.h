@@ -15,10 +15,10 @@ namespace fastconv {
 PoolShape pool2d_shape(const char* op, const Shape& x, const PoolParams& params);
 // The same for maxima, whose position in a window must fit 16 bits.
 PoolShape max_pool2d_shape(const char* op, const Shape& x, const PoolParams& params);
-// The same behind a gradient or the positions, which tell which way the forward pass rounded:
-// ceil_mode of params is not used.
-PoolShape max_pool2d_shape_behind(const char* op, const Array& dy, const Shape& x,
-                                  PoolParams params);
+// The same of a gradient dy (or of the positions), whose size tells which way the forward pass
+// rounded: ceil_mode of params is not used.
+PoolShape max_pool2d_shape_of_gradient(const char* op, const Array& dy, const Shape& x,
+                                       PoolParams params);
 // Of the gradient of the maxima, their positions and, where there was a ReLU, the maxima: element
 // types, and that all have one shape.
 void check_pool_gradient(const Array& dy, const Array& argmax, const Array& y);

@@ -171,7 +171,8 @@ void conv_pool_backward(Array& dx, Array& dw, Array& db, const Array& dy, const 
     conv2d_backward_input_into(
         to,
         cpu::max_pool2d_backward(
-            dy, argmax, y, max_pool2d_shape_behind("max_pool2d_backward", dy, conv_y, *stage.pool)),
+            dy, argmax, y,
+            max_pool2d_shape_of_gradient("max_pool2d_backward", dy, conv_y, *stage.pool)),
         w, s.params);
   };
   if (wanted.dx && shares.bands > 1) input_through_conv_dy(dx, dy, y, argmax);
