@@ -10,6 +10,13 @@ using Pads = std::array<int64_t, 4>;
 
 void register_max_pool(py::module_& m) {
   m.def(
+      "pooled_shape",
+      [](const Shape& x, Pair kernel, Pair stride, Pads pads, Pair dilation, bool ceil_mode) {
+        return pool2d_shape("max_pool2d", x, {kernel, stride, pads, dilation, ceil_mode}).y();
+      },
+      py::arg("x_shape"), py::arg("kernel"), py::arg("stride"), py::arg("pads"),
+      py::arg("dilation"), py::arg("ceil_mode"));
+  m.def(
       "max_pool2d_forward",
       [](const Array& x, Pair kernel, Pair stride, Pads pads, Pair dilation, bool ceil_mode,
          bool relu, bool with_indices, bool gradient, bool leaf) {
