@@ -69,7 +69,7 @@ def fma_peak(seconds: float) -> float: ...  # FLOP/s of a pure FMA loop on all p
 
 # ------------------------------------------------------------- convolution (conv2d.cpp), linear.cpp
 # pads: (top, bottom, left, right). x (N, IC, IH, IW), w (OC, IC/groups, KH, KW), b (OC,) or None.
-# Forward: lanes when x is in lanes; a plain x gives a plain y (the path for few samples).
+# gradient, leaf: whether the operation is recorded, and whether its first operand is no result.
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
 Pooling = tuple[Pair, Pair, Pads, Pair, bool]  # kernel, stride, pads, dilation, ceil_mode
@@ -81,24 +81,24 @@ def conv2d_output_shape(
     x_shape: Sequence[int], w_shape: Sequence[int], stride: Pair, pads: Pads, dilation: Pair, groups: int
 ) -> tuple[int, int, int, int]: ...
 def conv2d_forward(
-    x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, dilation: Pair, groups: int, relu: bool
+    x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, dilation: Pair, groups: int, relu: bool,
+    gradient: bool = False, leaf: bool = True,
 ) -> Array: ...
-# Gradients are in lanes (dx) and plain (dw).
 # b (IC,) is added to each channel of dx: a transposed convolution is this function with its bias.
 def conv2d_backward_input(
     dy: Array, w: Array, x_shape: Sequence[int], stride: Pair, pads: Pads, dilation: Pair, groups: int,
-    b: Array | None = None,
+    b: Array | None = None, gradient: bool = False, leaf: bool = True,
 ) -> Array: ...
 def conv2d_backward_weight(
     dy: Array, x: Array, w_shape: Sequence[int], stride: Pair, pads: Pads, dilation: Pair, groups: int
 ) -> Array: ...
-# A convolution with the ReLU and the max pooling behind it, block by block of sixteen samples where
-# that pays. Returns y and argmax, the latter without meaning when pool is None or not placed.
+# A convolution with the ReLU and the max pooling behind it. Returns y, argmax, which has a meaning
+# with a pool and a gradient, and x as conv_stage_backward wants it.
 def conv_stage_forward(
     x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, dilation: Pair, groups: int, relu: bool,
-    pool: Pooling | None, placed: bool = True,
-) -> tuple[Array, Array]: ...
-# batch_norm_eval of conv2d_forward; of plain x, in one pass.
+    pool: Pooling | None, gradient: bool = False, leaf: bool = True,
+) -> tuple[Array, Array, Array]: ...
+# batch_norm_eval of conv2d_forward, in one pass where that is quicker.
 def conv_norm_forward(
     x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, dilation: Pair, groups: int,
     weight: Array | None, bias: Array | None, mean: Array, var: Array, eps: float,

@@ -157,3 +157,18 @@ void transpose_matrices(float* turned, int64_t row, const float* w, int64_t grou
 }
 
 }  // namespace fastconv
+
+namespace fastconv::cpu {
+
+Layout batch_layout(const Shape& x, Use use) {
+  // Gradients of fewer samples than a block are as quick in lanes from here on: of images of at
+  // most kSmallImage values, and of larger ones. What an operation made stays as it is: only a
+  // network's first layer sees its images.
+  constexpr int64_t kSmallImage = 1 * 32 * 32, kSmallImageSamples = 8, kGradientSamples = 12;
+  int64_t least = kLanes;
+  if (use.gradient)
+    least = use.leaf && x.numel_from(1) <= kSmallImage ? kSmallImageSamples : kGradientSamples;
+  return x[0] >= least ? Layout::lanes : Layout::plain;
+}
+
+}  // namespace fastconv::cpu

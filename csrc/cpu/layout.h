@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "contract/operations.h"
 #include "core/array.h"
 
 namespace fastconv {
@@ -24,3 +25,10 @@ void transpose_matrices(float* turned, int64_t row, const float* w, int64_t grou
                         int64_t C);
 
 }  // namespace fastconv
+
+namespace fastconv::cpu {
+
+// The layout a batch (N, ...) runs in.
+Layout batch_layout(const Shape& x, Use use);
+
+}  // namespace fastconv::cpu

@@ -13,10 +13,8 @@ import numpy as np
 from .. import _core
 from ..autograd import Tensor, grad_mode, wrap
 from ._arguments import (
-    LANES,
     empty_batch,
     group_count,
-    in_lanes,
     numpy_too,
     operand,
     pad_pair,
@@ -54,15 +52,14 @@ def _conv2d(
     b_array = None if b is None else b._array
     need_x, need_w, need_b = x.requires_grad, w.requires_grad, b is not None and b.requires_grad
     recorded = grad_mode.enabled and (need_x or need_w or need_b)
-    if in_lanes(shape, recorded, x._node is None):
-        x_array = x_array.to_lanes()
-    y, argmax = _core.conv_stage_forward(
-        x_array, w_array, b_array, stride, pads, dilation, groups, relu, pool, recorded
+    y, argmax, kept = _core.conv_stage_forward(
+        *(x_array, w_array, b_array, stride, pads, dilation, groups),
+        *(relu, pool, recorded, x._node is None),
     )
     if not recorded:
         result = wrap(y)
     else:
-        kept_x, mask = x_array if need_w else None, y if relu else None
+        kept_x, mask = kept if need_w else None, y if relu else None
         geometry, wanted = (stride, pads, dilation, groups), (need_x, need_w, need_b)
         stage = Stage(
             kept_x, shape, w_array, geometry, wanted, mask, argmax if pool else None, pool
@@ -261,13 +258,10 @@ def conv2d_backward(
     if gy.shape[0] == 0:
         arrays = [_core.zeros(shape) for shape in (gx.shape, gw.shape, gw.shape[:1])]
     else:
-        dy_array, x_array = gy._array, gx._array
-        if gy.shape[0] >= LANES:
-            dy_array, x_array = dy_array.to_lanes(), x_array.to_lanes()
         arrays = [
-            _core.conv2d_backward_input(dy_array, gw._array, gx.shape, step, pads, spread, groups),
-            _core.conv2d_backward_weight(dy_array, x_array, gw.shape, step, pads, spread, groups),
-            _core.channel_sum(dy_array),
+            _core.conv2d_backward_input(gy._array, gw._array, gx.shape, step, pads, spread, groups),
+            _core.conv2d_backward_weight(gy._array, gx._array, gw.shape, step, pads, spread, groups),
+            _core.channel_sum(gy._array),
         ]
     return tuple(wrap(a) if tensors else a.numpy() for a in arrays)
 
