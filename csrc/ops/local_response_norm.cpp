@@ -1,8 +1,8 @@
 #include "cpu/dispatch.h"
+#include "cpu/elementwise.h"
 #include "cpu/runtime/scratch.h"
 #include "cpu/runtime/split.h"
 #include "ops/channels.h"
-#include "ops/elementwise.h"
 #include "ops/norm.h"
 
 namespace fastconv {
@@ -49,7 +49,7 @@ Array local_response_norm(const Array& x_any, int64_t size, double alpha, double
   for_strips(v, [&](int64_t at, int64_t columns) {
     kernels.local_response_norm(y.data() + at, x.data() + at, columns, norm);
   });
-  clear_empty_lanes(y);  // with k = 0 they are 0 / 0
+  cpu::clear_empty_lanes(y);  // with k = 0 they are 0 / 0
   return as_layout(y, x_any.layout());
 }
 
@@ -70,7 +70,7 @@ Array local_response_norm_backward(const Array& dy_any, const Array& x_any, int6
     kernels.local_response_norm_backward(dx.data() + at, dy.data() + at, x.data() + at, columns,
                                          norm, scratch.data());
   });
-  clear_empty_lanes(dx);
+  cpu::clear_empty_lanes(dx);
   return as_layout(dx, dy_any.layout());
 }
 
