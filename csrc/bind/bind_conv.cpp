@@ -56,7 +56,7 @@ Gradients stage_backward(const Array& dy, Optional y, Optional argmax, Optional 
     from =
         program::recorded("conv_stage_conv_dy", &conv_dy)(dy, y, argmax, x_shape, w.shape(), stage);
   Array dx = Array::empty({0}), dw = dx, db = dx;
-  if (wanted.db) db = program::recorded("channel_sum", &channel_sum)(from);
+  if (wanted.db) db = channel_sum(from);
   if (wanted.dw)
     dw = program::recorded("conv2d_backward_weight", &conv2d_backward_weight)(
         from, x.value_or(Array()), w.shape(), stage.conv);
@@ -122,8 +122,8 @@ void register_conv(py::module_& m) {
          const std::optional<Array>& bias, const Array& mean, const Array& var, double eps,
          std::optional<double> cap, const std::optional<Array>& plus) {
         return conv_norm_forward(x, w, b.value_or(Array()), {stride, pads, dilation, groups},
-                                 {weight.value_or(Array()), bias.value_or(Array()), mean, var, eps},
-                                 {cap.has_value(), cap.value_or(0.0), plus.value_or(Array())});
+                                 {Normalise{or_undefined(weight), or_undefined(bias), mean, var, eps},
+                                  or_undefined(plus), activation_below(cap), {}});
       },
       py::arg("x"), py::arg("w"), py::arg("b"), py::arg("stride"), py::arg("pads"),
       py::arg("dilation"), py::arg("groups"), py::arg("weight"), py::arg("bias"), py::arg("mean"),

@@ -171,4 +171,8 @@ Layout batch_layout(const Shape& x, Use use) {
   return x[0] >= least ? Layout::lanes : Layout::plain;
 }
 
+Array in_batch_layout(const Array& x, Use use) {
+  return batch_layout(x.shape(), use) == Layout::lanes ? to_lanes(x) : x;
+}
+
 }  // namespace fastconv::cpu

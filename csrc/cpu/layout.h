@@ -30,5 +30,7 @@ namespace fastconv::cpu {
 
 // The layout a batch (N, ...) runs in.
 Layout batch_layout(const Shape& x, Use use);
+// x in it; in lanes already, it stays there.
+Array in_batch_layout(const Array& x, Use use);
 
 }  // namespace fastconv::cpu

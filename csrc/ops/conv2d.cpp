@@ -12,6 +12,7 @@
 #include "cpu/conv/winograd/winograd.h"
 #include "cpu/dispatch.h"
 #include "cpu/layout.h"
+#include "cpu/norm.h"
 #include "cpu/runtime/cache_size.h"
 #include "cpu/runtime/scratch.h"
 #include "cpu/runtime/split.h"
@@ -141,22 +142,24 @@ Conv2dShape conv2d_shape(const Array& x, const Array& w, const Array& b, const G
 }
 
 Array conv_norm_forward(const Array& x, const Array& w, const Array& b, const Geometry& params,
-                        const NormStatistics& norm, const Epilogue& epilogue) {
-  if (x.in_lanes())
-    return batch_norm_eval(conv2d_forward(x, w, b, params, false), norm.weight, norm.bias,
-                           norm.mean, norm.var, norm.eps, epilogue);
+                        const PostOps& post) {
   const Conv2dShape s = conv2d_shape(x, w, b, params);
-  const ChannelMap map = batch_norm_map(s.OC, norm);
-  cpu::ChannelPostOps finish = finish_relu(epilogue.relu);
-  if (epilogue.relu) finish.high = static_cast<float>(epilogue.cap);
+  check_normalise(*post.normalise, s.OC);
+  if (post.add.defined()) {
+    check_float32("batch_norm", "plus", post.add);
+    if (post.add.shape() != s.y())
+      throw ShapeError(message("[batch_norm] plus must have the shape of what it is added to, ",
+                               s.y(), ", got ", post.add.shape()));
+  }
+  if (x.in_lanes())
+    return cpu::batch_norm_eval(conv2d_forward(x, w, b, params, false), post, {}).first;
+  const cpu::ChannelMap map = cpu::channel_map(*post.normalise, s.OC);
+  cpu::ChannelPostOps finish = finish_relu(post.activation != Activation::none);
+  finish.high = upper_limit(post.activation);
   finish.scale = map.scale.data(), finish.shift = map.shift.data();
   Array plus;
-  if (epilogue.plus.defined()) {
-    check_float32("batch_norm", "plus", epilogue.plus);
-    if (epilogue.plus.shape() != s.y())
-      throw ShapeError(message("[batch_norm] plus must have the shape of what it is added to, ",
-                               s.y(), ", got ", epilogue.plus.shape()));
-    plus = to_plain(epilogue.plus);
+  if (post.add.defined()) {
+    plus = to_plain(post.add);
     finish.plus = plus.data();
   }
   Array y = Array::empty(s.y());

@@ -19,7 +19,7 @@ Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Geome
 // The same, then batch_norm_eval of y. Of plain x it is one pass: the sums are normalised (rounding
 // otherwise than in two) before they are stored.
 Array conv_norm_forward(const Array& x, const Array& w, const Array& b, const Geometry& params,
-                        const NormStatistics& norm, const Epilogue& epilogue);
+                        const PostOps& post);
 // dx in lanes, into memory that is there.
 void conv2d_backward_input_into(Array& dx, const Array& dy, const Array& w, const Geometry& params,
                                 const Array& b = {});

@@ -6,10 +6,10 @@
 
 #include "cpu/conv/pooled/conv_pool.h"
 #include "cpu/layout.h"
+#include "cpu/norm.h"
 #include "cpu/runtime/thread_pool.h"
 #include "ops/check.h"
 #include "ops/elementwise.h"
-#include "ops/norm.h"
 
 namespace fastconv {
 namespace {
@@ -169,7 +169,7 @@ std::tuple<Array, Array, Array> conv_stage_backward(const Array& dy_any, const A
     if (wanted.dw)
       dw_parts[at] = conv2d_backward_weight(conv_dy, x.block(block),
                                             tasks.part(weight, cut).shape(), stage.conv);
-    if (wanted.db) db_parts[at] = channel_sum(conv_dy);
+    if (wanted.db) db_parts[at] = cpu::channel_sum(conv_dy);
   };
   const auto conv_shape = [&](const Array& of) { return Shape{of.dim(0), of.dim(1), s.OH, s.OW}; };
   if (wanted.dx)  // a sum over all output channels

@@ -139,4 +139,4 @@ def _add_bias(y: Array, b: Tensor) -> Array:
             f"[conv_transpose2d] bias must have shape ({channels},), got {b.shape}"
         )
     mean, var = _core.zeros((channels,)), _core.full((channels,), 1.0)
-    return _core.batch_norm_eval(y, None, b._array, mean, var, 0.0)
+    return _core.batch_norm_eval(y, None, b._array, mean, var, 0.0)[0]
