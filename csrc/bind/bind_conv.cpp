@@ -121,9 +121,12 @@ void register_conv(py::module_& m) {
          Pair dilation, int64_t groups, const std::optional<Array>& weight,
          const std::optional<Array>& bias, const Array& mean, const Array& var, double eps,
          std::optional<double> cap, const std::optional<Array>& plus) {
-        return conv_norm_forward(x, w, b.value_or(Array()), {stride, pads, dilation, groups},
-                                 {Normalise{or_undefined(weight), or_undefined(bias), mean, var, eps},
-                                  or_undefined(plus), activation_below(cap), {}});
+        return conv_norm_forward(
+            x, w, b.value_or(Array()), {stride, pads, dilation, groups},
+            {Normalise{or_undefined(weight), or_undefined(bias), mean, var, eps},
+             or_undefined(plus),
+             activation_below(cap),
+             {}});
       },
       py::arg("x"), py::arg("w"), py::arg("b"), py::arg("stride"), py::arg("pads"),
       py::arg("dilation"), py::arg("groups"), py::arg("weight"), py::arg("bias"), py::arg("mean"),

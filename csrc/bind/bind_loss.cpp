@@ -18,8 +18,8 @@ void register_loss(py::module_& m) {
   m.def("softmax_backward", &softmax_backward, py::arg("dy"), py::arg("y"), py::arg("axis"),
         ReleaseGil());
   m.def("log_softmax", &log_softmax, py::arg("x"), py::arg("axis"), ReleaseGil());
-  m.def("log_softmax_backward", &log_softmax_backward, py::arg("dy"), py::arg("y"),
-        py::arg("axis"), ReleaseGil());
+  m.def("log_softmax_backward", &log_softmax_backward, py::arg("dy"), py::arg("y"), py::arg("axis"),
+        ReleaseGil());
   m.def(
       "cross_entropy",
       [](const Array& logits, const Array& labels, const std::optional<Array>& weight,

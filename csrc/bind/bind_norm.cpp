@@ -42,9 +42,9 @@ void register_norm(py::module_& m) {
       "batch_norm_train_backward",
       [](const Array& dy, const Array& x, Optional weight, const Array& mean, const Array& inv_std,
          Optional y, std::optional<double> cap, bool wants_dplus, Optional bias) {
-        auto [dx, dweight, dbias, dadd] = batch_norm_train_backward(
-            dy, x, or_undefined(weight), or_undefined(bias), mean, inv_std, or_undefined(y),
-            activation_below(cap), wants_dplus);
+        auto [dx, dweight, dbias, dadd] =
+            batch_norm_train_backward(dy, x, or_undefined(weight), or_undefined(bias), mean,
+                                      inv_std, or_undefined(y), activation_below(cap), wants_dplus);
         return std::tuple(dx, dweight, dbias, or_nothing(dadd));
       },
       py::arg("dy"), py::arg("x"), py::arg("weight"), py::arg("mean"), py::arg("inv_std"),

@@ -87,13 +87,15 @@ struct ParameterGradients {
            const double* inv_std, Channels of) {
     const ChannelWise v = channel_wise(x);
     if (v.outer > 0)
-      sum_channels<2>(sums.data(), v, of, [&](double* to, int64_t o, int64_t groups, Channels some) {
-        const int64_t c = some.first, at = (o * v.C + c) * v.inner;
-        const ReluMask from{mask.y ? mask.y + at : nullptr, mask.scale ? mask.scale + c : nullptr,
-                            mask.shift ? mask.shift + c : nullptr, mask.high};
-        kernels().channel_dots(to, dy.data() + at, x.data() + at, from, mean + c, groups,
-                               some.count, v.inner, v.C * v.inner);
-      });
+      sum_channels<2>(sums.data(), v, of,
+                      [&](double* to, int64_t o, int64_t groups, Channels some) {
+                        const int64_t c = some.first, at = (o * v.C + c) * v.inner;
+                        const ReluMask from{mask.y ? mask.y + at : nullptr,
+                                            mask.scale ? mask.scale + c : nullptr,
+                                            mask.shift ? mask.shift + c : nullptr, mask.high};
+                        kernels().channel_dots(to, dy.data() + at, x.data() + at, from, mean + c,
+                                               groups, some.count, v.inner, v.C * v.inner);
+                      });
     else
       std::fill_n(sums.data() + 2 * of.first, 2 * of.count, 0.0);
     for (int64_t c = of.first; c < of.first + of.count; ++c) {
@@ -173,8 +175,8 @@ std::pair<Array, Array> batch_norm_eval(const Array& x_any, const PostOps& post,
   const Array x = as_layout(kept, channel_layout(kept));
   Scratch<float> scale(C);
   for (int64_t c = 0; c < C; ++c)
-    scale.data()[c] = static_cast<float>(
-        weight[c] / std::sqrt(static_cast<double>(var.data()[c]) + norm.eps));
+    scale.data()[c] =
+        static_cast<float>(weight[c] / std::sqrt(static_cast<double>(var.data()[c]) + norm.eps));
   Array y = Array::empty(x.shape(), DType::float32, x.layout());
   Affine(mean.data(), scale.data(), bias.data(), post, x.layout()).run(y, x, Channels{0, C});
   return {as_layout(y, kept.layout()), kept};
@@ -226,14 +228,13 @@ std::tuple<Array, Array, Array, Array> batch_norm_train_backward(
     const double* sums = gradients.sums.data();
     for (int64_t c = of.first; c < of.first + of.count; ++c) {
       dy_mean.data()[c] = static_cast<float>(sums[2 * c] / count);
-      slope.data()[c] =
-          static_cast<float>(sums[2 * c + 1] * inv.data()[c] * inv.data()[c] / count);
+      slope.data()[c] = static_cast<float>(sums[2 * c + 1] * inv.data()[c] * inv.data()[c] / count);
     }
     const auto run = [&](int64_t begin, int64_t end, int lanes) {
       for_planes(v, of, begin, end, [&](int64_t first, int64_t planes) {
-        kernels().batch_norm_backward_input(
-            dx.data(), dadd.data(), dy.data(), x.data(), mask, first, planes, v.C, v.inner,
-            mean.data(), scale.data(), dy_mean.data(), slope.data(), lanes, streaming);
+        kernels().batch_norm_backward_input(dx.data(), dadd.data(), dy.data(), x.data(), mask,
+                                            first, planes, v.C, v.inner, mean.data(), scale.data(),
+                                            dy_mean.data(), slope.data(), lanes, streaming);
       });
     };
     run(0, whole, static_cast<int>(kLanes));

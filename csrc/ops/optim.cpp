@@ -66,9 +66,12 @@ AdamRule adam_rule(const AdamOptions& options) {
 std::unique_ptr<OptimStep> sgd_step(Arrays params, const Arrays& grads, Arrays momenta,
                                     const SgdOptions& options) {
   const char* const op = "sgd_step";
-  const SgdRule rule{single(options.lr),           single(options.momentum),
-                     single(1.0 - options.dampening), single(options.weight_decay),
-                     options.nesterov,             options.first,
+  const SgdRule rule{single(options.lr),
+                     single(options.momentum),
+                     single(1.0 - options.dampening),
+                     single(options.weight_decay),
+                     options.nesterov,
+                     options.first,
                      options.maximize};
   check_step(op, params, grads);
   check_list(op, "momenta", momenta, params, rule.momentum == 0.0f);
