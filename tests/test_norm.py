@@ -123,7 +123,9 @@ def test_train_backward(
     a = array(x, layout)
     if layout == "lanes":
         empty_lanes(a)[...] = 1e3
-    _, mean, inv_std, _ = _core.batch_norm_train(a, array(weight), array(bias), None, None, 0.1, 1e-2)
+    _, mean, inv_std, _ = _core.batch_norm_train(
+        a, array(weight), array(bias), None, None, 0.1, 1e-2
+    )
     dirty_arena()
     dx, dw, db, _ = _core.batch_norm_train_backward(
         array(dy, layout), a, array(weight), mean, inv_std
