@@ -190,30 +190,34 @@ def gather_lanes(
 ) -> Array: ...
 
 # ---------------------------------------------------------------- normalisation (norm.cpp)
-# x (N, C, ...); weight, bias, mean, variance (C,). Empty lanes do not count; dx is zero there.
+# x (N, C, ...); weight, bias, mean, variance (C,). gradient: whether it is recorded for one; leaf: whether
+# x is a network's input. Both decide the layout that x runs in; the last result is x in that layout.
 # Training: biased variance normalises; running statistics (may be None) are updated in place with the
-# unbiased one, running += momentum * (batch - running). Returns y, mean, inv_std.
+# unbiased one, running += momentum * (batch - running). Returns y, mean, inv_std, x.
 def batch_norm_train(
     x: Array, weight: Array | None, bias: Array | None, running_mean: Array | None,
     running_var: Array | None, momentum: float, eps: float,
     cap: float | None = None,  # ReLU below this: infinity, or 6 for ReLU6
     plus: Array | None = None,  # added before the ReLU
-) -> tuple[Array, Array, Array]: ...
+    gradient: bool = False, leaf: bool = True,
+) -> tuple[Array, Array, Array, Array]: ...
 def batch_norm_eval(
     x: Array, weight: Array | None, bias: Array | None, mean: Array, var: Array, eps: float,
-    cap: float | None = None, plus: Array | None = None,
-) -> Array: ...
-# -> dx, dweight, dbias, dplus (which has no meaning when not wanted). cap: of the ReLU behind, 0 for none;
-# y: its result, needed where something was added before it, else found again from x and bias
+    cap: float | None = None, plus: Array | None = None, gradient: bool = False, leaf: bool = True,
+) -> tuple[Array, Array]: ...  # y, x
+# -> dx, dweight, dbias, dplus (which has no meaning when not wanted). cap: of the ReLU behind, None for
+# none; y: its result, needed where something was added before it, else found again from x and bias
 def batch_norm_train_backward(
     dy: Array, x: Array, weight: Array | None, mean: Array, inv_std: Array, y: Array | None = None,
-    cap: float = 0.0, wants_dplus: bool = False, bias: Array | None = None,
+    cap: float | None = None, wants_dplus: bool = False, bias: Array | None = None,
 ) -> tuple[Array, Array, Array, Array]: ...
 def batch_norm_eval_backward(
     dy: Array, x: Array, weight: Array | None, mean: Array, var: Array, eps: float
 ) -> tuple[Array, Array, Array]: ...
-# y = x / (k + alpha/size * sum over `size` neighbouring channels of x^2)^beta
-def local_response_norm(x: Array, size: int, alpha: float, beta: float, k: float) -> Array: ...
+# y = x / (k + alpha/size * sum over `size` neighbouring channels of x^2)^beta; returns y, x
+def local_response_norm(
+    x: Array, size: int, alpha: float, beta: float, k: float, gradient: bool = False, leaf: bool = True
+) -> tuple[Array, Array]: ...
 def local_response_norm_backward(
     dy: Array, x: Array, size: int, alpha: float, beta: float, k: float
 ) -> Array: ...
@@ -236,7 +240,7 @@ def binary_cross_entropy_with_logits(x: Array, target: Array, reduction: str) ->
 def count_correct(logits: Array, labels: Array) -> int: ...  # rows of (N, C) whose first maximum is the label
 
 # ---------------------------------------------------------------- optimisers (optim.cpp)
-# PyTorch's update rules, over all parameters, in place (plain float32). A step is checked and planned
+# PyTorch's update rules, over all parameters, in place (row-major float32). A step is checked and prepared
 # first, and taken with take_steps, which changes everything in one pass.
 class OptimStep: ...
 

@@ -13,7 +13,9 @@
 #include <chrono>
 #include <thread>
 
+#include "contract/post_ops.h"
 #include "core/array.h"
+#include "core/errors.h"
 #include "core/shape.h"
 #include "program/recorded.h"
 
@@ -53,6 +55,16 @@ using ReleaseGil = py::call_guard<GilReleased>;
 
 // What Python gets for a result that was not asked for: an array without elements.
 inline Array or_nothing(const Array& x) { return x.defined() ? x : Array::empty({0}); }
+
+inline Array or_undefined(const std::optional<Array>& x) { return x.value_or(Array()); }
+
+// ReLU whose results are at most `cap`, as Python says it: infinity, 6, or None for no activation.
+inline Activation activation_below(std::optional<double> cap) {
+  for (const Activation activation : {Activation::relu, Activation::relu6})
+    if (cap == upper_limit(activation)) return activation;
+  if (cap) throw std::invalid_argument(message("[relu] cap must be inf or 6, got ", *cap));
+  return Activation::none;
+}
 
 // Binds an operation on Arrays, so that it can become part of a recorded program.
 template <class F, class... Arguments>

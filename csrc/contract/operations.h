@@ -48,7 +48,12 @@ struct Wanted {
 // holds its arrays.
 class OptimStep {
  public:
+  explicit OptimStep(Device device) : device_(device) {}
   virtual ~OptimStep() = default;
+  Device device() const { return device_; }
+
+ private:
+  Device device_;
 };
 
 // Samples in the memory of the host: a row-major array (count, ...) of uint8 or float32. As floats
@@ -174,8 +179,9 @@ struct Operations {
   Array (*softmax_backward)(const Array& dy, const Array& y, int axis);
   Array (*log_softmax)(const Array& x, int axis);
   Array (*log_softmax_backward)(const Array& dy, const Array& y, int axis);
-  // (loss, gradient): logits (N, C, ...), labels int64 (N, ...); weight (C,) may be undefined. A
-  // label that is neither a class nor ignore_index: std::out_of_range.
+  // (loss, gradient): logits (N, C, ...), labels int64 (N, ...); weight (C,) may be undefined.
+  // Values are checked here: std::invalid_argument for a label that is neither a class nor
+  // ignore_index, and for what binary_cross_entropy takes for a probability.
   std::pair<Array, Array> (*cross_entropy)(const Array& logits, const Array& labels,
                                            const Array& weight, const CrossEntropyParams& params);
   std::pair<Array, Array> (*pointwise_loss)(PointwiseLoss kind, const Array& x, const Array& target,
@@ -193,7 +199,8 @@ struct Operations {
 
   // ---- optimisers
   // -------------------------------------------------------------------------------- Parameters,
-  // gradients and state in lists of one array each; state lists may be empty.
+  // gradients and state in lists of one array each; state lists may be empty. Lists by value are
+  // written into once the step is taken.
   std::unique_ptr<OptimStep> (*sgd_step)(Arrays params, const Arrays& grads, Arrays momenta,
                                          const SgdRule& rule);
   std::unique_ptr<OptimStep> (*rmsprop_step)(Arrays params, const Arrays& grads, Arrays square_avg,
@@ -206,7 +213,7 @@ struct Operations {
                                              const AdagradRule& rule);
   void (*take_steps)(const std::vector<const OptimStep*>& steps);
   double (*grad_norm)(const Arrays& grads);  // 2-norm over all elements, summed in double
-  void (*scale_all)(Arrays& arrays, float scale);
+  void (*scale_all)(Arrays arrays, float scale);
 };
 
 // The table of a device; std::runtime_error where this build or machine has no such device.

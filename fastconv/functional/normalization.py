@@ -9,7 +9,7 @@ import numpy as np
 from .. import _core, random
 from ..autograd import Tensor, needs_grad, record, unary, wrap
 from ..errors import ShapeError
-from ._arguments import empty_batch, in_lanes, numpy_too, operand, shape_error
+from ._arguments import empty_batch, numpy_too, operand, shape_error
 from .activation import relu, relu6
 
 if TYPE_CHECKING:
@@ -100,20 +100,18 @@ def _batch_norm(
     if shape[0] == 0:
         return empty_batch(lambda x: x, x, w, b)
 
-    x_array = x._array
-    if in_lanes(shape, recorded, x._node is None):
-        x_array = x_array.to_lanes()
+    use = recorded, x._node is None
     arrays = [None if t is None else t._array for t in (w, b, mean, var, plus)]
     w_array, b_array, mean_array, var_array, plus_array = arrays
     if training:
-        y_array, mean_array, inv_std = _core.batch_norm_train(
-            x_array, w_array, b_array, mean_array, var_array, momentum, eps, cap, plus_array
+        y_array, mean_array, inv_std, x_array = _core.batch_norm_train(
+            x._array, w_array, b_array, mean_array, var_array, momentum, eps, cap, plus_array, *use
         )
     else:
         assert mean_array is not None
         assert var_array is not None
-        y_array = _core.batch_norm_eval(
-            x_array, w_array, b_array, mean_array, var_array, eps, cap, plus_array
+        y_array, x_array = _core.batch_norm_eval(
+            x._array, w_array, b_array, mean_array, var_array, eps, cap, plus_array, *use
         )
     if not recorded:
         return wrap(y_array)
@@ -127,7 +125,7 @@ def _batch_norm(
 
     def backward(dy: Array) -> tuple[Array | None, ...]:
         dx, dw, db, dplus = _core.batch_norm_train_backward(
-            dy, x_array, w_array, mean_array, inv_std, gate, cap or 0.0, need_plus, b_array
+            dy, x_array, w_array, mean_array, inv_std, gate, cap, need_plus, b_array
         )
         grads = (dx if need_x else None, dw if need_w else None, db if need_b else None)
         return *grads, dplus if need_plus else None
@@ -155,7 +153,7 @@ def _evaluated(
         zero = _core.full(mean.shape, 0.0)
 
         def frozen(dy: Array) -> Array:
-            return _core.batch_norm_eval(dy, w_array, None, zero, var, eps)
+            return _core.batch_norm_eval(dy, w_array, None, zero, var, eps)[0]
 
         return unary(x, y, frozen, "batch_norm", w_array, var)
 
@@ -190,10 +188,8 @@ def local_response_norm(
         raise shape_error("local_response_norm", "(N, C, ...)", input.shape)
     if size < 1:
         raise ValueError(f"[local_response_norm] size must be at least 1, got {size}")
-    x = input._array
-    if in_lanes(input.shape, needs_grad(input), input._node is None):
-        x = x.to_lanes()
-    y = _core.local_response_norm(x, size, alpha, beta, k)
+    use = needs_grad(input), input._node is None
+    y, x = _core.local_response_norm(input._array, size, alpha, beta, k, *use)
 
     def backward(dy: Array) -> Array:
         return _core.local_response_norm_backward(dy, x, size, alpha, beta, k)
