@@ -98,10 +98,10 @@ void register_conv(py::module_& m) {
          const std::optional<Pooling>& pool, std::tuple<bool, bool, bool> wanted) {
         const Activation activation = y ? Activation::relu : Activation::none;
         const auto [need_x, need_w, need_b] = wanted;
-        const auto [dx, dw, db] = conv2d_backward(
-            dy, or_undefined(y), or_undefined(argmax), or_undefined(x), x_shape, w,
-            {stride, pads, dilation, groups}, activation, pool_params(pool),
-            {need_x, need_w, need_b});
+        const auto [dx, dw, db] =
+            conv2d_backward(dy, or_undefined(y), or_undefined(argmax), or_undefined(x), x_shape, w,
+                            {stride, pads, dilation, groups}, activation, pool_params(pool),
+                            {need_x, need_w, need_b});
         return std::tuple(or_nothing(dx), or_nothing(dw), or_nothing(db));
       },
       py::arg("dy"), py::arg("y"), py::arg("argmax"), py::arg("x"), py::arg("x_shape"),

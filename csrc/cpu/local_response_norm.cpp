@@ -2,6 +2,7 @@
 // L2.
 #include "cpu/channels.h"
 #include "cpu/dispatch.h"
+#include "cpu/elementwise.h"
 #include "cpu/layout.h"
 #include "cpu/norm.h"
 #include "ops/elementwise.h"

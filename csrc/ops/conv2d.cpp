@@ -112,18 +112,16 @@ void check_outputs(const Conv2dShape& s, const PostOps& post, const Array& dy, c
   if (post.pool) check_pool_gradient(dy, argmax, y);
 }
 
-// The gradient of the convolution's own output.
+// The gradient of the convolution's own output. What a ReLU lets through is decided at the maxima.
 Array through_post_ops(Array dy, const Array& y, const Array& argmax, const PostOps& post) {
-  switch (post.activation) {
-    case Activation::none: break;
-    case Activation::relu:
-      if (post.pool) return max_pool2d_backward(dy, argmax, y, x, pool);
-      return binary("relu_backward", Binary::relu_backward, std::move(dy), y);
-    case Activation::relu6:
-      dy = binary("relu6_backward", Binary::relu6_backward, std::move(dy), y);
-      break;
-  }
-  return post.pool ? max_pool2d_backward(dy, argmax, {}, *post.pool) : dy;
+  const bool relu_with_pool = post.pool && post.activation == Activation::relu;
+  if (post.activation == Activation::relu6)
+    dy = binary("relu6_backward", Binary::relu6_backward, std::move(dy), y);
+  else if (post.activation == Activation::relu && !post.pool)
+    dy = binary("relu_backward", Binary::relu_backward, std::move(dy), y);
+  if (!post.pool) return dy;
+  return program::run("max_pool2d_backward", &Operations::max_pool2d_backward, dy, argmax,
+                      relu_with_pool ? y : Array(), *post.pool);
 }
 
 }  // namespace
@@ -173,6 +171,7 @@ std::tuple<Array, Array, Array> conv2d_backward(Array dy, const Array& y, const 
   PostOps post;
   post.activation = activation;
   if (pool) post.pool = max_pool2d_shape("conv_stage_backward", s.y(), *pool);
+  if (activation != Activation::none) check_float32("conv2d", "y", y);
   check_outputs(s, post, dy, y, argmax);
   if (wanted.dw) check_float32("conv2d", "input", x);
   if (x.defined() && x.shape() != x_shape)

@@ -17,9 +17,9 @@ Array conv2d_backward_input(const Array& dy, const Array& w, const Array& b,
 Array conv2d_backward_weight(const Array& dy, const Array& x, const Conv2dShape& shape);
 bool fuses_conv2d_backward(const Conv2dShape& shape, const PostOps& post);
 std::tuple<Array, Array, Array> conv2d_backward(const Array& dy, const Array& y,
-                                                const Array& argmax, const Array& x,
-                                                const Array& w, const Conv2dShape& shape,
-                                                const PostOps& post, const Wanted& wanted);
+                                                const Array& argmax, const Array& x, const Array& w,
+                                                const Conv2dShape& shape, const PostOps& post,
+                                                const Wanted& wanted);
 
 // ---- passes as parts of an operation: in the layout of the images, w plain. min_tasks: see
 // cpu/runtime/thread_pool.h.

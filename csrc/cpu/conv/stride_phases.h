@@ -1,7 +1,7 @@
 // The gradient by input, along one axis: input positions first, first + stride, ... share a phase
 // (position + pad) % stride. The taps r with r * dilation % stride == phase reach them, no others.
-// With position + pad = q * stride + phase and r * dilation = e * stride + phase, tap r meets output
-// q - e: at stride 1 this is the textbook's kernel flipped by 180 degrees.
+// With position + pad = q * stride + phase and r * dilation = e * stride + phase, tap r meets
+// output q - e: at stride 1 this is the textbook's kernel flipped by 180 degrees.
 #pragma once
 
 #include <algorithm>

@@ -175,7 +175,7 @@ std::vector<DepthwiseAxis> plane_axes(const std::vector<CorrelationAxis>& axes) 
 
 // The outputs from number `begin` on, at most `count` of each phase.
 std::vector<DepthwiseAxis> band_of(const std::vector<DepthwiseAxis>& axes, int64_t begin,
-                                        int64_t count, int64_t x_step, int64_t y_step) {
+                                   int64_t count, int64_t x_step, int64_t y_step) {
   std::vector<DepthwiseAxis> band;
   for (DepthwiseAxis axis : axes) {
     axis.count = std::min(axis.count - begin, count);

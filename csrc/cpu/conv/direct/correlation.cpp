@@ -22,8 +22,8 @@ std::vector<CorrelationAxis> backward_axes(int64_t outputs, int64_t inputs, int6
                                            int64_t w_tap) {
   std::vector<CorrelationAxis> axes;
   for (const StridePhase& phase : stride_phases(inputs, kernel, pad, stride, dilation)) {
-    CorrelationAxis axis{phase.count, inputs, phase.first, stride,
-                         outputs,     (phase.first + pad) / stride, 1, {}, {}};
+    CorrelationAxis axis{
+        phase.count, inputs, phase.first, stride, outputs, (phase.first + pad) / stride, 1, {}, {}};
     for (const int64_t r : phase.taps) {
       axis.taps.push_back(-(r * dilation / stride));
       axis.w_taps.push_back(r * w_tap);

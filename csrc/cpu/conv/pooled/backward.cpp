@@ -93,8 +93,7 @@ class BlockGradients {
   BlockGradients(const Conv2dShape& s, const Reach& reach) : s_(s), reach_(reach) {}
 
   // dw of K output channels, whose gradients in the windows from row row0 on are g.
-  void weight(float* dw, const float* x, const PooledWindows& g, int64_t row0,
-              int64_t K) const {
+  void weight(float* dw, const float* x, const PooledWindows& g, int64_t row0, int64_t K) const {
     const int64_t rows = 2 * g.rows + s_.KH - 1;
     Scratch<float> padded(reach_.padded ? s_.IC * rows * reach_.cols * kLanes : 1);
     const Window from = take_window(x, s_.IC, s_.IH, s_.IW, reach_.top + 2 * row0, reach_.left,
@@ -137,7 +136,8 @@ bool pooled_backward_applies(const Conv2dShape& s, const PostOps& post) {
   constexpr int64_t kMinBlocks = 4;  // where tasks are whole blocks
   const std::array<int64_t, 2> one{1, 1};
   if (s.N < kLanes || !pools_side_by_side(post) || s.geometry.stride != one ||
-      s.geometry.dilation != one || s.geometry.groups != 1 || s.KH != s.KW || (s.KH != 3 && s.KH != 5))
+      s.geometry.dilation != one || s.geometry.groups != 1 || s.KH != s.KW ||
+      (s.KH != 3 && s.KH != 5))
     return false;
   const Reach reach(s);
   const int64_t blocks = ceil_div(s.N, kLanes), bands = bands_of(s, reach);
@@ -157,8 +157,8 @@ bool pooled_backward_applies(const Conv2dShape& s, const PostOps& post) {
 }
 
 void pooled_backward(Array& dx, Array& dw, Array& db, const Array& dy, const Array& y,
-                        const Array& argmax, const Array& x, const Array& w, const Conv2dShape& s,
-                        const PoolShape& pool, const Wanted& wanted) {
+                     const Array& argmax, const Array& x, const Array& w, const Conv2dShape& s,
+                     const PoolShape& pool, const Wanted& wanted) {
   const Kernels& kernels = cpu::kernels();
   const Reach reach(s);
   const Shares shares(s, reach, wanted);
@@ -206,11 +206,11 @@ void pooled_backward(Array& dx, Array& dw, Array& db, const Array& dy, const Arr
     else
       for (int64_t k = 0; k < channels; ++k) gate(k, 1);
     const PooledWindows own{rows,
-                                 reach.windows_across,
-                                 gated.data() + (k0 - first) * near,
-                                 argmax.data<uint16_t>() + at + (k0 - first) * plane,
-                                 near,
-                                 plane};
+                            reach.windows_across,
+                            gated.data() + (k0 - first) * near,
+                            argmax.data<uint16_t>() + at + (k0 - first) * plane,
+                            near,
+                            plane};
     if (wanted.db) kernels.channel_sums(db_part + part * s.OC + k0, own.g, 1, K, near, near);
     if (wanted.dw)
       sums.weight(dw_part + part * weights + k0 * weights / s.OC,

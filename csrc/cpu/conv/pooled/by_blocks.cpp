@@ -81,9 +81,8 @@ void forward_by_blocks(Array& y, Array& argmax, const Array& x, const Array& w, 
   parallel_for(tasks.count(), [&](int64_t task) {
     const int64_t block = task / tasks.chunks, chunk = task % tasks.chunks;
     Array y_part = tasks.part(y, block, chunk), argmax_part = tasks.part(argmax, block, chunk);
-    const Array conv =
-        convolve(x.block(block), tasks.part(w, chunk), tasks.part(b, chunk), part_of(s, y_part),
-                 Activation::none, kOneTask);
+    const Array conv = convolve(x.block(block), tasks.part(w, chunk), tasks.part(b, chunk),
+                                part_of(s, y_part), Activation::none, kOneTask);
     max_pool2d_into(y_part, argmax_part, conv, pool, relu);
   });
 }

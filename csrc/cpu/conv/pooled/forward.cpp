@@ -68,7 +68,7 @@ bool pooled_small_batch_applies(const Conv2dShape& s, const PostOps& post) {
 }
 
 void pooled_forward(Array& y, Array& argmax, const Array& x, const Array& w, const Array& b,
-                       const Conv2dShape& s, bool relu) {
+                    const Conv2dShape& s, bool relu) {
   constexpr int64_t kNear = 64 * 1024;  // floats of x that output channels pass over in turn
   const Geometry& p = s.geometry;
   const std::vector<Run> rows =
@@ -81,8 +81,8 @@ void pooled_forward(Array& y, Array& argmax, const Array& x, const Array& w, con
     return (2 * windows - 1) * p.stride[0] + (s.KH - 1) * p.dilation[0] + 1;
   };
   const int64_t one_row = s.IC * 2 * p.stride[0] * in_cols * kLanes;
-  const int64_t most = std::min(std::max<int64_t>(1, kNear / one_row),
-                                ceil_div(OH, ceil_div(kMinTasks, blocks)));
+  const int64_t most =
+      std::min(std::max<int64_t>(1, kNear / one_row), ceil_div(OH, ceil_div(kMinTasks, blocks)));
   const int64_t bands = ceil_div(OH, most), band = ceil_div(OH, bands);
   parallel_for(blocks * bands, [&](int64_t task) {
     const int64_t block = task / bands, row0 = task % bands * band;
@@ -123,10 +123,10 @@ void pooled_forward(Array& y, Array& argmax, const Array& x, const Array& w, con
 }
 
 void pooled_forward_small_batch(Array& y, const Array& x, const Array& w, const Array& b,
-                                   const Conv2dShape& s, bool relu) {
+                                const Conv2dShape& s, bool relu) {
   if (!rows_pay(s))
-    return channels_pooled_small_batch(y.data(), x.data(), w.data(), b.defined() ? b.data() : nullptr, s,
-                               relu);
+    return channels_pooled_small_batch(y.data(), x.data(), w.data(),
+                                       b.defined() ? b.data() : nullptr, s, relu);
   constexpr int64_t kNear = 12 * 1024, kBeyond = 32;  // floats, as the kernel may read
   const int64_t OH = s.OH / 2, OW = s.OW / 2, taps = s.KH * s.KW;
   SmallBatchWindow window(s);

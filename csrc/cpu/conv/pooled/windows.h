@@ -2,8 +2,8 @@
 #pragma once
 
 #include "contract/conv2d_shape.h"
-#include "core/array.h"
 #include "contract/post_ops.h"
+#include "core/array.h"
 
 namespace fastconv::cpu {
 

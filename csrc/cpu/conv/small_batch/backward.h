@@ -10,9 +10,9 @@ namespace fastconv::cpu {
 bool has_backward_input_small_batch(const Conv2dShape& shape);
 
 // dx; bias (IC floats) may be null.
-void backward_input_small_batch(float* dx, const float* dy, const float* w,
-                                       const float* bias, const Conv2dShape& shape);
+void backward_input_small_batch(float* dx, const float* dy, const float* w, const float* bias,
+                                const Conv2dShape& shape);
 void backward_weight_small_batch(float* dw, const float* dy, const float* x,
-                                        const Conv2dShape& shape);
+                                 const Conv2dShape& shape);
 
 }  // namespace fastconv::cpu

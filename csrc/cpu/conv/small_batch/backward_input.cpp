@@ -174,9 +174,9 @@ void input_gradient(float* dx, const float* dy, const std::vector<const float*>&
 
 }  // namespace
 
-// Whether dx is quicker from columns (ops/columns_small_batch.h). They take each product that the formula
-// has and then some work for each of their floats, but do not turn weights, which costs the more
-// the fewer pixels use them.
+// Whether dx is quicker from columns (ops/columns_small_batch.h). They take each product that the
+// formula has and then some work for each of their floats, but do not turn weights, which costs the
+// more the fewer pixels use them.
 bool columns_small_batch_pay(const Conv2dShape& s) {
   const int64_t taps = s.KH * s.KW, pixels = s.OH * s.OW;
   if (s.IC_per_group % kLanes != 0 || taps == 1) return false;
@@ -201,8 +201,8 @@ bool has_backward_input_small_batch(const Conv2dShape& s) {
   return std::all_of(rows.begin(), rows.end(), fits) && std::all_of(cols.begin(), cols.end(), fits);
 }
 
-void backward_input_small_batch(float* dx, const float* dy, const float* w,
-                                       const float* bias, const Conv2dShape& s) {
+void backward_input_small_batch(float* dx, const float* dy, const float* w, const float* bias,
+                                const Conv2dShape& s) {
   Scratch<float> all_turned(s.w().numel());
   std::vector<const float*> turned;  // of each phase; null where no tap reaches it
   std::vector<int64_t> of_group;     // floats

@@ -1,5 +1,5 @@
-// By weight for a few plain images with few channels: the dot tile sums over neighbouring pixels. dy
-// and the window of x that it meets are laid out flat, both with rows of `width`, and dy is zero
+// By weight for a few plain images with few channels: the dot tile sums over neighbouring pixels.
+// dy and the window of x that it meets are laid out flat, both with rows of `width`, and dy is zero
 // between its rows.
 #include <algorithm>
 
@@ -39,8 +39,7 @@ Cut choose_cut(const Conv2dShape& s, int64_t width) {
 
 }  // namespace
 
-void backward_weight_small_batch(float* dw, const float* dy, const float* x,
-                                        const Conv2dShape& s) {
+void backward_weight_small_batch(float* dw, const float* dy, const float* x, const Conv2dShape& s) {
   const int64_t C = s.IC_per_group, taps = s.KH * s.KW, J = C * taps, weights = s.w().numel();
   SmallBatchWindow window(s);
   const Cut cut = choose_cut(s, window.width);

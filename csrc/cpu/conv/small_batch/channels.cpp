@@ -90,8 +90,8 @@ void put_planes(float* y, const float* sums, const float* bias, int64_t K, int64
 
 }  // namespace
 
-void channels_small_batch(float* y, const float* x, const float* w, const float* bias, const Conv2dShape& s,
-                  const ChannelPostOps& finish) {
+void channels_small_batch(float* y, const float* x, const float* w, const float* bias,
+                          const Conv2dShape& s, const ChannelPostOps& finish) {
   const int64_t pixels = s.OH * s.OW;
   for_channels_of_images(x, w, s, [&](int64_t n, int64_t k, int64_t K, const float* sums) {
     const int64_t at = (n * s.OC + k) * pixels;
@@ -100,7 +100,7 @@ void channels_small_batch(float* y, const float* x, const float* w, const float*
 }
 
 void channels_pooled_small_batch(float* y, const float* x, const float* w, const float* bias,
-                         const Conv2dShape& s, bool relu) {
+                                 const Conv2dShape& s, bool relu) {
   const int64_t OH = s.OH / 2, OW = s.OW / 2, windows = OH * OW;
   const PoolWindow shape{s.OH, s.OW, OH, OW, 2, 2, 2, 2, 0, 0, 1, 1, kLanes};
   for_channels_of_images(x, w, s, [&](int64_t n, int64_t k, int64_t K, const float* sums) {

@@ -10,11 +10,11 @@ namespace fastconv::cpu {
 bool channels_small_batch_pays(const Conv2dShape& s);
 
 // y, x, w: plain. bias may be null. Pointers in finish are to arrays of OC floats and of y's shape.
-void channels_small_batch(float* y, const float* x, const float* w, const float* bias, const Conv2dShape& s,
-                  const ChannelPostOps& finish);
+void channels_small_batch(float* y, const float* x, const float* w, const float* bias,
+                          const Conv2dShape& s, const ChannelPostOps& finish);
 // The maxima of windows of 2x2 outputs side by side, with ReLU or not: y is (N, OC, OH / 2, OW /
 // 2).
 void channels_pooled_small_batch(float* y, const float* x, const float* w, const float* bias,
-                         const Conv2dShape& s, bool relu);
+                                 const Conv2dShape& s, bool relu);
 
 }  // namespace fastconv::cpu

@@ -52,7 +52,7 @@ void add_columns(float* dx, const float* columns, const Conv2dShape& s) {
 }  // namespace
 
 void columns_small_batch(float* dx, const float* dy, const float* w, const float* bias,
-                 const Conv2dShape& s) {
+                         const Conv2dShape& s) {
   const int64_t taps = s.KH * s.KW, pixels = s.OH * s.OW, C = s.IC_per_group, K = s.OC_per_group;
   const int64_t plane = s.IH * s.IW, floats = kLanes * taps * pixels, none = 0;
   const Kernels& kernels = cpu::kernels();

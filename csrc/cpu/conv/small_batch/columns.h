@@ -11,6 +11,6 @@ bool columns_small_batch_pay(const Conv2dShape& shape);
 
 // dx; bias (IC floats) may be null. Input channels of a group: a multiple of kLanes.
 void columns_small_batch(float* dx, const float* dy, const float* w, const float* bias,
-                 const Conv2dShape& shape);
+                         const Conv2dShape& shape);
 
 }  // namespace fastconv::cpu

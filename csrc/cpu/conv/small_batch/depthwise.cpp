@@ -25,7 +25,7 @@ bool depthwise_small_batch_pays(const Conv2dShape& s) {
 }
 
 void depthwise_small_batch(float* y, const float* x, const float* w, const float* bias,
-                   const Conv2dShape& s, const ChannelPostOps& finish) {
+                           const Conv2dShape& s, const ChannelPostOps& finish) {
   const Geometry& p = s.geometry;
   const int64_t x_plane = s.IH * s.IW, y_plane = s.OH * s.OW, taps = s.KH * s.KW;
   const int64_t planes = s.N * s.OC;
@@ -83,10 +83,10 @@ void depthwise_weight_small_batch(float* dw, const float* dy, const float* x,
     Scratch<float> row(zeros);
     std::fill_n(row.data(), zeros, 0.0f);
     for (int64_t k = begin; k < end; ++k)
-      cpu::kernels().depthwise_image_weight({s.N, s.IH, s.IW, s.OH, s.OW, s.KH, s.geometry.stride[0],
-                                             s.geometry.pads[0], s.geometry.pads[2], dy + k * y_plane,
-                                             s.OC * y_plane, x + k / s.OC_per_group * x_plane,
-                                             s.IC * x_plane, row.data(), dw + k * taps});
+      cpu::kernels().depthwise_image_weight(
+          {s.N, s.IH, s.IW, s.OH, s.OW, s.KH, s.geometry.stride[0], s.geometry.pads[0],
+           s.geometry.pads[2], dy + k * y_plane, s.OC * y_plane, x + k / s.OC_per_group * x_plane,
+           s.IC * x_plane, row.data(), dw + k * taps});
   });
 }
 

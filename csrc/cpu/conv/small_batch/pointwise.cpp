@@ -7,8 +7,8 @@
 #include <algorithm>
 
 #include "cpu/conv/channel_post_ops.h"
-#include "cpu/conv/small_batch/window.h"
 #include "cpu/conv/shapes.h"
+#include "cpu/conv/small_batch/window.h"
 #include "cpu/dispatch.h"
 #include "cpu/runtime/scratch.h"
 #include "cpu/runtime/split.h"
@@ -122,7 +122,7 @@ void dot_pixels(const Part& part, int64_t first, int64_t count) {
 }  // namespace
 
 void pointwise_small_batch(float* y, const float* x, const float* w, const float* bias,
-                   const Conv2dShape& s, const ChannelPostOps& finish) {
+                           const Conv2dShape& s, const ChannelPostOps& finish) {
   const Geometry& p = s.geometry;
   const int64_t pixels = s.OH * s.OW, C = s.IC_per_group, groups = p.groups;
   const bool strided = pixels != s.IH * s.IW;

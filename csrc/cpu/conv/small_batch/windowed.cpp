@@ -55,8 +55,8 @@ Cut choose_cut(const Conv2dShape& s, SmallBatchWindow& window) {
 
 }  // namespace
 
-void windowed_small_batch(float* y, const float* x, const float* w, const float* bias, const Conv2dShape& s,
-                  const ChannelPostOps& finish) {
+void windowed_small_batch(float* y, const float* x, const float* w, const float* bias,
+                          const Conv2dShape& s, const ChannelPostOps& finish) {
   const Geometry& p = s.geometry;
   const int64_t taps = s.KH * s.KW, C = s.IC_per_group, plane = s.OH * s.OW;
   SmallBatchWindow window(s);

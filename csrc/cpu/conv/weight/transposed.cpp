@@ -224,8 +224,8 @@ class ByChannels {
 
   // Of few channels the rows that a band meets are copied, zeros around them: then all channels and
   // rows of a column of the kernel have the same distance and fill a tile together.
-  void products_with_copy(BroadcastTile args, int64_t row, const Band& band,
-                          const float* image, float* copy, float* out) const {
+  void products_with_copy(BroadcastTile args, int64_t row, const Band& band, const float* image,
+                          float* copy, float* out) const {
     const Window window = copy_window(
         image, args.K, spread_.height, spread_.width, band.row * spread_.stride[0] - spread_.pad[0],
         band.begin * spread_.stride[1] - spread_.pad[1], KH_,

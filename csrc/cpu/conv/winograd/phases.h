@@ -6,10 +6,10 @@
 
 #include <algorithm>
 
+#include "contract/conv2d_shape.h"
 #include "core/array.h"
 #include "cpu/kernels.h"
 #include "cpu/runtime/cache_size.h"
-#include "contract/conv2d_shape.h"
 
 namespace fastconv::cpu {
 

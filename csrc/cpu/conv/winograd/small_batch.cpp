@@ -141,8 +141,8 @@ class FewImages {
                                 (last - first) * s.IW, plane, channels);
       cpu::kernels().winograd_input(v + (block * tiles + done) * kLanes, v_point(tiles),
                                     tiles * kLanes, pixels.data(), 1,
-                                    {last - first, s.IW, top - first, -s.geometry.pads[2], grid_.cols,
-                                     0, rows * grid_.cols, s.KH, kAxisPoints, 1});
+                                    {last - first, s.IW, top - first, -s.geometry.pads[2],
+                                     grid_.cols, 0, rows * grid_.cols, s.KH, kAxisPoints, 1});
     });
   }
 

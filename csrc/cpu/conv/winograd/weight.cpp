@@ -257,8 +257,7 @@ class WeightGradient {
 }  // namespace
 
 bool winograd_backward_weight(float* dw, const float* dy, const float* x, int64_t blocks,
-                              const Conv2dShape& s, const WinogradPart& part,
-                              int64_t min_tasks) {
+                              const Conv2dShape& s, const WinogradPart& part, int64_t min_tasks) {
   return WeightGradient(s, part, blocks, min_tasks).run(dw, dy, x);
 }
 
