@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 
 #include "core/array.h"
 #include "cpu/runtime/scratch.h"
@@ -65,27 +66,22 @@ void for_planes(const ChannelWise& x, Channels of, int64_t begin, int64_t end, c
 
 // K numbers for each of these channels, results[channel * K + k], from partial results of chunks of
 // the outer groups: kernel(to, first outer group, groups, channels) makes K numbers a channel, and
-// join(a, b) joins two, in the order of the chunks, the first one to T{}.
-template <int K, class T, class Kernel, class Join>
+// join_chunks joins them.
+template <int K, class T, class Kernel, class Join = std::plus<>>
 void reduce_channels(T* results, const ChannelWise& x, Channels of, const Kernel& kernel,
-                     const Join& join) {
+                     const Join& join = {}) {
   const int64_t outer = std::clamp<int64_t>(kGrain / x.inner, 1, x.outer);
   const int64_t chunks = ceil_div(x.outer, outer);
   const int64_t together = std::clamp<int64_t>(kGrain / (outer * x.inner), 1, of.count);
-  const int64_t groups = ceil_div(of.count, together);
-  Scratch<T> scratch(chunks * of.count * K);
+  const int64_t groups = ceil_div(of.count, together), row = of.count * K;
+  Scratch<T> scratch(chunks * row);
   T* partial = scratch.data();
   parallel_for(chunks * groups, [&](int64_t task) {
     const int64_t chunk = task / groups, o = chunk * outer, c = task % groups * together;
-    kernel(partial + (chunk * of.count + c) * K, o, std::min(outer, x.outer - o),
+    kernel(partial + chunk * row + c * K, o, std::min(outer, x.outer - o),
            Channels{of.first + c, std::min(together, of.count - c)});
   });
-  for (int64_t i = 0; i < of.count * K; ++i) {
-    T all{};
-    for (int64_t chunk = 0; chunk < chunks; ++chunk)
-      all = join(all, partial[chunk * of.count * K + i]);
-    results[of.first * K + i] = all;
-  }
+  join_chunks(results + of.first * K, partial, chunks, row, row, join);
 }
 
 }  // namespace fastconv::cpu

@@ -30,14 +30,8 @@ class PerChannel {
   Array values_;
 };
 
-template <int K, class Kernel>
-void sum_channels(double* sums, const ChannelWise& v, Channels of, const Kernel& kernel) {
-  reduce_channels<K>(sums, v, of, kernel, [](double a, double b) { return a + b; });
-}
-
 // The moments of the union of two samples (Chan, Golub, LeVeque 1979).
 Moments join(const Moments& a, const Moments& b) {
-  if (a.count == 0.0) return b;
   const double count = a.count + b.count, delta = b.mean - a.mean;
   return {count, a.mean + delta * b.count / count,
           a.sum_squares + (b.sum_squares + delta * delta * a.count * b.count / count)};
@@ -87,15 +81,15 @@ struct ParameterGradients {
            const double* inv_std, Channels of) {
     const ChannelWise v = channel_wise(x);
     if (v.outer > 0)
-      sum_channels<2>(sums.data(), v, of,
-                      [&](double* to, int64_t o, int64_t groups, Channels some) {
-                        const int64_t c = some.first, at = (o * v.C + c) * v.inner;
-                        const ReluMask from{mask.y ? mask.y + at : nullptr,
-                                            mask.scale ? mask.scale + c : nullptr,
-                                            mask.shift ? mask.shift + c : nullptr, mask.high};
-                        kernels().channel_dots(to, dy.data() + at, x.data() + at, from, mean + c,
-                                               groups, some.count, v.inner, v.C * v.inner);
-                      });
+      reduce_channels<2>(sums.data(), v, of,
+                         [&](double* to, int64_t o, int64_t groups, Channels some) {
+                           const int64_t c = some.first, at = (o * v.C + c) * v.inner;
+                           const ReluMask from{mask.y ? mask.y + at : nullptr,
+                                               mask.scale ? mask.scale + c : nullptr,
+                                               mask.shift ? mask.shift + c : nullptr, mask.high};
+                           kernels().channel_dots(to, dy.data() + at, x.data() + at, from, mean + c,
+                                                  groups, some.count, v.inner, v.C * v.inner);
+                         });
     else
       std::fill_n(sums.data() + 2 * of.first, 2 * of.count, 0.0);
     for (int64_t c = of.first; c < of.first + of.count; ++c) {
@@ -122,11 +116,11 @@ Array channel_sum(const Array& x_any) {
   Array y = Array::zeros({v.C});
   if (v.outer == 0) return y;
   Scratch<double> sums(v.C);
-  sum_channels<1>(sums.data(), v, Channels{0, v.C},
-                  [&](double* to, int64_t o, int64_t groups, Channels some) {
-                    kernels().channel_sums(to, x.data() + (o * v.C + some.first) * v.inner, groups,
-                                           some.count, v.inner, v.C * v.inner);
-                  });
+  reduce_channels<1>(sums.data(), v, Channels{0, v.C},
+                     [&](double* to, int64_t o, int64_t groups, Channels some) {
+                       kernels().channel_sums(to, x.data() + (o * v.C + some.first) * v.inner,
+                                              groups, some.count, v.inner, v.C * v.inner);
+                     });
   for (int64_t c = 0; c < v.C; ++c) y.data()[c] = static_cast<float>(sums.data()[c]);
   return y;
 }

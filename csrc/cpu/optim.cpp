@@ -141,7 +141,8 @@ double grad_norm(const Arrays& grads) {
     squares[i] = kernels().sum_squares(r.of(grads), r.size(), static_cast<int>(kLanes));
   });
   double total = 0.0;
-  for (const double s : squares) total += s;
+  if (!squares.empty())
+    join_chunks(&total, squares.data(), static_cast<int64_t>(squares.size()), 1, 1);
   return std::sqrt(total);
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 
 #include "core/array.h"
 #include "cpu/runtime/scratch.h"
@@ -58,6 +59,22 @@ int64_t for_ranges(const Array& x, const Body& body) {
   return ranges;
 }
 
+// Partial results are made side by side, one row of n for each chunk, and joined in the order of
+// the chunks, which makes the bits of a sum the same for any number of threads:
+//
+//   results[i] = partial[i] + partial[stride + i] + ... + partial[(chunks - 1) * stride + i]
+//
+// for i < n. results may be the first row. join(a, b) does what + does.
+template <class T, class Join = std::plus<>>
+void join_chunks(T* results, const T* partial, int64_t chunks, int64_t stride, int64_t n,
+                 const Join& join = {}) {
+  if (results != partial) std::copy_n(partial, n, results);
+  for (int64_t chunk = 1; chunk < chunks; ++chunk) {
+    const T* next = partial + chunk * stride;
+    for (int64_t i = 0; i < n; ++i) results[i] = join(results[i], next[i]);
+  }
+}
+
 // The sum over ranges of x of part(begin, end, lanes), added up in order.
 template <class Part>
 double sum_ranges(const Array& x, const Part& part) {
@@ -69,8 +86,8 @@ double sum_ranges(const Array& x, const Part& part) {
   const int64_t ranges = for_ranges(x, [&](int64_t range, int64_t begin, int64_t end, int lanes) {
     to[range] = part(begin, end, lanes);
   });
-  double total = 0.0;
-  for (int64_t range = 0; range < ranges; ++range) total += to[range];
+  double total;
+  join_chunks(&total, to, ranges, 1, 1);
   return total;
 }
 
