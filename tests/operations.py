@@ -94,7 +94,7 @@ def _conv_norm(make: Make) -> list[Array]:
 def _linear(make: Make) -> list[Array]:
     x, w, dy = make(N, 300), weight(200, 300), make(N, 200)
     return [
-        _core.linear_forward(x, w, weight(200), True),
+        *_core.linear_forward(x, w, weight(200), True),
         _core.linear_backward_input(dy, w),
         _core.linear_backward_weight(dy, x),
     ]
@@ -163,23 +163,23 @@ def _conversion(make: Make) -> list[Array]:
     x = make(N, C, H, W)
     pixels = (np.arange(50 * 3 * 40 * 40) % 251).astype(np.uint8).reshape(50, 3, 40, 40)
     return [
-        x.to_lanes(),
-        x.to_plain(),
+        _core.to_lanes(x),
+        x.contiguous(),
         x.copy(),
-        _core.gather_lanes(pixels, np.arange(N) * 7 % 50, 1 / 255, 0.0),
+        _core.gather_batch(pixels, np.arange(N) * 7 % 50, 1 / 255, 0.0),
     ]
 
 
 def _norm(make: Make) -> list[Array]:
     x, dy = make(N, C, H, W), make(N, C, H, W)
     w, b, mean, var = weight(C), weight(C), weight(C), positive(weight(C))
-    y, batch_mean, inv_std = _core.batch_norm_train(x, w, b, mean, var, 0.1, 1e-5)
+    y, batch_mean, inv_std, _ = _core.batch_norm_train(x, w, b, mean, var, 0.1, 1e-5)
     return [
         y,
         batch_mean,
         inv_std,
         *_core.batch_norm_train_backward(dy, x, w, batch_mean, inv_std)[:3],
-        _core.batch_norm_eval(x, w, b, mean, var, 1e-5),
+        _core.batch_norm_eval(x, w, b, mean, var, 1e-5)[0],
         *_core.batch_norm_eval_backward(dy, x, w, mean, var, 1e-5),
         mean,
         var,
@@ -190,7 +190,7 @@ def _local_response_norm(make: Make) -> list[Array]:
     x, dy = make(N, C, H, W), make(N, C, H, W)
     constants = (5, 1e-4, 0.75, 2.0)
     return [
-        _core.local_response_norm(x, *constants),
+        _core.local_response_norm(x, *constants)[0],
         _core.local_response_norm_backward(dy, x, *constants),
     ]
 

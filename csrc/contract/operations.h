@@ -14,6 +14,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -47,13 +48,27 @@ struct Wanted {
 // holds its arrays.
 class OptimStep {
  public:
+  explicit OptimStep(Device device) : device_(device) {}
   virtual ~OptimStep() = default;
+  Device device() const { return device_; }
+
+ private:
+  Device device_;
 };
 
-struct DropoutParams {
-  float p;        // the probability of 0
-  float scale;    // of what is kept
-  uint64_t seed;  // an element's fate follows from it and from the element's row-major number
+// Samples in the memory of the host: a row-major array (count, ...) of uint8 or float32. As floats
+// they are x * scale[c] + shift[c], where c is the place along axis 1 when there are as many of
+// them, and 0 when there is one.
+struct HostSamples {
+  const void* data;
+  DType dtype;
+  Shape shape;
+  std::vector<float> scale, shift;
+};
+
+// The start of an operation's own random numbers. A recorded program gets a new one for every run.
+struct Seed {
+  uint64_t value;
 };
 
 struct LocalResponseNormParams {
@@ -76,12 +91,9 @@ struct Operations {
   Array (*contiguous)(const Array& x);  // row-major; x itself if it is
   void (*assign)(Array& to, const Array& from);
   void (*count_up)(Array& x);  // adds 1 to an int64, shape ()
-  // Samples indices[0 .. n) of a row-major array (count, ...) of uint8 or float32 in the memory of
-  // the host, as x * scale[c] + shift[c], shape (n, ...); c is the place along axis 1 when
-  // `channels` is shape[1], and 0 when it is 1. Indices are in range.
-  Array (*gather_batch)(const void* x, DType dtype, const Shape& shape, const int64_t* indices,
-                        int64_t n, const float* scale, const float* shift, int64_t channels,
-                        Use use);
+  // Samples indices[0 .. n), shape (n, ...). Indices are in range.
+  Array (*gather_batch)(Device device, const HostSamples& samples, const int64_t* indices,
+                        int64_t n, Use use);
 
   // ---- convolution
   // ------------------------------------------------------------------------------- (y, argmax, x):
@@ -120,7 +132,8 @@ struct Operations {
   Array (*max_pool2d_backward)(const Array& dy, const Array& argmax, const Array& y,
                                const PoolShape& shape);
   Array (*max_pool2d_indices)(const Array& argmax, const PoolShape& shape);  // int64, row-major
-  Array (*resample)(const Array& x, const Resampling& map, Use use);
+  // use: nothing when x is a gradient, which is best left in the layout it came in.
+  Array (*resample)(const Array& x, const Resampling& map, std::optional<Use> use);
 
   // ---- normalisation: x (N, C, ...)
   // --------------------------------------------------------------
@@ -155,7 +168,9 @@ struct Operations {
   Array (*unary)(Unary f, const Array& x, float p, float q);
   Array (*binary)(Binary f, Array a, const Array& b, float p);
   void (*add_into)(Array& a, const Array& b);  // a += b
-  Array (*dropout)(const Array& x, const DropoutParams& dropout);
+  // 0 with probability p, else x * scale. What happens to an element follows from the seed and from
+  // the element's row-major number.
+  Array (*dropout)(const Array& x, float p, float scale, Seed seed);
   Array (*sum)(const Array& x);  // shape ()
 
   // ---- softmax and losses
@@ -164,8 +179,9 @@ struct Operations {
   Array (*softmax_backward)(const Array& dy, const Array& y, int axis);
   Array (*log_softmax)(const Array& x, int axis);
   Array (*log_softmax_backward)(const Array& dy, const Array& y, int axis);
-  // (loss, gradient): logits (N, C, ...), labels int64 (N, ...); weight (C,) may be undefined. A
-  // label that is neither a class nor ignore_index: std::out_of_range.
+  // (loss, gradient): logits (N, C, ...), labels int64 (N, ...); weight (C,) may be undefined.
+  // Values are checked here: std::invalid_argument for a label that is neither a class nor
+  // ignore_index, and for what binary_cross_entropy takes for a probability.
   std::pair<Array, Array> (*cross_entropy)(const Array& logits, const Array& labels,
                                            const Array& weight, const CrossEntropyParams& params);
   std::pair<Array, Array> (*pointwise_loss)(PointwiseLoss kind, const Array& x, const Array& target,
@@ -183,7 +199,8 @@ struct Operations {
 
   // ---- optimisers
   // -------------------------------------------------------------------------------- Parameters,
-  // gradients and state in lists of one array each; state lists may be empty.
+  // gradients and state in lists of one array each; state lists may be empty. Lists by value are
+  // written into once the step is taken.
   std::unique_ptr<OptimStep> (*sgd_step)(Arrays params, const Arrays& grads, Arrays momenta,
                                          const SgdRule& rule);
   std::unique_ptr<OptimStep> (*rmsprop_step)(Arrays params, const Arrays& grads, Arrays square_avg,
@@ -196,7 +213,7 @@ struct Operations {
                                              const AdagradRule& rule);
   void (*take_steps)(const std::vector<const OptimStep*>& steps);
   double (*grad_norm)(const Arrays& grads);  // 2-norm over all elements, summed in double
-  void (*scale_all)(Arrays& arrays, float scale);
+  void (*scale_all)(Arrays arrays, float scale);
 };
 
 // The table of a device; std::runtime_error where this build or machine has no such device.

@@ -100,7 +100,7 @@ class Tensor(TensorBase):
 
     # ---- leaving fastconv
     def numpy(self) -> NDArray[Any]:
-        """The values: shared memory, or a copy when they are stored in lane blocks."""
+        """The values: shared memory, or a copy when a device keeps them in another order."""
         settle_here()  # the caller may write
         return self._array.numpy()
 
@@ -175,7 +175,7 @@ class Tensor(TensorBase):
 
     @data.setter
     def data(self, value: Tensor) -> None:
-        self._array = as_tensor(value)._array.to_plain()
+        self._array = as_tensor(value)._array.contiguous()
         changes.of_state()
 
     def backward(self, gradient: object = None, retain_graph: bool = False) -> None:

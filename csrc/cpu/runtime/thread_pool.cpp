@@ -124,16 +124,8 @@ class FlushDenormals {
   FlushDenormals& operator=(const FlushDenormals&) = delete;
 };
 
-thread_local int tasks_around = 0;  // this thread is inside of
-
-struct InsideTasks {
-  InsideTasks() { ++tasks_around; }
-  ~InsideTasks() { --tasks_around; }
-};
-
 void run_here(int64_t tasks, FunctionRef<void(int64_t)> body) {
   const FlushDenormals flush;
-  const InsideTasks inside;
   for (int64_t task = 0; task < tasks; ++task) body(task);
 }
 
@@ -219,7 +211,6 @@ class Pool {
   };
 
   void claim_tasks(size_t thread) {
-    const InsideTasks inside;
     for (size_t i = 0; i < shares_.size(); ++i) {
       Share& share = shares_[(thread + i) % shares_.size()];
       for (;;) {
@@ -345,8 +336,6 @@ void set_num_threads(int n) {
         message("[set_num_threads] expected 1 to ", kMaxThreads, " threads, got ", n));
   wanted_threads.store(n);
 }
-
-int64_t tasks_wanted() { return tasks_around > 0 ? 1 : 8; }
 
 void parallel_for(int64_t tasks, FunctionRef<void(int64_t task)> body) {
   if (tasks <= 0) return;

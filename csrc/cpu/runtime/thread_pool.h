@@ -22,9 +22,9 @@ void set_num_threads(int n);  // std::invalid_argument unless 1 <= n <= kMaxThre
 // are, at least the caller, do all tasks.
 void parallel_for(int64_t tasks, FunctionRef<void(int64_t task)> body);
 
-// Into how many tasks work is worth cutting at least, when cutting finer costs something: one
-// inside a task, where all runs in one thread. It does not depend on the number of threads.
-int64_t tasks_wanted();
+// Into how many tasks an operation divides its work at least where dividing it finer costs
+// something, whatever the number of threads. What runs inside a task has 1 in its place.
+constexpr int64_t kMinTasks = 8;
 
 // Cuts [0, n) into ranges of `grain` (rounded up to a multiple of 16 elements) and runs
 // body(begin, end) for each; one range runs in the caller at no cost.

@@ -7,7 +7,7 @@
 #include "cpu/runtime/split.h"
 #include "cpu/runtime/thread_pool.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
 namespace {
 
 // Neighbouring outputs that meet the same taps: all of them away from the edges, fewer beside them.
@@ -75,7 +75,7 @@ bool reads_once(const Correlation& job) {
          job.C * job.rows.front().x_size * job.cols.front().x_size * kLanes > kFarFloats;
 }
 
-Cut choose_cut(const Correlation& job, int64_t blocks) {
+Cut choose_cut(const Correlation& job, int64_t blocks, int64_t min_tasks) {
   const CorrelationAxis &row_axis = job.rows.front(), &col_axis = job.cols.front();
   const int64_t row_taps = taps_of(job.rows), col_taps = taps_of(job.cols);
   const int64_t phases = static_cast<int64_t>(job.rows.size() * job.cols.size());
@@ -122,11 +122,10 @@ Cut choose_cut(const Correlation& job, int64_t blocks) {
   // where the work allows it: more bands first, then shares of the output channels.
   const int64_t steps_per_group = phases * job.K * job.C * taps * cut.rows * cut.cols;
   cut.groups = std::clamp<int64_t>(ceil_div(16384, steps_per_group), 1, job.groups);
-  const int64_t wanted = tasks_wanted();
   const auto too_few_tasks = [&] {
     return blocks * ceil_div(job.groups, cut.groups) * ceil_div(row_axis.count, cut.rows) *
                ceil_div(col_axis.count, cut.cols) * ceil_div(job.K, cut.K) <
-           wanted;
+           min_tasks;
   };
   while (too_few_tasks() && cut.groups > 1) cut.groups = ceil_div(cut.groups, 2);
   while (too_few_tasks() && cut.rows > 8) cut.rows = ceil_div(cut.rows, 2);
@@ -134,7 +133,7 @@ Cut choose_cut(const Correlation& job, int64_t blocks) {
   while (too_few_tasks() && cut.rows > 2) cut.rows = ceil_div(cut.rows, 2);
   // Inside a task of another operation nobody waits for an end.
   const int64_t steps_of_channel = phases * job.C * taps * cut.rows * cut.cols;
-  while (wanted > 1 && cut.K >= 128 && cut.K * steps_of_channel > kLongTask)
+  while (min_tasks > 1 && cut.K >= 128 && cut.K * steps_of_channel > kLongTask)
     cut.K = ceil_div(cut.K, 2);
   return cut;
 }
@@ -155,8 +154,8 @@ Correlation flattened(Correlation job) {
 }
 
 // The axes of a depthwise convolution as the kernel for planes takes them; none where it does not.
-std::vector<cpu::DepthwiseAxis> plane_axes(const std::vector<CorrelationAxis>& axes) {
-  std::vector<cpu::DepthwiseAxis> planes;
+std::vector<DepthwiseAxis> plane_axes(const std::vector<CorrelationAxis>& axes) {
+  std::vector<DepthwiseAxis> planes;
   for (const CorrelationAxis& axis : axes) {
     const auto taps = static_cast<int64_t>(axis.taps.size());
     if (taps < axis.x_step || axis.count == 0) return {};
@@ -175,10 +174,10 @@ std::vector<cpu::DepthwiseAxis> plane_axes(const std::vector<CorrelationAxis>& a
 }
 
 // The outputs from number `begin` on, at most `count` of each phase.
-std::vector<cpu::DepthwiseAxis> band_of(const std::vector<cpu::DepthwiseAxis>& axes, int64_t begin,
-                                        int64_t count, int64_t x_step, int64_t y_step) {
-  std::vector<cpu::DepthwiseAxis> band;
-  for (cpu::DepthwiseAxis axis : axes) {
+std::vector<DepthwiseAxis> band_of(const std::vector<DepthwiseAxis>& axes, int64_t begin,
+                                   int64_t count, int64_t x_step, int64_t y_step) {
+  std::vector<DepthwiseAxis> band;
+  for (DepthwiseAxis axis : axes) {
     axis.count = std::min(axis.count - begin, count);
     axis.y_first += begin * y_step, axis.x_first += begin * x_step;
     if (axis.count > 0) band.push_back(axis);
@@ -188,14 +187,14 @@ std::vector<cpu::DepthwiseAxis> band_of(const std::vector<cpu::DepthwiseAxis>& a
 
 // One input and one output channel a group. False where the broadcast tile must do it.
 bool correlate_planes(float* y, const float* x, const float* w, const float* bias, bool relu,
-                      int64_t blocks, const Correlation& job) {
+                      int64_t blocks, const Correlation& job, int64_t min_tasks) {
   const CorrelationAxis &row_axis = job.rows.front(), &col_axis = job.cols.front();
   if (job.K != 1 || job.C != 1 || row_axis.x_step != col_axis.x_step ||
       row_axis.y_step != col_axis.y_step)
     return false;
-  const std::vector<cpu::DepthwiseAxis> rows = plane_axes(job.rows), cols = plane_axes(job.cols);
-  if (rows.empty() || cols.empty() || cols.size() > cpu::kDepthwisePhases) return false;
-  cpu::DepthwiseTile whole{};
+  const std::vector<DepthwiseAxis> rows = plane_axes(job.rows), cols = plane_axes(job.cols);
+  if (rows.empty() || cols.empty() || cols.size() > kDepthwisePhases) return false;
+  DepthwiseTile whole{};
   whole.x_rows = row_axis.x_size, whole.x_cols = col_axis.x_size, whole.x_step = col_axis.x_step;
   whole.y_row = col_axis.y_size * kLanes, whole.y_step = col_axis.y_step;
   whole.y_plane = row_axis.y_size * whole.y_row;
@@ -205,7 +204,7 @@ bool correlate_planes(float* y, const float* x, const float* w, const float* bia
   const int64_t x_plane = whole.x_rows * whole.x_cols * kLanes;
   whole.prefetch = blocks * job.groups * x_plane > kFarFloats;
 
-  const Cut cut = choose_cut(job, blocks);
+  const Cut cut = choose_cut(job, blocks, min_tasks);
   const int64_t group_cuts = ceil_div(job.groups, cut.groups);
   const int64_t row_cuts = ceil_div(row_axis.count, cut.rows);
   const int64_t col_cuts = ceil_div(col_axis.count, cut.cols);
@@ -216,7 +215,7 @@ bool correlate_planes(float* y, const float* x, const float* w, const float* bia
     const int64_t plane = task / (col_cuts * row_cuts * group_cuts) * job.groups + group;
     const auto row_band = band_of(rows, row, cut.rows, whole.x_step, whole.y_step);
     const auto col_band = band_of(cols, col, cut.cols, whole.x_step, whole.y_step);
-    cpu::DepthwiseTile args = whole;
+    DepthwiseTile args = whole;
     args.planes = std::min(cut.groups, job.groups - group);
     args.x = x + plane * x_plane, args.y = y + plane * args.y_plane;
     args.w = w + group * job.w_group, args.bias = bias ? bias + group : nullptr;
@@ -229,28 +228,11 @@ bool correlate_planes(float* y, const float* x, const float* w, const float* bia
 
 }  // namespace
 
-std::vector<CorrelationAxis> cut_axis(const std::vector<CorrelationAxis>& axis, int64_t at,
-                                      bool from_there) {
-  std::vector<CorrelationAxis> cut;
-  for (CorrelationAxis phase : axis) {
-    const int64_t before = std::clamp<int64_t>(
-        ceil_div(std::max<int64_t>(at - phase.y_first, 0), phase.y_step), 0, phase.count);
-    if (from_there) {
-      phase.y_first += before * phase.y_step, phase.x_first += before * phase.x_step;
-      phase.count -= before;
-    } else {
-      phase.count = before;
-    }
-    if (phase.count > 0) cut.push_back(phase);
-  }
-  return cut;
-}
-
 void correlate(float* y, const float* x, const float* w, const float* bias, bool relu,
-               int64_t blocks, const Correlation& given) {
-  if (correlate_planes(y, x, w, bias, relu, blocks, given)) return;
+               int64_t blocks, const Correlation& given, int64_t min_tasks) {
+  if (correlate_planes(y, x, w, bias, relu, blocks, given, min_tasks)) return;
   const Correlation job = flattened(given);
-  const cpu::Kernels& kernels = cpu::kernels();
+  const Kernels& kernels = cpu::kernels();
   std::vector<std::vector<Run>> row_runs, col_runs;
   for (const CorrelationAxis& axis : job.rows) row_runs.push_back(runs_of(axis));
   for (const CorrelationAxis& axis : job.cols) col_runs.push_back(runs_of(axis));
@@ -265,7 +247,7 @@ void correlate(float* y, const float* x, const float* w, const float* bias, bool
       if (!rows.taps.empty() && !cols.taps.empty()) ++parts;
     }
   const bool once = reads_once(job);
-  const Cut cut = choose_cut(job, blocks);
+  const Cut cut = choose_cut(job, blocks, min_tasks);
   const int64_t group_cuts = ceil_div(job.groups, cut.groups), k_cuts = ceil_div(job.K, cut.K);
   const int64_t row_cuts = ceil_div(job.rows.front().count, cut.rows);
   const int64_t col_cuts = ceil_div(job.cols.front().count, cut.cols);
@@ -284,7 +266,7 @@ void correlate(float* y, const float* x, const float* w, const float* bias, bool
     Scratch<int64_t> taps(2 * max_taps);
     int64_t *x_tap = taps.data(), *w_tap = taps.data() + max_taps;
     int64_t to_next = 0;  // from what a sweep reads to what the one behind it will read; 0: unknown
-    cpu::BroadcastTile args{};
+    BroadcastTile args{};
     args.groups = std::min(cut.groups, job.groups - group0);
     args.K = std::min(cut.K, job.K - k0);
     args.x_group = job.C * x_plane, args.x_c = x_plane;
@@ -317,7 +299,7 @@ void correlate(float* y, const float* x, const float* w, const float* bias, bool
                (cols.y_first + col * cols.y_step) * kLanes;
       args.y_row = rows.y_step * y_row, args.y_col = cols.y_step * kLanes;
       // The lowest of the rows that an output meets; those above it were read by others.
-      cpu::Prefetch& prefetch = args.prefetch;
+      Prefetch& prefetch = args.prefetch;
       prefetch = {};
       if (to_next != 0 && args.taps > 0) {
         prefetch.offset = to_next + (tap_row[row_run.taps - 1] - tap_row[0]) * x_row;
@@ -375,4 +357,4 @@ void correlate(float* y, const float* x, const float* w, const float* bias, bool
   });
 }
 
-}  // namespace fastconv
+}  // namespace fastconv::cpu

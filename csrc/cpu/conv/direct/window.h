@@ -8,7 +8,7 @@
 
 #include "core/array.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
 
 struct Window {
   const float* data;          // element (channel 0, row 0, col 0) of the rectangle
@@ -49,4 +49,4 @@ inline Window take_window(const float* image, int64_t C, int64_t IH, int64_t IW,
   return copy_window(image, C, IH, IW, row0, col0, rows, cols, scratch);
 }
 
-}  // namespace fastconv
+}  // namespace fastconv::cpu

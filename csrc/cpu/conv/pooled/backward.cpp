@@ -2,13 +2,16 @@
 #include <utility>
 
 #include "cpu/conv/direct/window.h"
-#include "cpu/conv/pooled/conv_pool.h"
+#include "cpu/conv/lanes.h"
+#include "cpu/conv/pooled/pooled.h"
+#include "cpu/conv/pooled/windows.h"
 #include "cpu/conv/winograd/winograd.h"
 #include "cpu/dispatch.h"
+#include "cpu/pool.h"
 #include "cpu/runtime/scratch.h"
 #include "cpu/runtime/thread_pool.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
 namespace {
 
 // The pixels of x that windows meet, padding included: rows x cols from (top, left).
@@ -22,8 +25,8 @@ struct Reach {
         windows(windows_down * windows_across),
         rows(2 * windows_down + s.KH - 1),
         cols(2 * windows_across + s.KW - 1),
-        top(-s.params.pads[0]),
-        left(-s.params.pads[2]),
+        top(-s.geometry.pads[0]),
+        left(-s.geometry.pads[2]),
         padded(top < 0 || left < 0 || top + rows > s.IH || left + cols > s.IW) {}
 };
 
@@ -53,7 +56,7 @@ struct Shares {
     const bool whole = wanted.dx && bands == 1;
     const int64_t floats = s.OC * band * reach.windows_across * kLanes;
     const int64_t far = whole ? 1 : ceil_div(floats, kNear);
-    const int64_t most = std::max(far, ceil_div(tasks_wanted(), blocks * bands));
+    const int64_t most = std::max(far, ceil_div(kMinTasks, blocks * bands));
     K = 2 * ceil_div(s.OC, 2 * (whole && !spreads(s) ? 1 : most));  // channels are summed in pairs
     count = ceil_div(s.OC, K);
     C = ceil_div(s.IC, count);
@@ -90,8 +93,7 @@ class BlockGradients {
   BlockGradients(const Conv2dShape& s, const Reach& reach) : s_(s), reach_(reach) {}
 
   // dw of K output channels, whose gradients in the windows from row row0 on are g.
-  void weight(float* dw, const float* x, const cpu::PooledWindows& g, int64_t row0,
-              int64_t K) const {
+  void weight(float* dw, const float* x, const PooledWindows& g, int64_t row0, int64_t K) const {
     const int64_t rows = 2 * g.rows + s_.KH - 1;
     Scratch<float> padded(reach_.padded ? s_.IC * rows * reach_.cols * kLanes : 1);
     const Window from = take_window(x, s_.IC, s_.IH, s_.IW, reach_.top + 2 * row0, reach_.left,
@@ -102,10 +104,10 @@ class BlockGradients {
   }
 
   // C channels of dx, of which table is the first one's.
-  void input(float* dx, const cpu::PooledMaximum* maxima, const float* table, int64_t C) const {
+  void input(float* dx, const PooledMaximum* maxima, const float* table, int64_t C) const {
     const int64_t image = s_.IH * s_.IW * kLanes;
     Scratch<float> padded(reach_.padded ? C * patch() : 1);
-    cpu::PooledInputGradient sum{};
+    PooledInputGradient sum{};
     sum.K = s_.OC, sum.C = C, sum.size = s_.KH;
     sum.rows = reach_.windows_down, sum.cols = reach_.windows_across;
     sum.maxima = maxima;
@@ -129,12 +131,13 @@ class BlockGradients {
 
 }  // namespace
 
-bool conv_pool_backward_applies(const Conv2dShape& s, const ConvStage& stage) {
+bool pooled_backward_applies(const Conv2dShape& s, const PostOps& post) {
   constexpr int64_t kTable = 64 * 1024, kBlock = 512 * 1024, kPartials = 2 << 20;  // floats
   constexpr int64_t kMinBlocks = 4;  // where tasks are whole blocks
   const std::array<int64_t, 2> one{1, 1};
-  if (s.N < kLanes || !pools_side_by_side(s, stage) || s.params.stride != one ||
-      s.params.dilation != one || s.params.groups != 1 || s.KH != s.KW || (s.KH != 3 && s.KH != 5))
+  if (s.N < kLanes || !pools_side_by_side(post) || s.geometry.stride != one ||
+      s.geometry.dilation != one || s.geometry.groups != 1 || s.KH != s.KW ||
+      (s.KH != 3 && s.KH != 5))
     return false;
   const Reach reach(s);
   const int64_t blocks = ceil_div(s.N, kLanes), bands = bands_of(s, reach);
@@ -153,10 +156,10 @@ bool conv_pool_backward_applies(const Conv2dShape& s, const ConvStage& stage) {
   return part.rows == 0 || double(blocks * reach.windows) * window < part.cost;
 }
 
-void conv_pool_backward(Array& dx, Array& dw, Array& db, const Array& dy, const Array& y,
-                        const Array& argmax, const Array& x, const Array& w, const Conv2dShape& s,
-                        const ConvStage& stage, const Wanted& wanted) {
-  const cpu::Kernels& kernels = cpu::kernels();
+void pooled_backward(Array& dx, Array& dw, Array& db, const Array& dy, const Array& y,
+                     const Array& argmax, const Array& x, const Array& w, const Conv2dShape& s,
+                     const PoolShape& pool, const Wanted& wanted) {
+  const Kernels& kernels = cpu::kernels();
   const Reach reach(s);
   const Shares shares(s, reach, wanted);
   const BlockGradients sums(s, reach);
@@ -165,12 +168,11 @@ void conv_pool_backward(Array& dx, Array& dw, Array& db, const Array& dy, const 
   const bool spread = wanted.dx && shares.bands == 1 && spreads(s);
   // Through the gradient of the convolution's output, of all samples or of a block.
   const auto input_through_conv_dy = [&](Array to, const Array& dy, const Array& y,
-                                         const Array& argmax) {
-    const Shape conv_y{to.dim(0), s.OC, s.OH, s.OW};
-    conv2d_backward_input_into(to, max_pool2d_backward(dy, argmax, y, conv_y, *stage.pool), w,
-                               s.params);
+                                         const Array& argmax, int64_t min_tasks) {
+    const Array conv_dy = max_pool2d_backward(dy, argmax, y, pool);
+    backward_input_in_lanes(to, conv_dy, w, {}, part_of(s, dy), min_tasks);
   };
-  if (wanted.dx && shares.bands > 1) input_through_conv_dy(dx, dy, y, argmax);
+  if (wanted.dx && shares.bands > 1) input_through_conv_dy(dx, dy, y, argmax, kMinTasks);
   if (shares.bands > 1 && !wanted.dw && !wanted.db) return;
   Scratch<float> table(spread ? s.IC * s.OC * table_row(s) : 1);
   if (spread) look_up_table(table.data(), w.data(), s);
@@ -184,7 +186,7 @@ void conv_pool_backward(Array& dx, Array& dw, Array& db, const Array& dy, const 
     const int64_t block = part / shares.bands, row0 = part % shares.bands * shares.band;
     if (wanted.dx && !spread && shares.bands == 1)
       input_through_conv_dy(dx.block(block), dy.block(block),
-                            y.defined() ? y.block(block) : Array(), argmax.block(block));
+                            y.defined() ? y.block(block) : Array(), argmax.block(block), 1);
     const int64_t k0 = share * shares.K, K = std::min(shares.K, s.OC - k0);
     // By input the sum runs over all output channels.
     const int64_t first = spread ? 0 : k0, channels = spread ? s.OC : K;
@@ -192,7 +194,7 @@ void conv_pool_backward(Array& dx, Array& dw, Array& db, const Array& dy, const 
     const int64_t windows = rows * reach.windows_across, near = windows * kLanes;
     const int64_t at = (block * s.OC + first) * plane + row0 * reach.windows_across * kLanes;
     Scratch<float> gated(channels * near);
-    Scratch<cpu::PooledMaximum> maxima(spread ? channels * windows : 1);
+    Scratch<PooledMaximum> maxima(spread ? channels * windows : 1);
     const auto gate = [&](int64_t k, int64_t count) {
       const int64_t from = at + k * plane;
       kernels.pooled_relu_mask(gated.data() + k * near, spread ? maxima.data() : nullptr,
@@ -203,12 +205,12 @@ void conv_pool_backward(Array& dx, Array& dw, Array& db, const Array& dy, const 
       gate(0, channels);
     else
       for (int64_t k = 0; k < channels; ++k) gate(k, 1);
-    const cpu::PooledWindows own{rows,
-                                 reach.windows_across,
-                                 gated.data() + (k0 - first) * near,
-                                 argmax.data<uint16_t>() + at + (k0 - first) * plane,
-                                 near,
-                                 plane};
+    const PooledWindows own{rows,
+                            reach.windows_across,
+                            gated.data() + (k0 - first) * near,
+                            argmax.data<uint16_t>() + at + (k0 - first) * plane,
+                            near,
+                            plane};
     if (wanted.db) kernels.channel_sums(db_part + part * s.OC + k0, own.g, 1, K, near, near);
     if (wanted.dw)
       sums.weight(dw_part + part * weights + k0 * weights / s.OC,
@@ -233,4 +235,4 @@ void conv_pool_backward(Array& dx, Array& dw, Array& db, const Array& dy, const 
     }
 }
 
-}  // namespace fastconv
+}  // namespace fastconv::cpu

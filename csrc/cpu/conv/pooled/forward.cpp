@@ -1,9 +1,10 @@
-#include "cpu/conv/pooled/conv_pool.h"
+#include "cpu/conv/pooled/pooled.h"
 
 #include <algorithm>
 #include <vector>
 
 #include "cpu/conv/direct/window.h"
+#include "cpu/conv/pooled/windows.h"
 #include "cpu/conv/small_batch/channels.h"
 #include "cpu/conv/small_batch/window.h"
 #include "cpu/conv/winograd/small_batch.h"
@@ -12,7 +13,7 @@
 #include "cpu/runtime/scratch.h"
 #include "cpu/runtime/split.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
 namespace {
 
 // Whether a sum is short enough: the weights of a tile leave room in L1. Narrow vectors make low
@@ -50,35 +51,26 @@ std::vector<Run> runs_of(int64_t windows, int64_t pixels, int64_t kernel, int64_
 bool rows_pay(const Conv2dShape& s) {
   const std::array<int64_t, 2> one{1, 1};
   const int64_t tile = 2 * cpu::kernels().width, across = s.OW / 2 * 2;
-  return s.params.groups == 1 && s.params.stride == one && is_short(s) &&
+  return s.geometry.groups == 1 && s.geometry.stride == one && is_short(s) &&
          4 * across >= 3 * tile * ceil_div(across, tile);
 }
 
 }  // namespace
 
-bool pools_side_by_side(const Conv2dShape& s, const ConvStage& stage) {
-  if (!stage.pool) return false;
-  const PoolParams& pool = *stage.pool;
-  const std::array<int64_t, 2> one{1, 1}, two{2, 2};
-  return pool.kernel == two && pool.stride == two && pool.dilation == one &&
-         pool.pads == std::array<int64_t, 4>{0, 0, 0, 0} &&
-         !(pool.ceil_mode && (s.OH % 2 != 0 || s.OW % 2 != 0));
-}
-
-bool conv_pool_applies(const Conv2dShape& s, const ConvStage& stage) {
-  return s.N >= kLanes && pools_side_by_side(s, stage) && s.params.groups == 1 && is_short(s) &&
+bool pooled_forward_applies(const Conv2dShape& s, const PostOps& post) {
+  return s.N >= kLanes && pools_side_by_side(post) && s.geometry.groups == 1 && is_short(s) &&
          winograd_part(s, Pass::forward).rows == 0;
 }
 
-bool conv_pool_small_batch_applies(const Conv2dShape& s, const ConvStage& stage) {
-  return s.N < kLanes && pools_side_by_side(s, stage) && !winograd_small_batch_pays(s) &&
-         (rows_pay(s) || channels_few_pay(s));
+bool pooled_small_batch_applies(const Conv2dShape& s, const PostOps& post) {
+  return s.N < kLanes && pools_side_by_side(post) && !winograd_small_batch_pays(s) &&
+         (rows_pay(s) || channels_small_batch_pays(s));
 }
 
-void conv_pool_forward(Array& y, Array& argmax, const Array& x, const Array& w, const Array& b,
-                       const Conv2dShape& s, bool relu) {
+void pooled_forward(Array& y, Array& argmax, const Array& x, const Array& w, const Array& b,
+                    const Conv2dShape& s, bool relu) {
   constexpr int64_t kNear = 64 * 1024;  // floats of x that output channels pass over in turn
-  const Geometry& p = s.params;
+  const Geometry& p = s.geometry;
   const std::vector<Run> rows =
                              runs_of(s.OH / 2, s.IH, s.KH, p.stride[0], p.pads[0], p.dilation[0]),
                          cols =
@@ -89,8 +81,8 @@ void conv_pool_forward(Array& y, Array& argmax, const Array& x, const Array& w, 
     return (2 * windows - 1) * p.stride[0] + (s.KH - 1) * p.dilation[0] + 1;
   };
   const int64_t one_row = s.IC * 2 * p.stride[0] * in_cols * kLanes;
-  const int64_t most = std::min(std::max<int64_t>(1, kNear / one_row),
-                                ceil_div(OH, ceil_div(tasks_wanted(), blocks)));
+  const int64_t most =
+      std::min(std::max<int64_t>(1, kNear / one_row), ceil_div(OH, ceil_div(kMinTasks, blocks)));
   const int64_t bands = ceil_div(OH, most), band = ceil_div(OH, bands);
   parallel_for(blocks * bands, [&](int64_t task) {
     const int64_t block = task / bands, row0 = task % bands * band;
@@ -100,7 +92,7 @@ void conv_pool_forward(Array& y, Array& argmax, const Array& x, const Array& w, 
     Scratch<int64_t> taps(2 * s.KH * s.KW);
     const Window from = take_window(x.data() + block * s.IC * s.IH * s.IW * kLanes, s.IC, s.IH,
                                     s.IW, top, -p.pads[2], height, in_cols, scratch.data());
-    cpu::PooledTile args{};
+    PooledTile args{};
     args.K = s.OC, args.C = s.IC;
     args.x_c = from.channel, args.x_row = p.stride[0] * from.row;
     args.x_col = p.stride[1] * from.col;
@@ -130,11 +122,11 @@ void conv_pool_forward(Array& y, Array& argmax, const Array& x, const Array& w, 
   });
 }
 
-void conv_pool_forward_small_batch(Array& y, const Array& x, const Array& w, const Array& b,
-                                   const Conv2dShape& s, bool relu) {
+void pooled_forward_small_batch(Array& y, const Array& x, const Array& w, const Array& b,
+                                const Conv2dShape& s, bool relu) {
   if (!rows_pay(s))
-    return channels_pooled_few(y.data(), x.data(), w.data(), b.defined() ? b.data() : nullptr, s,
-                               relu);
+    return channels_pooled_small_batch(y.data(), x.data(), w.data(),
+                                       b.defined() ? b.data() : nullptr, s, relu);
   constexpr int64_t kNear = 12 * 1024, kBeyond = 32;  // floats, as the kernel may read
   const int64_t OH = s.OH / 2, OW = s.OW / 2, taps = s.KH * s.KW;
   SmallBatchWindow window(s);
@@ -155,7 +147,7 @@ void conv_pool_forward_small_batch(Array& y, const Array& x, const Array& w, con
       for (int64_t c = 0; c < s.IC; ++c)
         window.copy(near.data() + c * window.channel(), x.data() + (n * s.IC + c) * s.IH * s.IW,
                     2 * row, 2 * band);
-      cpu::PooledTile args{};
+      PooledTile args{};
       args.K = s.OC, args.C = s.IC, args.taps = taps;
       args.rows = std::min(band, OH - row), args.cols = OW;
       args.x = near.data(), args.x_c = window.channel(), args.x_row = window.width;
@@ -168,4 +160,4 @@ void conv_pool_forward_small_batch(Array& y, const Array& x, const Array& w, con
   });
 }
 
-}  // namespace fastconv
+}  // namespace fastconv::cpu

@@ -9,9 +9,9 @@
 #include "cpu/runtime/scratch.h"
 #include "cpu/runtime/split.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
 
-bool channels_few_pay(const Conv2dShape& s) {
+bool channels_small_batch_pays(const Conv2dShape& s) {
   // The pixels of a row are as many sums at a time. They hide the latency of a multiply-add where a
   // block of channels is one vector, not where it is two.
   constexpr int64_t kFewest = 5;
@@ -40,7 +40,7 @@ void for_channels_of_images(const float* x, const float* w, const Conv2dShape& s
   constexpr int64_t kTurned = 64 * 1024;  // floats of weights at a time, in L2
   const bool two = s.OC_per_group % (2 * kLanes) == 0 && 2 * kLanes * length <= kTurned;
   const int64_t blocks = two ? 2 : 1, K = blocks * kLanes;
-  const cpu::Kernels& kernels = cpu::kernels();
+  const Kernels& kernels = cpu::kernels();
   Scratch<float> image(s.IC * window.channel());
   for (int64_t n = 0; n < s.N; ++n) {
     for_shares(s.IC, window.channel() * 4, [&](int64_t begin, int64_t end) {
@@ -54,7 +54,7 @@ void for_channels_of_images(const float* x, const float* w, const Conv2dShape& s
         for (int64_t block = 0; block < blocks; ++block)
           kernels.to_lanes(turned.data() + block * length * kLanes,
                            w + (k + block * kLanes) * length, length, length, kLanes);
-        cpu::BroadcastTile args{};
+        BroadcastTile args{};
         args.groups = s.OH, args.K = s.OW, args.C = C, args.taps = taps;
         args.rows = 1, args.cols = blocks;
         args.x = turned.data();
@@ -74,8 +74,8 @@ void for_channels_of_images(const float* x, const float* w, const Conv2dShape& s
 
 // The end of K planes of y, from sums [K / 16][pixels][16].
 void put_planes(float* y, const float* sums, const float* bias, int64_t K, int64_t pixels,
-                const cpu::ChannelPostOps& finish) {
-  const cpu::Kernels& kernels = cpu::kernels();
+                const ChannelPostOps& finish) {
+  const Kernels& kernels = cpu::kernels();
   for (int64_t k = 0; k < K; k += kLanes)
     kernels.to_plain(y + k * pixels, pixels, sums + k * pixels, kLanes, pixels, kLanes);
   Scratch<float> ends(3 * K);
@@ -90,25 +90,25 @@ void put_planes(float* y, const float* sums, const float* bias, int64_t K, int64
 
 }  // namespace
 
-void channels_few(float* y, const float* x, const float* w, const float* bias, const Conv2dShape& s,
-                  const cpu::ChannelPostOps& finish) {
+void channels_small_batch(float* y, const float* x, const float* w, const float* bias,
+                          const Conv2dShape& s, const ChannelPostOps& finish) {
   const int64_t pixels = s.OH * s.OW;
   for_channels_of_images(x, w, s, [&](int64_t n, int64_t k, int64_t K, const float* sums) {
     const int64_t at = (n * s.OC + k) * pixels;
-    put_planes(y + at, sums, bias ? bias + k : nullptr, K, pixels, finish_from(finish, k, at));
+    put_planes(y + at, sums, bias ? bias + k : nullptr, K, pixels, post_ops_from(finish, k, at));
   });
 }
 
-void channels_pooled_few(float* y, const float* x, const float* w, const float* bias,
-                         const Conv2dShape& s, bool relu) {
+void channels_pooled_small_batch(float* y, const float* x, const float* w, const float* bias,
+                                 const Conv2dShape& s, bool relu) {
   const int64_t OH = s.OH / 2, OW = s.OW / 2, windows = OH * OW;
-  const cpu::PoolWindow shape{s.OH, s.OW, OH, OW, 2, 2, 2, 2, 0, 0, 1, 1, kLanes};
+  const PoolWindow shape{s.OH, s.OW, OH, OW, 2, 2, 2, 2, 0, 0, 1, 1, kLanes};
   for_channels_of_images(x, w, s, [&](int64_t n, int64_t k, int64_t K, const float* sums) {
     Scratch<float> maxima(K * windows);
     cpu::kernels().max_pool(maxima.data(), nullptr, sums, K / kLanes, shape, false);
     put_planes(y + (n * s.OC + k) * windows, maxima.data(), bias ? bias + k : nullptr, K, windows,
-               finish_relu(relu));
+               post_ops_of(relu ? Activation::relu : Activation::none));
   });
 }
 
-}  // namespace fastconv
+}  // namespace fastconv::cpu

@@ -13,7 +13,7 @@
 #include "cpu/runtime/scratch.h"
 #include "cpu/runtime/thread_pool.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
 namespace {
 
 // The outputs of an axis for which tap r meets an input, and the input that the first one meets.
@@ -30,7 +30,7 @@ Met met(int64_t r, int64_t outputs, int64_t inputs, int64_t pad, int64_t stride,
 
 // Adds the columns [r][s][pixel] of a channel to its plane of dx.
 void add_columns(float* dx, const float* columns, const Conv2dShape& s) {
-  const Geometry& p = s.params;
+  const Geometry& p = s.geometry;
   const int64_t step = p.stride[1];
   for (int64_t r = 0; r < s.KH; ++r) {
     const Met rows = met(r, s.OH, s.IH, p.pads[0], p.stride[0], p.dilation[0]);
@@ -51,15 +51,15 @@ void add_columns(float* dx, const float* columns, const Conv2dShape& s) {
 
 }  // namespace
 
-void columns_few(float* dx, const float* dy, const float* w, const float* bias,
-                 const Conv2dShape& s) {
+void columns_small_batch(float* dx, const float* dy, const float* w, const float* bias,
+                         const Conv2dShape& s) {
   const int64_t taps = s.KH * s.KW, pixels = s.OH * s.OW, C = s.IC_per_group, K = s.OC_per_group;
   const int64_t plane = s.IH * s.IW, floats = kLanes * taps * pixels, none = 0;
-  const cpu::Kernels& kernels = cpu::kernels();
+  const Kernels& kernels = cpu::kernels();
   parallel_for(s.IC / kLanes * s.N, [&](int64_t task) {
     const int64_t n = task % s.N, c = task / s.N * kLanes, group = c / C;
     Scratch<float> sums(floats), columns(floats);
-    cpu::BroadcastTile args{};
+    BroadcastTile args{};
     args.groups = 1, args.K = pixels, args.C = K, args.taps = 1;
     args.rows = 1, args.cols = taps;  // the weights of sixteen channels are so many vectors
     args.x = w + (group * K * C + c % C) * taps;
@@ -82,4 +82,4 @@ void columns_few(float* dx, const float* dy, const float* w, const float* bias,
   });
 }
 
-}  // namespace fastconv
+}  // namespace fastconv::cpu

@@ -7,12 +7,13 @@
 #include <algorithm>
 
 #include "cpu/conv/channel_post_ops.h"
+#include "cpu/conv/shapes.h"
 #include "cpu/conv/small_batch/window.h"
 #include "cpu/dispatch.h"
 #include "cpu/runtime/scratch.h"
 #include "cpu/runtime/split.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
 namespace {
 
 constexpr int64_t kMaxDots = 8;
@@ -36,7 +37,7 @@ Cut choose_cut(const Conv2dShape& s) {
   cut.panel = std::max<int64_t>(1, ceil_div(vectors, cut.panels));
   cut.panels = std::max<int64_t>(1, ceil_div(vectors, cut.panel));
   cut.k_cuts = 1;
-  const int64_t tasks = cut.panels * s.params.groups;
+  const int64_t tasks = cut.panels * s.geometry.groups;
   while (2 * cut.k_cuts * tasks <= kTasks && 2 * cut.k_cuts * kMinK <= s.OC_per_group)
     cut.k_cuts *= 2;
   cut.K = ceil_div(s.OC_per_group, cut.k_cuts);
@@ -46,7 +47,7 @@ Cut choose_cut(const Conv2dShape& s) {
 
 // Every pixel of x that a convolution with stride reads.
 void gather(float* out, const float* x, const Conv2dShape& s) {
-  const Geometry& p = s.params;
+  const Geometry& p = s.geometry;
   for_shares(s.N * s.IC, s.OH * s.OW * 4, [&](int64_t begin, int64_t end) {
     float* to = out + begin * s.OH * s.OW;
     for (int64_t plane = begin; plane < end; ++plane)
@@ -62,13 +63,13 @@ struct Part {
   const float *x, *w, *bias;
   float* y;
   int64_t pixels, C, K;
-  cpu::ChannelPostOps finish;
+  ChannelPostOps finish;
 };
 
 // `cols` vectors of pixels from `first` on, of which `count` floats are pixels.
 void sweep_pixels(const Part& part, int64_t first, int64_t cols, int64_t count) {
   const int64_t origin = 0;
-  cpu::BroadcastTile args{};
+  BroadcastTile args{};
   args.groups = args.rows = args.taps = 1;
   args.K = part.K, args.C = part.C, args.cols = cols;
   args.x_col = args.y_col = kLanes;
@@ -76,7 +77,7 @@ void sweep_pixels(const Part& part, int64_t first, int64_t cols, int64_t count) 
   args.w = part.w, args.w_k = part.C, args.w_c = 1;
   args.y = part.y + first, args.y_k = part.pixels;
   args.bias = part.bias;
-  const cpu::ChannelPostOps finish = finish_from(part.finish, 0, first);
+  const ChannelPostOps finish = post_ops_from(part.finish, 0, first);
   args.finish = &finish;
   args.tail = static_cast<int>(count - (cols - 1) * kLanes);
   if (args.tail == kLanes) {
@@ -102,7 +103,7 @@ void dot_pixels(const Part& part, int64_t first, int64_t count) {
     for (int64_t c = 0; c < part.C; ++c)
       columns.data()[j * part.C + c] = part.x[c * part.pixels + first + j];
   }
-  cpu::DotTile args{};
+  DotTile args{};
   args.K = part.K, args.J = count, args.images = args.rows = 1;
   args.cols = ceil_div(part.C, kLanes);
   args.a = part.w, args.a_k = part.C, args.a_col = kLanes;
@@ -114,19 +115,15 @@ void dot_pixels(const Part& part, int64_t first, int64_t count) {
     for (int64_t j = 0; j < count; ++j) {
       const int64_t at = k * part.pixels + first + j;
       const float sum = sums.data()[k * count + j] + (part.bias ? part.bias[k] : 0.0f);
-      part.y[at] = finished(sum, part.finish, k, at);
+      part.y[at] = with_post_ops(sum, part.finish, k, at);
     }
 }
 
 }  // namespace
 
-bool is_pointwise(const Conv2dShape& s) {
-  return s.KH == 1 && s.KW == 1 && s.params.pads == std::array<int64_t, 4>{0, 0, 0, 0};
-}
-
-void pointwise_few(float* y, const float* x, const float* w, const float* bias,
-                   const Conv2dShape& s, const cpu::ChannelPostOps& finish) {
-  const Geometry& p = s.params;
+void pointwise_small_batch(float* y, const float* x, const float* w, const float* bias,
+                           const Conv2dShape& s, const ChannelPostOps& finish) {
+  const Geometry& p = s.geometry;
   const int64_t pixels = s.OH * s.OW, C = s.IC_per_group, groups = p.groups;
   const bool strided = pixels != s.IH * s.IW;
   Scratch<float> gathered(strided ? s.N * s.IC * pixels : 0);
@@ -152,7 +149,7 @@ void pointwise_few(float* y, const float* x, const float* w, const float* bias,
                       pixels,
                       C,
                       std::min(cut.K, s.OC_per_group - k_cut * cut.K),
-                      finish_from(finish, k, at)};
+                      post_ops_from(finish, k, at)};
       const int64_t last = std::min(swept, first + cut.panel * kLanes);
       const int64_t whole = (last - first) / kLanes, rest = (last - first) % kLanes;
       if (whole > 0) sweep_pixels(part, first, whole, whole * kLanes);
@@ -162,4 +159,4 @@ void pointwise_few(float* y, const float* x, const float* w, const float* bias,
   });
 }
 
-}  // namespace fastconv
+}  // namespace fastconv::cpu

@@ -4,9 +4,10 @@
 // reaches are left out.
 #pragma once
 
-#include "ops/conv2d.h"
+#include "contract/conv2d_shape.h"
+#include "core/array.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
 
 // n floats, `stride` apart, side by side.
 void copy_strided(float* to, const float* from, int64_t n, int64_t stride);
@@ -34,4 +35,4 @@ class SmallBatchWindow {
   int64_t reach_;  // rows that a window has beyond its outputs
 };
 
-}  // namespace fastconv
+}  // namespace fastconv::cpu

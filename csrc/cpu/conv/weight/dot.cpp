@@ -9,7 +9,7 @@
 #include "cpu/runtime/scratch.h"
 #include "cpu/runtime/thread_pool.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
 namespace {
 
 // A dy of more floats is waited for, unless it is asked for in time.
@@ -24,7 +24,7 @@ struct WeightCut {
 };
 
 WeightCut choose_weight_cut(const Conv2dShape& s, int64_t blocks) {
-  const Geometry& p = s.params;
+  const Geometry& p = s.geometry;
   WeightCut cut{};
   // A band long enough that summing lanes is cheap beside it, short enough that the dy of a tile
   // stays in L1 while the tile moves over the taps. The one tile of a depthwise convolution reads
@@ -59,7 +59,7 @@ WeightCut choose_weight_cut(const Conv2dShape& s, int64_t blocks) {
 // The kernel for planes takes one input and one output channel a group, and windows that reach into
 // the image from every side.
 bool sums_planes(const Conv2dShape& s) {
-  const Geometry& p = s.params;
+  const Geometry& p = s.geometry;
   const auto reaches = [](int64_t before, int64_t after, int64_t kernel) {
     return before < kernel && after < kernel;
   };
@@ -72,10 +72,10 @@ bool sums_planes(const Conv2dShape& s) {
 
 void weight_gradient_dot(float* dw, const float* dy, const float* x, int64_t blocks,
                          const Conv2dShape& s) {
-  const cpu::Kernels& kernels = cpu::kernels();
+  const Kernels& kernels = cpu::kernels();
   const int64_t weights = s.OC * s.IC_per_group * s.KH * s.KW;
   const WeightCut cut = choose_weight_cut(s, blocks);
-  const Geometry& p = s.params;
+  const Geometry& p = s.geometry;
   const int64_t taps = s.KH * s.KW, J = s.IC_per_group * taps;
   const int64_t image_cuts = ceil_div(blocks, cut.images);
   const int64_t row_cuts = ceil_div(s.OH, cut.rows), col_cuts = ceil_div(s.OW, cut.cols);
@@ -118,7 +118,7 @@ void weight_gradient_dot(float* dw, const float* dy, const float* x, int64_t blo
       for (int64_t group = group0; group < std::min(group0 + cut.groups, p.groups); ++group) {
         const int64_t k = group * s.OC_per_group + k0;
         if (planes) {
-          cpu::DepthwiseWeightTile sum{};
+          DepthwiseWeightTile sum{};
           sum.images = images, sum.rows = rows, sum.cols = cols, sum.KH = s.KH, sum.KW = s.KW;
           sum.dy = dy + dy_of(item) + k * s.OH * s.OW * kLanes;
           sum.dy_image = s.OC * s.OH * s.OW * kLanes, sum.dy_row = s.OW * kLanes;
@@ -148,7 +148,7 @@ void weight_gradient_dot(float* dw, const float* dy, const float* x, int64_t blo
                 *offset++ = c * window.channel + r * p.dilation[0] * window.row +
                             t * p.dilation[1] * window.col;
 
-          cpu::DotTile args{};
+          DotTile args{};
           args.K = K, args.J = C * taps;
           args.images = images, args.rows = rows, args.cols = cols;
           args.a = dy + dy_of(item) + k * s.OH * s.OW * kLanes;
@@ -178,4 +178,4 @@ void weight_gradient_dot(float* dw, const float* dy, const float* x, int64_t blo
     });
 }
 
-}  // namespace fastconv
+}  // namespace fastconv::cpu

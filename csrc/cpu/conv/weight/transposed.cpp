@@ -14,11 +14,12 @@
 #include <cstring>
 
 #include "cpu/conv/direct/window.h"
+#include "cpu/conv/shapes.h"
 #include "cpu/dispatch.h"
 #include "cpu/runtime/scratch.h"
 #include "cpu/runtime/thread_pool.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
 namespace {
 
 constexpr int64_t kBandPixels = 100;         // in lanes
@@ -43,7 +44,7 @@ Operand of_y(const float* dy, const Conv2dShape& s, int64_t samples) {
   return {dy, s.OC_per_group, s.OH, s.OW, {1, 1}, {0, 0}, {1, 1}, samples};
 }
 Operand of_x(const float* x, const Conv2dShape& s, int64_t samples) {
-  const Geometry& p = s.params;
+  const Geometry& p = s.geometry;
   return {x,
           s.IC_per_group,
           s.IH,
@@ -54,20 +55,16 @@ Operand of_x(const float* x, const Conv2dShape& s, int64_t samples) {
           samples};
 }
 
-bool is_pointwise(const Conv2dShape& s) {
-  return s.KH == 1 && s.KW == 1 && s.params.pads == std::array<int64_t, 4>{0, 0, 0, 0};
-}
-
 // Of two ways to see a 1x1 convolution, the one that transposes fewer channels. (Of plain images
 // pixels that are neighbours are transposed together.)
 bool transposes_x(const Conv2dShape& s, bool lanes) {
   return is_pointwise(s) && s.IC_per_group < s.OC_per_group &&
-         (lanes || s.params.stride == std::array<int64_t, 2>{1, 1});
+         (lanes || s.geometry.stride == std::array<int64_t, 2>{1, 1});
 }
 
 // Few channels are copied, see below.
 bool copies(const Conv2dShape& s) {
-  return s.IC_per_group < kLanes && s.params.dilation[0] == 1 && s.KH > 1;
+  return s.IC_per_group < kLanes && s.geometry.dilation[0] == 1 && s.KH > 1;
 }
 
 // The outputs first .. last - 1 along an axis whose tap lies inside the image.
@@ -98,13 +95,13 @@ class ByChannels {
         turned_(transposes_x(s, lanes)),
         copies_(lanes && copies(s)),
         blocks_(blocks),
-        groups_(s.params.groups),
+        groups_(s.geometry.groups),
         OH_(s.OH),
         OW_(s.OW),
         KH_(s.KH),
         KW_(s.KW) {
     if (turned_) std::swap(vectors_, spread_);
-    if (is_pointwise(s) && s.params.stride == std::array<int64_t, 2>{1, 1}) {
+    if (is_pointwise(s) && s.geometry.stride == std::array<int64_t, 2>{1, 1}) {
       OW_ *= OH_, OH_ = 1;
       for (Operand* operand : {&vectors_, &spread_})
         operand->width *= operand->height, operand->height = 1;
@@ -204,7 +201,7 @@ class ByChannels {
     int64_t *x_tap = offsets.data(), *w_tap = x_tap + most_taps;
     for (int64_t n = 0; n < most_taps; ++n)
       x_tap[n] = n * row, w_tap[n] = samples_ == 1 ? n * spread_.stride[1] : n;
-    cpu::BroadcastTile args{};
+    BroadcastTile args{};
     args.groups = args.rows = 1, args.K = own.s_count, args.cols = own.v_count;
     args.x = transposed.data(), args.x_col = kLanes, args.x_tap = x_tap, args.w_tap = w_tap;
     args.y_col = v_floats;
@@ -227,8 +224,8 @@ class ByChannels {
 
   // Of few channels the rows that a band meets are copied, zeros around them: then all channels and
   // rows of a column of the kernel have the same distance and fill a tile together.
-  void products_with_copy(cpu::BroadcastTile args, int64_t row, const Band& band,
-                          const float* image, float* copy, float* out) const {
+  void products_with_copy(BroadcastTile args, int64_t row, const Band& band, const float* image,
+                          float* copy, float* out) const {
     const Window window = copy_window(
         image, args.K, spread_.height, spread_.width, band.row * spread_.stride[0] - spread_.pad[0],
         band.begin * spread_.stride[1] - spread_.pad[1], KH_,
@@ -244,7 +241,7 @@ class ByChannels {
 
   // Of many channels each tap is a product of its own, without the outputs that it has beside the
   // image.
-  void products_in_place(cpu::BroadcastTile args, int64_t row, const Band& band, const float* image,
+  void products_in_place(BroadcastTile args, int64_t row, const Band& band, const float* image,
                          float* out) const {
     args.w_k = spread_.plane(), args.y_k = taps_ * kLanes;
     const float* x = args.x;
@@ -273,7 +270,7 @@ class ByChannels {
   }
 
   // The sum over so many pixels of a row.
-  void along_row(cpu::BroadcastTile& args, int64_t row, int64_t pixels) const {
+  void along_row(BroadcastTile& args, int64_t row, int64_t pixels) const {
     args.taps = spread_.stride[1] == 1 ? 1 : samples_;
     args.C = pixels * samples_ / args.taps;
     args.x_c = args.taps * row, args.w_c = spread_.stride[1] * args.taps;
@@ -331,7 +328,7 @@ class ByChannels {
 // Transposing a vector costs some ten cycles, and half a cycle is gained for every use of it; with
 // fewer than 32 channels the tile is narrow. A few channels must be copied, for which their kernel
 // must be large.
-bool weight_by_channels_pays(const Conv2dShape& s, bool lanes) {
+bool weight_gradient_transposed_pays(const Conv2dShape& s, bool lanes) {
   const bool turned = transposes_x(s, lanes);
   const int64_t channels = turned ? s.IC_per_group : s.OC_per_group;
   const int64_t uses = turned ? s.OC_per_group : s.IC_per_group * s.KH * s.KW;
@@ -361,4 +358,4 @@ void weight_gradient_transposed(float* dw, const float* dy, const float* x, int6
   ByChannels(dy, x, blocks, lanes, s).run(dw);
 }
 
-}  // namespace fastconv
+}  // namespace fastconv::cpu

@@ -6,14 +6,12 @@
 
 #include <algorithm>
 
+#include "contract/conv2d_shape.h"
 #include "core/array.h"
 #include "cpu/kernels.h"
 #include "cpu/runtime/cache_size.h"
-#include "ops/conv2d.h"
 
-namespace fastconv {
-
-inline const int64_t kNoOffset = 0;
+namespace fastconv::cpu {
 
 // A convolution with stride S is one with stride 1 over S * S times the channels of x: the pixels
 // and taps of each phase of the stride, a row and a column of 0 .. S - 1, are channels of their
@@ -29,9 +27,9 @@ class Phases {
  public:
   // In tiles as large as there are, or with so many points along an axis (3x3: 6 or 5).
   explicit Phases(const Conv2dShape& s)
-      : Phases(s, ceil_div(s.KH, s.params.stride[0]) == 2 ? 5 : 6) {}
+      : Phases(s, ceil_div(s.KH, s.geometry.stride[0]) == 2 ? 5 : 6) {}
   Phases(const Conv2dShape& s, int64_t points_of_axis)
-      : stride(s.params.stride[0]),
+      : stride(s.geometry.stride[0]),
         taps(ceil_div(s.KH, stride)),
         count(stride * stride),
         axis_points(points_of_axis),
@@ -47,10 +45,10 @@ class Phases {
   bool is_short(int64_t phase_of_axis) const { return phase_of_axis >= full_; }
 
   // Of phase number i.
-  cpu::WinogradTaps operator[](int64_t i) const {
+  WinogradTaps operator[](int64_t i) const {
     const int64_t short_ = stride - full_, row_short = short_ * full_;
     const auto at = [this](int64_t row, int64_t col) {
-      return cpu::WinogradTaps{size_, stride, row, col, axis_points};
+      return WinogradTaps{size_, stride, row, col, axis_points};
     };
     if (i < row_short) return at(full_ + i / full_, i % full_);
     i -= row_short;
@@ -126,4 +124,4 @@ void for_each_block(int64_t begin, int64_t end, int64_t tiles, const Body& body)
   }
 }
 
-}  // namespace fastconv
+}  // namespace fastconv::cpu

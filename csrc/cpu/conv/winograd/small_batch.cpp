@@ -24,7 +24,7 @@
 #include "cpu/runtime/scratch.h"
 #include "cpu/runtime/thread_pool.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
 namespace {
 
 constexpr int64_t kAxisPoints = 6, kPoints = 36;  // of kernels of 3x3 to 5x5
@@ -36,7 +36,7 @@ constexpr int64_t kChunk = 2;
 class FewImages {
  public:
   FewImages(const Conv2dShape& shape, float* y, const float* x, const float* w, const float* bias,
-            const cpu::ChannelPostOps& finish)
+            const ChannelPostOps& finish)
       : s(shape),
         y_(y),
         x_(x),
@@ -133,7 +133,7 @@ class FewImages {
     const int channels = static_cast<int>(std::min(kLanes, s.IC - c));
     Scratch<float> pixels(((band_rows_ - 1) * size_ + 6) * s.IW * kLanes);
     for_each_band(begin, end, [&](int64_t image, int64_t row, int64_t rows, int64_t done) {
-      const int64_t top = row * size_ - s.params.pads[0], bottom = top + (rows - 1) * size_ + 6;
+      const int64_t top = row * size_ - s.geometry.pads[0], bottom = top + (rows - 1) * size_ + 6;
       const int64_t first = std::clamp<int64_t>(top, 0, s.IH);
       const int64_t last = std::clamp<int64_t>(bottom, first, s.IH);
       if (last > first)
@@ -141,8 +141,8 @@ class FewImages {
                                 (last - first) * s.IW, plane, channels);
       cpu::kernels().winograd_input(v + (block * tiles + done) * kLanes, v_point(tiles),
                                     tiles * kLanes, pixels.data(), 1,
-                                    {last - first, s.IW, top - first, -s.params.pads[2], grid_.cols,
-                                     0, rows * grid_.cols, s.KH, kAxisPoints, 1});
+                                    {last - first, s.IW, top - first, -s.geometry.pads[2],
+                                     grid_.cols, 0, rows * grid_.cols, s.KH, kAxisPoints, 1});
     });
   }
 
@@ -175,7 +175,7 @@ class FewImages {
     Scratch<float> m(kPoints * m_point);
     int64_t u_tap[kLanes], v_tap[kLanes];  // the channels of a block
     for (int64_t i = 0; i < kLanes; ++i) u_tap[i] = i * count * kLanes, v_tap[i] = i;
-    cpu::BroadcastTile args{};
+    BroadcastTile args{};
     args.groups = kPoints, args.K = tiles, args.C = C_, args.taps = kLanes;
     args.rows = 1, args.cols = count;
     args.x = u;
@@ -209,7 +209,7 @@ class FewImages {
                                 static_cast<int>(channels));
         if (finish_.plus)
           for (int64_t c = 0; c < channels; ++c)
-            finish_plane(
+            apply_post_ops(
                 y_ + at + c * plane,
                 {nullptr, nullptr, finish_.plus + at + c * plane, finish_.low, finish_.high},
                 height * s.OW);
@@ -220,7 +220,7 @@ class FewImages {
   const Conv2dShape& s;
   float* y_;
   const float *x_, *w_;
-  const cpu::ChannelPostOps& finish_;
+  const ChannelPostOps& finish_;
   int64_t size_;  // outputs along a side of a tile
   TileGrid grid_;
   int64_t rows_;       // of tiles, in all images
@@ -246,14 +246,14 @@ double winograd_small_batch_cycles(const Conv2dShape& s) {
 }
 
 bool winograd_small_batch_pays(const Conv2dShape& s) {
-  if (!winograd_applies(s) || s.params.stride[0] > 1 || s.KH < 3) return false;
+  if (!winograd_applies(s) || s.geometry.stride[0] > 1 || s.KH < 3) return false;
   const double vectors = double(s.N * ceil_div(s.OH * (s.OW + s.KW - 1), kLanes));
   return winograd_small_batch_cycles(s) < 1.05 * vectors * double(s.KH * s.KW * s.IC * s.OC);
 }
 
 bool winograd_forward_small_batch(float* y, const float* x, const float* w, const float* bias,
-                                  const Conv2dShape& s, const cpu::ChannelPostOps& finish) {
+                                  const Conv2dShape& s, const ChannelPostOps& finish) {
   return FewImages(s, y, x, w, bias, finish).run();
 }
 
-}  // namespace fastconv
+}  // namespace fastconv::cpu

@@ -13,12 +13,13 @@
 #include "cpu/runtime/scratch.h"
 #include "cpu/runtime/thread_pool.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
 namespace {
 
 class WeightGradient {
  public:
-  WeightGradient(const Conv2dShape& shape, const WinogradPart& part, int64_t blocks)
+  WeightGradient(const Conv2dShape& shape, const WinogradPart& part, int64_t blocks,
+                 int64_t min_tasks)
       : s_(shape),
         phases_(shape, part.points),
         x_channels_(shape.IC * phases_.count),
@@ -43,7 +44,7 @@ class WeightGradient {
     // shape alone, for an L2 of 2 MiB: the order of sums depends on it.) The slices' sums are added
     // up in order. A task of a larger operation has all tiles for itself.
     constexpr int64_t kFewestTiles = 3, kNearFloats = 7 << 16;
-    const int64_t slices = tasks_wanted(), all_rows = v_row_ * c_shares_;
+    const int64_t slices = min_tasks, all_rows = v_row_ * c_shares_;
     const int64_t fit = (kNearFloats / phases_.points - K_ * all_rows) / (kLanes * (K_ + all_rows));
     if (fit >= kFewestTiles && all_ >= slices * fit) {
       slices_ = slices;
@@ -158,7 +159,7 @@ class WeightGradient {
   // The points of n tiles of one block, of the channels from `first` on: of x, or of dy.
   void points(float* to, int64_t point, int64_t channel, const float* images, bool of_x,
               int64_t block, int64_t tile, int64_t n, int64_t first, int64_t channels) const {
-    const cpu::Kernels& kernels = cpu::kernels();
+    const Kernels& kernels = cpu::kernels();
     if (!of_x) {
       const float* image = images + (block * s_.OC + first) * s_.OH * s_.OW * kLanes;
       kernels.winograd_dy(
@@ -168,11 +169,11 @@ class WeightGradient {
     }
     for_each_block(first, first + channels, s_.IC,
                    [&](int64_t phase, int64_t c, int64_t count, int64_t done) {
-                     const cpu::WinogradTaps at = phases_[phase];
+                     const WinogradTaps at = phases_[phase];
                      kernels.winograd_input(
                          to + done * channel, point, channel,
                          images + (block * s_.IC + c) * s_.IH * s_.IW * kLanes, count,
-                         {s_.IH, s_.IW, at.row - s_.params.pads[0], at.col - s_.params.pads[2],
+                         {s_.IH, s_.IW, at.row - s_.geometry.pads[0], at.col - s_.geometry.pads[2],
                           grid_.cols, tile, n, phases_.taps, at.points, at.stride});
                    });
   }
@@ -203,11 +204,11 @@ class WeightGradient {
     const Phases::Range phases = phases_.at_point(point, false);
     const int64_t x_begin = x_in_vectors_ ? c : k, x_count = x_in_vectors_ ? c_count : k_count;
     if (x_begin >= phases.last * s_.IC || x_begin + x_count <= phases.first * s_.IC) return;
-    cpu::BroadcastTile args{};
+    BroadcastTile args{};
     args.groups = args.taps = args.rows = 1;
     args.K = k_count, args.cols = ceil_div(c_count, kLanes);
     args.x_c = v_row_, args.x_col = kLanes, args.w_k = m_k_, args.w_c = 1;
-    args.x_tap = args.w_tap = &kNoOffset;
+    args.x_tap = args.w_tap = &cpu::kNoOffset;
     args.y = du, args.y_k = share_c_, args.y_col = kLanes;
     args.tail = static_cast<int>(c_count - (args.cols - 1) * kLanes);
     args.prefetch_w = K_ * C_ >= kFarPairs;
@@ -256,8 +257,8 @@ class WeightGradient {
 }  // namespace
 
 bool winograd_backward_weight(float* dw, const float* dy, const float* x, int64_t blocks,
-                              const Conv2dShape& s, const WinogradPart& part) {
-  return WeightGradient(s, part, blocks).run(dw, dy, x);
+                              const Conv2dShape& s, const WinogradPart& part, int64_t min_tasks) {
+  return WeightGradient(s, part, blocks, min_tasks).run(dw, dy, x);
 }
 
-}  // namespace fastconv
+}  // namespace fastconv::cpu

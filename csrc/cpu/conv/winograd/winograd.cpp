@@ -12,7 +12,7 @@
 #include "cpu/runtime/split.h"
 #include "cpu/runtime/thread_pool.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
 namespace {
 
 // Forward, and by input with the weights turned and the channels exchanged; or the adjoint of
@@ -31,7 +31,7 @@ struct TiledCorrelation {
   int64_t K = y.channels * y.phases, C = x.channels * x.phases;
 
   static TiledCorrelation forward(const Conv2dShape& s, const WinogradPart& part) {
-    const Geometry& p = s.params;
+    const Geometry& p = s.geometry;
     const Phases phases(s, part.points);
     return {s,
             false,
@@ -42,7 +42,7 @@ struct TiledCorrelation {
             grid_of(part.rows, part.cols, phases.tile)};
   }
   static TiledCorrelation backward(const Conv2dShape& s, const WinogradPart& part) {
-    const Geometry& p = s.params;
+    const Geometry& p = s.geometry;
     const Phases phases(s, part.points);
     const Positions rows(phases, p.pads[0], part.rows), cols(phases, p.pads[2], part.cols);
     const int64_t before = phases.taps - 1, stride = phases.stride;
@@ -61,15 +61,15 @@ struct TiledCorrelation {
             true,
             true,
             {s.OC, 1, s.OH, s.OW, 0, 0, 1},
-            {s.IC, 1, s.IH, s.IW, -s.params.pads[0], -s.params.pads[2], 1},
+            {s.IC, 1, s.IH, s.IW, -s.geometry.pads[0], -s.geometry.pads[2], 1},
             phases,
             grid_of(s.OH, s.OW, phases.tile)};
   }
 
-  cpu::WinogradGrid tiles(const Image& image, int64_t phase, int64_t first, int64_t count) const {
+  WinogradGrid tiles(const Image& image, int64_t phase, int64_t first, int64_t count) const {
     int64_t row = image.row0, col = image.col0;
     if (image.phases > 1) {
-      const cpu::WinogradTaps at = phases[phase];
+      const WinogradTaps at = phases[phase];
       row += at.row, col += at.col;
       if (by_input) {
         row -= Positions::higher(phases, at.row) * image.stride;
@@ -108,8 +108,8 @@ struct TiledCorrelation {
                            float* to = images + (block * y.channels + k) * y.rows * y.cols * kLanes;
                            const float* from = m + done * m_k + tiles_done * kLanes;
                            const float* start = bias ? bias + k : nullptr;
-                           const cpu::WinogradGrid at = tiles(y, phase, first, n);
-                           const cpu::Kernels& kernels = cpu::kernels();
+                           const WinogradGrid at = tiles(y, phase, first, n);
+                           const Kernels& kernels = cpu::kernels();
                            finite &= adjoint
                                          ? kernels.winograd_input_adjoint(to, from, m_point, m_k,
                                                                           channels, start, at,
@@ -176,11 +176,11 @@ struct Products {
     // Weights that no L2 holds are asked for: 256 -> 256, 3x3, 56 x 56, from 52 to 42 ms.
     constexpr int64_t kNear = 1 << 20;
     const TiledCorrelation& p = weights.p;
-    cpu::BroadcastTile args{};
+    BroadcastTile args{};
     args.taps = args.rows = 1, args.cols = tiles;
     args.x_group = v_point, args.x_c = tiles * kLanes, args.x_col = kLanes;
     args.w_group = weights.point, args.w_k = weights.row, args.w_c = 1;
-    args.x_tap = args.w_tap = &kNoOffset;
+    args.x_tap = args.w_tap = &cpu::kNoOffset;
     args.y_group = m_point, args.y_k = tiles * kLanes, args.y_col = kLanes;
     args.tail = kLanes;
     args.accumulate = accumulate, args.prefetch_w = weights.size() > kNear;
@@ -215,26 +215,25 @@ struct Products {
 // The tasks are tiles, as many at a time as stay in L2 with all their channels while the output
 // channels pass over them; at least three, so that the broadcast tile is nearly square.
 bool run_by_tiles(float* y, const float* x, const float* w, const float* bias, bool relu,
-                  int64_t all, const TiledCorrelation& p, bool streaming) {
+                  int64_t all, const TiledCorrelation& p, bool streaming, int64_t min_tasks) {
   constexpr int64_t kPointVectors = 1024 * 1024 / (kLanes * 4);
   const int64_t points = p.phases.points;
   int64_t cut = std::clamp<int64_t>(kPointVectors / (points * p.C), 4, 48);
-  const int64_t wanted = tasks_wanted();
-  cut = std::min(cut, std::max<int64_t>(4, ceil_div(all, wanted)));
+  cut = std::min(cut, std::max<int64_t>(4, ceil_div(all, min_tasks)));
   if (cut == 4 && all % 12 == 0 && all < 16 * cut) cut = 3;  // 36 tiles: nine tasks are too uneven
   cut = ceil_div(all, ceil_div(all, cut));
   if (p.adjoint) cut = ceil_div(cut, p.grid.tiles()) * p.grid.tiles();  // tiles of an image overlap
   // Inside a task of a larger operation, whose arrays are in L2 too, fewer at a time: with their
   // results in half of it (Keras's second layer, forward 1.02x to 1.11x).
   const int64_t half = l2_bytes() / 2 / (points * (p.C + 32) * kLanes * 4);
-  const int64_t most = wanted == 1 ? std::min(cut, std::max<int64_t>(3, half)) : cut;
+  const int64_t most = min_tasks == 1 ? std::min(cut, std::max<int64_t>(3, half)) : cut;
   const int64_t step = ceil_div(cut, ceil_div(cut, most));
   // Where the points of all channels do not stay in L2, they are read again for each chunk of
   // output channels: in chunks as large as leave their results there, 32 channels or 64.
   const bool far = points * p.C * step * kLanes * 4 > l2_bytes() / 2;
   const int64_t chunk = far && points * 64 * step * kLanes * 4 <= l2_bytes() / 3 ? 64 : 32;
   const int64_t tile_cuts = ceil_div(all, cut);
-  const int64_t k_cuts = std::clamp<int64_t>(wanted / tile_cuts, 1, ceil_div(p.K, chunk));
+  const int64_t k_cuts = std::clamp<int64_t>(min_tasks / tile_cuts, 1, ceil_div(p.K, chunk));
   const int64_t k_cut = ceil_div(p.K, k_cuts);
 
   // Weights that would not stay in a cache anyway are transformed chunk by chunk, each time they
@@ -314,28 +313,28 @@ bool run_by_points(float* y, const float* x, const float* w, const float* bias, 
 }
 
 bool run(float* y, const float* x, const float* w, const float* bias, bool relu, int64_t blocks,
-         const TiledCorrelation& p, bool streaming) {
+         const TiledCorrelation& p, bool streaming, int64_t min_tasks) {
   constexpr int64_t kFewTiles = 16, kFewPixels = 4608;
   const int64_t all = blocks * p.grid.tiles();
   const bool few = all <= kFewTiles && p.K * all <= kFewPixels;
-  return (few && tasks_wanted() > 1 ? run_by_points : run_by_tiles)(y, x, w, bias, relu, all, p,
-                                                                    streaming);
+  if (few && min_tasks > 1) return run_by_points(y, x, w, bias, relu, all, p, streaming);
+  return run_by_tiles(y, x, w, bias, relu, all, p, streaming, min_tasks);
 }
 
 }  // namespace
 
 bool winograd_forward(float* y, const float* x, const float* w, const float* bias, bool relu,
                       int64_t blocks, const Conv2dShape& s, const WinogradPart& part,
-                      bool streaming) {
-  return run(y, x, w, bias, relu, blocks, TiledCorrelation::forward(s, part), streaming);
+                      bool streaming, int64_t min_tasks) {
+  return run(y, x, w, bias, relu, blocks, TiledCorrelation::forward(s, part), streaming, min_tasks);
 }
 
 bool winograd_backward_input(float* dx, const float* dy, const float* w, const float* bias,
                              int64_t blocks, const Conv2dShape& s, const WinogradPart& part,
-                             bool streaming) {
+                             bool streaming, int64_t min_tasks) {
   const auto p =
       part.adjoint ? TiledCorrelation::adjoint_of(s, part) : TiledCorrelation::backward(s, part);
-  return run(dx, dy, w, bias, false, blocks, p, streaming);
+  return run(dx, dy, w, bias, false, blocks, p, streaming, min_tasks);
 }
 
-}  // namespace fastconv
+}  // namespace fastconv::cpu

@@ -4,9 +4,9 @@
 // phases of larger strides (winograd_tiles.h).
 #pragma once
 
-#include "ops/conv2d.h"
+#include "contract/conv2d_shape.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
 
 enum class Pass { forward, backward_input, backward_weight };
 
@@ -41,11 +41,12 @@ bool winograd_applies(const Conv2dShape& shape);
 // (ops/formula.h).
 bool winograd_forward(float* y, const float* x, const float* w, const float* bias, bool relu,
                       int64_t blocks, const Conv2dShape& shape, const WinogradPart& part,
-                      bool streaming);
+                      bool streaming, int64_t min_tasks);
 bool winograd_backward_input(float* dx, const float* dy, const float* w, const float* bias,
                              int64_t blocks, const Conv2dShape& shape, const WinogradPart& part,
-                             bool streaming);
+                             bool streaming, int64_t min_tasks);
 bool winograd_backward_weight(float* dw, const float* dy, const float* x, int64_t blocks,
-                              const Conv2dShape& shape, const WinogradPart& part);
+                              const Conv2dShape& shape, const WinogradPart& part,
+                              int64_t min_tasks);
 
-}  // namespace fastconv
+}  // namespace fastconv::cpu

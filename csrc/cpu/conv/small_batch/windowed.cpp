@@ -1,30 +1,21 @@
-// With fewer samples than lanes, sixteen neighbouring *pixels* fill the vectors instead, and the
-// same broadcast tile runs over them. Depthwise convolutions and kernels of one pixel have rooms of
-// their own; here are the others.
+// The broadcast tile over sixteen neighbouring pixels: the way of all convolutions of plain images
+// that nothing special suits better.
 //
-// The window of a band of output rows (or of all, once for several tasks) is copied with its
-// padding (ops/few_window.h). Where rows are long, each is swept by itself, straight into y. Where
-// they are short, a row of outputs runs on into the next without a gap, and the width - OW values
-// between rows are computed and dropped.
-//
-// 3x3 and 5x5 with stride 1 have a quicker way as a rule, ops/winograd_few.cpp, and short rows
-// another, ops/channels_few.cpp.
-#include "cpu/conv/small_batch/forward.h"
+// The window of a tile of output rows (or of all, once for several tasks) is copied with its
+// padding (small_batch/window.h). Where rows are long, each is computed by itself, straight into y.
+// Where they are short, a row of outputs runs on into the next without a gap, and the width - OW
+// values between rows are computed and dropped.
+#include "cpu/conv/small_batch/windowed.h"
 
 #include <algorithm>
 
 #include "cpu/conv/channel_post_ops.h"
-#include "cpu/conv/small_batch/channels.h"
-#include "cpu/conv/small_batch/depthwise.h"
-#include "cpu/conv/small_batch/pointwise.h"
 #include "cpu/conv/small_batch/window.h"
-#include "cpu/conv/winograd/not_finite.h"
-#include "cpu/conv/winograd/small_batch.h"
 #include "cpu/dispatch.h"
 #include "cpu/runtime/scratch.h"
 #include "cpu/runtime/split.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
 namespace {
 
 // How output rows and output channels of a group are cut into tasks.
@@ -34,7 +25,7 @@ struct Cut {
 };
 
 Cut choose_cut(const Conv2dShape& s, SmallBatchWindow& window) {
-  const Geometry& p = s.params;
+  const Geometry& p = s.geometry;
   const int64_t reach = (s.KH - 1) * p.dilation[0] / p.stride[0];
   const int64_t row = s.IC_per_group * window.width * window.phase_rows * window.phase_cols;
   // All weights pass for each band: one near L1 where that is some rows, else one in L2.
@@ -62,9 +53,11 @@ Cut choose_cut(const Conv2dShape& s, SmallBatchWindow& window) {
   return cut;
 }
 
-void windowed_few(float* y, const float* x, const float* w, const float* bias, const Conv2dShape& s,
-                  const cpu::ChannelPostOps& finish) {
-  const Geometry& p = s.params;
+}  // namespace
+
+void windowed_small_batch(float* y, const float* x, const float* w, const float* bias,
+                          const Conv2dShape& s, const ChannelPostOps& finish) {
+  const Geometry& p = s.geometry;
   const int64_t taps = s.KH * s.KW, C = s.IC_per_group, plane = s.OH * s.OW;
   SmallBatchWindow window(s);
   const Cut cut = choose_cut(s, window);
@@ -72,7 +65,7 @@ void windowed_few(float* y, const float* x, const float* w, const float* bias, c
   int64_t *x_tap = offsets.data(), *w_tap = x_tap + taps;
   window.taps(x_tap);
   for (int64_t t = 0; t < taps; ++t) w_tap[t] = t;
-  const cpu::Kernels& kernels = cpu::kernels();
+  const Kernels& kernels = cpu::kernels();
   const int64_t macs = cut.K * C * taps * cut.band * s.OW;
   const int64_t vectors = ceil_div((cut.band - 1) * window.width + s.OW, kLanes);
   const int64_t images = cut.k_cuts > 1 ? s.IC : 0;  // copied before the tasks
@@ -100,8 +93,8 @@ void windowed_few(float* y, const float* x, const float* w, const float* bias, c
           for (int64_t c = 0; c < C; ++c)
             window.copy(own.data() + c * window.channel(), xn + (group * C + c) * s.IH * s.IW, row0,
                         rows);
-        const cpu::ChannelPostOps last = finish_from(finish, k, at);
-        cpu::BroadcastTile args{};
+        const ChannelPostOps last = post_ops_from(finish, k, at);
+        BroadcastTile args{};
         args.groups = 1, args.taps = taps, args.C = C;
         args.K = std::min(cut.K, s.OC_per_group - k_cut * cut.K);
         args.x = images == 0 ? own.data()
@@ -131,27 +124,11 @@ void windowed_few(float* y, const float* x, const float* w, const float* bias, c
           float* to = y + at + i * plane;
           for (int64_t r = 0; r < rows; ++r)
             std::copy_n(from + r * window.width, s.OW, to + r * s.OW);
-          if (finish.plus) finish_plane(to, finish_from(last, i, i * plane), rows * s.OW);
+          if (finish.plus) apply_post_ops(to, post_ops_from(last, i, i * plane), rows * s.OW);
         }
       }
     });
   }
 }
 
-}  // namespace
-
-void conv2d_forward_small_batch(float* y, const float* x, const float* w, const float* bias,
-                                const Conv2dShape& s, const cpu::ChannelPostOps& finish) {
-  if (s.N == 0) return;
-  const auto by_formula = depthwise_few_pays(s) ? depthwise_few
-                          : is_pointwise(s)     ? pointwise_few
-                          : channels_few_pay(s) ? channels_few
-                                                : windowed_few;
-  if (!winograd_small_batch_pays(s)) return by_formula(y, x, w, bias, s, finish);
-  if (winograd_forward_small_batch(y, x, w, bias, s, finish)) return;
-  Array formula = Array::empty(s.y());
-  by_formula(formula.data(), x, w, bias, s, finish);
-  replace_not_finite(y, formula.data(), formula.stored());
-}
-
-}  // namespace fastconv
+}  // namespace fastconv::cpu
