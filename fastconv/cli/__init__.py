@@ -1,12 +1,14 @@
 """The fastconv command: models, train, finetune, evaluate, predict, bench, info.
 
-* arguments.py  values of options            recipe.py    how each network is trained
 * train.py      a network from scratch       finetune.py  from pretrained weights
-* infer.py      evaluate and predict         trained.py   weights into networks
-* datasets.py   what --data means            images.py    pictures of digits
-* census.py     what a network costs         listing.py   fastconv models
-* inputs.py     batches that fit a network   info.py      fastconv info
-* text.py       what is said, safely           keeping.py   results, and what an interruption leaves
+* infer.py      evaluate and predict         listing.py   fastconv models
+* arguments.py  values of options            info.py      fastconv info
+* datasets.py   what --data means            weights.py   what --weights means
+* fitting.py    networks and batches that fit a data set
+* keeping.py    results, and what an interruption leaves   resuming.py   what --resume finds
+* text.py       what is said, safely
+
+What networks are trained with is no part of it: see `train.recipes` and `train.finetuning`.
 
 Exit status: 0 the job is done, 1 it failed (one line on stderr says why), 2 wrong usage, 130
 Ctrl-C, 143 SIGTERM, 129 SIGHUP. Each command imports what it needs when it runs.

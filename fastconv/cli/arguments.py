@@ -1,4 +1,4 @@
-"""What may stand behind an option: numbers within their range, names of networks."""
+"""What may stand behind an option: numbers within their range, names of networks, the machine."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import math
 import os
 from collections.abc import Callable
 from typing import Any
+
+from .. import _core
+from ..autograd import check_device
 
 __all__ = [
     "CHECKPOINT_MINUTES",
@@ -18,6 +21,7 @@ __all__ = [
     "positive",
     "positive_float",
     "seed",
+    "set_machine",
 ]
 
 CHECKPOINT_MINUTES = 10.0  # between two files of the state of a run, unless told otherwise
@@ -83,3 +87,10 @@ def _number(
     if value is None or not valid(value):
         raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
     return value
+
+
+def set_machine(args: argparse.Namespace) -> None:
+    """Does what --device and --threads say."""
+    check_device(args.device)
+    if args.threads:
+        _core.set_num_threads(args.threads)

@@ -55,6 +55,17 @@ class Dataset:
         samples = getattr(self, split)
         return samples[1] if isinstance(samples, tuple) else samples.targets
 
+    def check_classes(self) -> None:
+        """Raises ValueError where folders of pictures hold one class, and none to tell it from."""
+        if self.kind == "pictures" and len(self.train.classes) == 1:
+            from ..data.splits import EXPECTED
+
+            raise ValueError(
+                f"{printable(self.train.root)} holds one class only, "
+                f"{printable(self.train.classes[0])}, and there is nothing to tell it from: "
+                f"{EXPECTED}"
+            )
+
     @property
     def flag(self) -> tuple[str, ...]:
         """What makes the next command find the same data."""
@@ -67,8 +78,6 @@ def load_dataset(
     argument: str | None,
     preprocessing: Callable[[], Preprocessing],
     classes: list[str] | None = None,
-    *,
-    labelled: bool = True,
 ) -> Dataset:
     """The data set for `--data`: a folder, "digits", or None: MNIST, else what is built in.
 
@@ -76,10 +85,9 @@ def load_dataset(
         argument: what was said.
         preprocessing: gives what the network wants of picture files, if there are any.
         classes: the network's, when it has been trained: class folders take their numbers.
-        labelled: the classes matter, so that one alone is an error; not for an autoencoder.
 
     Raises:
-        ValueError: folders that look like a split and are none that is known, or a single class.
+        ValueError: folders that look like a split and are none that is known.
         FileNotFoundError, CorruptFileError: a folder that was named must be good.
     """
     if argument == "digits":
@@ -96,7 +104,7 @@ def load_dataset(
     if kind == "cifar10":
         return _cifar10(folder, variant, argument)
     if kind == "pictures":
-        return _pictures(folder, preprocessing(), classes, argument, labelled)
+        return _pictures(folder, preprocessing(), classes, argument)
     return _mnist(argument, argument)
 
 
@@ -155,23 +163,14 @@ def _cifar10(path: Path | None, variant: str, argument: str) -> Dataset:
 
 
 def _pictures(
-    folder: Path,
-    preprocessing: Preprocessing,
-    classes: list[str] | None,
-    argument: str,
-    labelled: bool,
+    folder: Path, preprocessing: Preprocessing, classes: list[str] | None, argument: str
 ) -> Dataset:
     """Class folders, under train/ and test/ or what stands for them, or directly in the folder."""
     from ..data import ImageFolder
-    from ..data.splits import EXPECTED, find_layout
+    from ..data.splits import find_layout
 
     layout = find_layout(folder, test_only=classes is not None)
     train = ImageFolder(layout.train, preprocessing)
-    if labelled and classes is None and len(train.classes) == 1:
-        raise ValueError(
-            f"{printable(layout.train)} holds one class only, {printable(train.classes[0])}, and "
-            f"there is nothing to tell it from: {EXPECTED}"
-        )
     remark = ""
     if layout.test is not None:
         test = ImageFolder(layout.test, preprocessing, classes=train.classes)

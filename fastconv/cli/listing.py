@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from ..models.cost import cost_of
 from .arguments import MODELS
-from .census import census
 
 __all__ = ["models"]
 
@@ -20,7 +20,7 @@ def models(args: argparse.Namespace) -> int:
     lines = [("network", "input", "parameters", "multiply-adds", "weights")]
     for name in wanted:
         entry = ARCHITECTURES[name]
-        cost = census(entry.build, entry.input_shape)
+        cost = cost_of(entry.build, entry.input_shape)
         shape = " x ".join(map(str, entry.input_shape))
         numbers = (f"{cost.parameters:,}", _millions(cost.macs))
         lines.append((name, shape, *numbers, _weights(name)))

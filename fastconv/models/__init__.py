@@ -1,6 +1,6 @@
 """Networks of the literature, one family a file. All end in logits: no final softmax.
 
-* lenet.py         LeNet-1, LeNet-5                keras.py         the Keras book's networks
+* lenet.py         LeNet-1, LeNet-5                keras_book.py    the Keras book's networks
 * tiny_vgg.py      CNN Explainer's                 autoencoder.py   dense and convolutional
 * alexnet.py  vgg.py  googlenet.py  resnet.py  mobilenet_v2.py   torchvision's names and values
 * cifar_resnet.py  the ResNets for CIFAR-10        mobilenet_v1.py  with Keras's names
@@ -9,7 +9,8 @@ And what is done with them:
 
 * catalogue.py     all of them by name: `ARCHITECTURES`, `build`
 * pretrained.py    published weights, listed in registry.json: `weights="imagenet"`
-* weight_files.py  `save`, `load`                  keras_layouts.py  weights from Keras
+* weight_files.py  `save`, `load`                  keras_weights.py  weights from Keras
+* cost.py          parameters and multiply-adds of a network that is not computed
 * transfer.py      another head, features of a network that stays as it is
 
 Every network takes `weights`: None, the name of published weights, or a file. With weights it is in
@@ -28,8 +29,8 @@ from .cifar_resnet import (
     cifar_resnet110,
 )
 from .googlenet import GoogLeNet, GoogLeNetLoss, GoogLeNetOutputs, googlenet
-from .keras import keras_convnet, keras_convnet_no_pool, keras_mlp
-from .keras_layouts import from_keras
+from .keras_book import keras_convnet, keras_convnet_no_pool, keras_mlp
+from .keras_weights import from_keras
 from .lenet import lenet1, lenet5
 from .mobilenet_v1 import mobilenet_v1
 from .mobilenet_v2 import MobileNetV2, mobilenet_v2

@@ -43,6 +43,11 @@ class Architecture:
     arguments: tuple[str, ...]
 
     @property
+    def classifies(self) -> bool:
+        """Whether it tells classes apart; an autoencoder draws its input again and knows none."""
+        return "num_classes" in self.arguments
+
+    @property
     def preprocessing(self) -> Preprocessing | None:
         """What makes pictures into its inputs where weights do not say otherwise."""
         if self.recipe is None:

@@ -29,7 +29,7 @@ from .catalogue import network
 
 if TYPE_CHECKING:
     from ..io import PathLike
-    from ..nn.state import LoadResult
+    from ..nn.loading import LoadResult
 
 __all__ = ["GoogLeNet", "GoogLeNetLoss", "GoogLeNetOutputs", "Inception", "googlenet"]
 

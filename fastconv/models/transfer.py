@@ -18,10 +18,10 @@ import numpy as np
 
 from .. import _core, io
 from ..autograd import Tensor, no_grad
-from ..bars import progress_bar
 from ..errors import CorruptFileError
 from ..nn import Conv1d, Conv2d, Linear, Module
 from ..nn.modes import own_modes
+from ..progress_bar import progress_bar
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

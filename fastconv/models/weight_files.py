@@ -20,7 +20,7 @@ import numpy as np
 from .. import io
 from ..errors import CorruptFileError
 from ..untrusted import printable
-from .keras_layouts import from_keras, read_tfjs
+from .keras_weights import from_keras, read_tfjs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ..nn.loading import matched
 from ..nn.modes import stored_modes
-from ..nn.state import matched
-from .state import Kind, checked, is_arrays, is_count, is_number, optional
+from .state_checks import Kind, checked, is_arrays, is_count, is_number, optional
 
 if TYPE_CHECKING:
     from ..nn import Module

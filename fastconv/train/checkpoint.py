@@ -25,7 +25,7 @@ from ..io import parse_json, read_file, save
 from ..random import generator
 from ..untrusted import printable
 from .restore import Restoration, model_part, with_state
-from .state import Kind, checked, is_count, optional
+from .state_checks import Kind, checked, is_count, optional
 
 if TYPE_CHECKING:
     from ..nn import Module

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .inputs import class_weights
 from .metrics import Metric, make_metrics
 from .objectives import Objective, make_objective, make_optimizer
+from .targets import class_weights
 
 if TYPE_CHECKING:
     from ..nn import Module

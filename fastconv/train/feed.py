@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from ..autograd import Tensor
 from ..data.loader import Loader, Source
 from ..random import generator
-from .inputs import check_lengths
 from .network import takes_signals
+from .targets import check_lengths
 
 if TYPE_CHECKING:
     from ..data.transforms import Transform

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from ..autograd import no_grad
 from ..nn.modes import own_modes
 from .compiled import Compiled, compiled_of
+from .confusion import Report, classification_report
 from .feed import Feed, check_steps, make_feed
 from .network import Network, activate
 from .objectives import BinaryCrossEntropy, CrossEntropy
 from .progress import format_logs
-from .report import Report, classification_report
 
 if TYPE_CHECKING:
     from ..autograd import Tensor

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .inputs import pairs_all_with_all
 from .objectives import by_name
+from .targets import pairs_all_with_all
 
 if TYPE_CHECKING:
     from ..autograd import Tensor

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from .. import _core, nn, optim
 from .. import functional as F
 from ..autograd import Tensor, from_numpy, no_grad, wrap
-from .inputs import (
+from .network import activate
+from .targets import (
     check_labels,
     class_labels,
     float_targets,
     pairs_all_with_all,
     probability_rows,
 )
-from .network import activate
 
 __all__ = ["Objective", "by_name", "make_objective", "make_optimizer"]
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from ..errors import CorruptFileError
-from ..nn.state import matched
+from ..nn.loading import matched
 from ..random import generator
-from .state import checked, is_count, is_number, is_text
+from .state_checks import checked, is_count, is_number, is_text
 
 if TYPE_CHECKING:
     from ..nn import Module

@@ -21,11 +21,11 @@ from .callbacks import CallbackList
 from .checkpoint import Checkpoint
 from .compiled import Compiled, compiled_of
 from .feed import Batches, Feed, check_steps, make_feed
-from .inputs import check_lengths, split_off
 from .measure import EVALUATION_BATCH, Means, measure
 from .network import Network
 from .progress import Progress
 from .step import train_step
+from .targets import check_lengths, split_off
 
 if TYPE_CHECKING:
     from ..autograd import Tensor
@@ -256,7 +256,7 @@ def _train(
                     warnings.warn(
                         f"[fit] the run to resume was stopped by a callback {checkpoint.where}: "
                         "it is over",
-                        stacklevel=4,
+                        stacklevel=3,
                     )
             for epoch in range(run.epochs_done, run.epochs):
                 run.epoch = epoch

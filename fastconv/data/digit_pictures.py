@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.images import eight_bits, open_image
+from .images import eight_bits, open_image
 
 __all__ = ["read_digit", "to_mnist"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .. import data
 from ..data import Loader
-from .recipe import is_autoencoder
+from ..models import ARCHITECTURES
 
 if TYPE_CHECKING:
     from ..data import Preprocessing
@@ -31,8 +31,6 @@ __all__ = [
 
 def wanted(name: str) -> Preprocessing:
     """What an untrained network of the catalogue wants of pictures."""
-    from ..models.catalogue import ARCHITECTURES
-
     architecture = ARCHITECTURES[name]
     return architecture.preprocessing or _plain(architecture.input_shape)
 
@@ -49,10 +47,8 @@ def preprocessing_for(name: str, dataset: Dataset) -> Preprocessing | None:
 
 def arguments_for(name: str, dataset: Dataset, width: float | None) -> dict[str, Any]:
     """How a network has to be built for a data set, where that is not its default."""
-    from ..models.catalogue import ARCHITECTURES
-
     arguments = width_argument(name, width)
-    if not is_autoencoder(name):
+    if ARCHITECTURES[name].classifies:
         arguments["num_classes"] = dataset.num_classes
     own, size, _ = ARCHITECTURES[name].input_shape
     channels = {"digits": 1, "cifar10": 3}.get(dataset.kind, own)
@@ -72,8 +68,6 @@ def width_argument(name: str, width: float | None) -> dict[str, Any]:
     """
     if width is None:
         return {}
-    from ..models.catalogue import ARCHITECTURES
-
     parameter = inspect.signature(ARCHITECTURES[name].build).parameters.get("width")
     if parameter is None:
         raise ValueError(f"--width: {name} has none")
@@ -86,8 +80,6 @@ def width_argument(name: str, width: float | None) -> dict[str, Any]:
 
 def input_shape(model: Module) -> tuple[int, int, int]:
     """(C, H, W) of what a network of the catalogue takes."""
-    from ..models.catalogue import ARCHITECTURES
-
     assert model.architecture is not None
     name, arguments = model.architecture
     channels, height, width = ARCHITECTURES[name].input_shape
@@ -135,7 +127,7 @@ def make_loader(
         if augment:
             x = copy.copy(x)
             x.augment = data.RandomResizedCrop(scale=crop)
-    if model.architecture is not None and is_autoencoder(model.architecture[0]):
+    if model.architecture is not None and not ARCHITECTURES[model.architecture[0]].classifies:
         x = x if isinstance(x, np.ndarray) else _all(x)
         y = (x.reshape(len(x), *shape) / np.float32(255)).astype(np.float32)
     options: dict[str, Any] = {}
