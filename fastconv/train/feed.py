@@ -11,6 +11,7 @@ import copy
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -27,9 +28,34 @@ if TYPE_CHECKING:
     from ..nn import Module
     from .objectives import Objective
 
-__all__ = ["Feed", "check_steps", "make_feed"]
+__all__ = ["Batching", "Feed", "Passes", "check_steps", "make_feed"]
 
 Batches: TypeAlias = Generator[tuple[Tensor, NDArray[Any]], None, None]
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How arrays and folders are put into batches; other sources hand out batches of their own."""
+
+    batch_size: int
+    shuffle: bool = False
+    transform: Transform | Sequence[Transform] | None = None
+    drop_last: bool = False
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How often a feed is gone through.
+
+    Attributes:
+        steps: Batches in one pass; None: until the source ends.
+        count: How many passes will be asked for.
+        done: Batches that a generator gave to the run that is now resumed.
+    """
+
+    steps: int | None = None
+    count: int = 1
+    done: int = 0
 
 
 class Feed(ABC):
@@ -129,9 +155,7 @@ class StreamFeed(Feed):
         source: What can be iterated over anew for every pass; a function that returns such a thing;
             or a generator, which every pass takes further.
         load: Makes a Loader of the arrays of one batch.
-        steps: Batches in one pass; None: until the source ends.
-        passes: How many will be asked for.
-        done: Batches that a generator gave to the run that is now resumed.
+        passes: How often it will be gone through.
         labelled: Whether y is needed.
     """
 
@@ -140,9 +164,7 @@ class StreamFeed(Feed):
         op: str,
         source: Any,
         load: Callable[[Any, Any], Loader],
-        steps: int | None,
-        passes: int,
-        done: int,
+        passes: Passes,
         labelled: bool,
     ) -> None:
         self._op, self._source, self._load, self._labelled = op, source, load, labelled
@@ -150,10 +172,11 @@ class StreamFeed(Feed):
         self._outputs: tuple[int, ...] = ()
         self._rest: Iterator[Any] | None = source if hasattr(source, "__next__") else None
         self.once = self._rest is not None
-        if self._rest is not None and steps is None and passes > 1:
+        steps = passes.steps
+        if self._rest is not None and steps is None and passes.count > 1:
             raise ValueError(
-                f"[{op}] a generator ends with its first pass, and {passes} are asked for: say how "
-                "many batches make one with steps_per_epoch or validation_steps, or give a "
+                f"[{op}] a generator ends with its first pass, and {passes.count} are asked for: "
+                "say how many batches make one with steps_per_epoch or validation_steps, or give a "
                 "function that returns a new generator, or a list of batches"
             )
         if steps is None and hasattr(source, "__len__"):
@@ -163,7 +186,7 @@ class StreamFeed(Feed):
         self._first_images = images[:1]
         self.samples = None if steps is None else steps * len(images)
         if self._rest is not None:
-            _pass_over(self._rest, done)
+            _pass_over(self._rest, passes.done)
 
     def sample(self) -> Tensor:
         return self._tensor(self._first_images, None)[0]
@@ -224,45 +247,33 @@ def make_feed(
     model: Module,
     op: str,
     x: Any,
-    y: Any = None,
-    batch_size: int = 32,
-    shuffle: bool = False,
-    transform: Transform | Sequence[Transform] | None = None,
+    y: Any,
+    batching: Batching,
+    passes: Passes,
     *,
-    steps: int | None = None,
-    passes: int = 1,
-    done: int = 0,
     labelled: bool = True,
-    drop_last: bool = False,
 ) -> Feed:
-    """The feed for x, whatever it is; see `fit` for x, y and `StreamFeed` for the rest.
+    """The feed for x, whatever it is; see `fit` for x and y.
 
     Without labels, for `predict`, samples come in their order.
     """
-    options: dict[str, Any] = {"channel_axis": not takes_signals(model)}
+    channel_axis = not takes_signals(model)
     if isinstance(x, Loader):
         if y is not None:
             raise ValueError(f"[{op}] a Loader brings its targets itself: y must be None")
-        return LoaderFeed(x, steps, not labelled, drop_last)
+        return LoaderFeed(x, passes.steps, not labelled, batching.drop_last)
 
     def load(x: Any, y: Any, batch_size: int | None = None, **more: Any) -> Loader:
         pictures = isinstance(x, Source) and not isinstance(x, np.ndarray)
         recipe = model.preprocessing
         if recipe is not None and (pictures or x.dtype == np.uint8):
             more["preprocessing"] = recipe
-        return Loader(x, y, len(x) if batch_size is None else batch_size, **options, **more)
+        size = len(x) if batch_size is None else batch_size
+        return Loader(x, y, size, channel_axis=channel_axis, **more)
 
     if _is_stream(x, labelled):
-        if y is not None:
-            raise ValueError(f"[{op}] {_kind(x)} brings its targets itself: y must be None")
-        if transform is not None:
-            raise ValueError(f"[{op}] transform works on arrays; transform what the batches hold")
-        if drop_last:
-            raise ValueError(
-                f"[{op}] drop_last is for arrays and Loaders: leave the batch out of what "
-                f"{_kind(x)} gives"
-            )
-        return StreamFeed(op, x, load, steps, passes, done, labelled)
+        _check_stream(op, x, y, batching)
+        return StreamFeed(op, x, load, passes, labelled)
     if not isinstance(x, (Source, Tensor)):
         x = _as_samples(op, x, y, labelled)
     if not isinstance(x, Source) or isinstance(x, np.ndarray):
@@ -270,8 +281,22 @@ def make_feed(
             raise ValueError(f"[{op}] y is missing: one target a sample")
         if y is not None:
             check_lengths(op, x, np.asarray(y))
-    loader = load(x, y, batch_size, shuffle=shuffle, transform=transform)
-    return LoaderFeed(loader, steps, drop_last=drop_last)
+    shuffle, transform = batching.shuffle, batching.transform
+    loader = load(x, y, batching.batch_size, shuffle=shuffle, transform=transform)
+    return LoaderFeed(loader, passes.steps, drop_last=batching.drop_last)
+
+
+def _check_stream(op: str, x: Any, y: Any, batching: Batching) -> None:
+    """What hands out batches decides about them itself."""
+    if y is not None:
+        raise ValueError(f"[{op}] {_kind(x)} brings its targets itself: y must be None")
+    if batching.transform is not None:
+        raise ValueError(f"[{op}] transform works on arrays; transform what the batches hold")
+    if batching.drop_last:
+        raise ValueError(
+            f"[{op}] drop_last is for arrays and Loaders: leave the batch out of what "
+            f"{_kind(x)} gives"
+        )
 
 
 def _as_samples(op: str, x: Any, y: Any, labelled: bool) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from ..autograd import no_grad
 from ..nn.modes import own_modes
 from .compiled import Compiled, compiled_of
 from .confusion import Report, classification_report
-from .feed import Feed, check_steps, make_feed
+from .feed import Batching, Feed, Passes, check_steps, make_feed
 from .network import Network, activate
 from .objectives import BinaryCrossEntropy, CrossEntropy
 from .progress import format_logs
@@ -123,7 +123,7 @@ def evaluate(
     """
     compiled = compiled_of(model, "evaluate")
     check_steps("evaluate", steps=steps)
-    feed = make_feed(model, "evaluate", x, y, batch_size, steps=steps)
+    feed = make_feed(model, "evaluate", x, y, Batching(batch_size), Passes(steps))
     network = Network(model, compiled.objective.head, feed.sample(), "evaluate")
     feed.check("evaluate", compiled.objective, network.output_shape())
     logs = measure(network, compiled, feed, "evaluate").logs()
@@ -168,7 +168,8 @@ def predict(
     check_steps("predict", steps=steps)
     compiled: Compiled | None = getattr(model, "_compiled", None)
     head = model.output_activation if compiled is None else compiled.objective.head
-    feed = make_feed(model, "predict", x, None, batch_size, steps=steps, labelled=False)
+    passes = Passes(steps)
+    feed = make_feed(model, "predict", x, None, Batching(batch_size), passes, labelled=False)
     network = Network(model, head, feed.sample(), None if compiled is None else "predict")
     return np.concatenate(_predictions(network, head, feed)[0])
 
@@ -203,7 +204,7 @@ def report(
     """
     compiled = compiled_of(model, "report")
     check_steps("report", steps=steps)
-    feed = make_feed(model, "report", x, y, batch_size, steps=steps)
+    feed = make_feed(model, "report", x, y, Batching(batch_size), Passes(steps))
     objective = compiled.objective
     network = Network(model, objective.head, feed.sample(), "report")
     shape = network.output_shape()
