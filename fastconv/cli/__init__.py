@@ -7,9 +7,9 @@
 * datasets.py   what --data means            weights.py   what --weights means
 * fitting.py    networks and batches that fit a data set
 * keeping.py    results, and what an interruption leaves   resuming.py   what --resume finds
-* text.py       what is said, safely
+* text.py       printing, safely
 
-What networks are trained with is no part of it: see `train.recipes` and `train.finetuning`.
+How networks are trained by default stands in `train.recipes` and `train.finetuning`.
 
 Exit status: 0 the job is done, 1 it failed (one line on stderr says why), 2 wrong usage, 130
 Ctrl-C, 143 SIGTERM, 129 SIGHUP. Each command imports what it needs when it runs.
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status.
 
     Args:
-        argv: the arguments; None: those of this process, which is over then.
+        argv: the arguments; None: those of this process, which ends afterwards.
     """
     try:
         with encodable():
@@ -57,7 +57,7 @@ def _run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read our output left. Python would complain again when it flushes at exit.
+        # The reader of our output is gone. Python would report that again when it flushes at exit.
         with contextlib.suppress(OSError, AttributeError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -78,11 +78,11 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """A warning as a user wants to read it, without the line of the program."""
+    """Prints a warning without the source line."""
     say(f"fastconv: {message}", error=True)
 
 
 def _fail(message: str) -> int:
-    # One line, whatever the exception had to say.
+    # One line, whatever the exception's message.
     say(f"fastconv: {' '.join(message.split())}", error=True)
     return 1

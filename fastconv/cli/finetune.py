@@ -1,4 +1,4 @@
-"""fastconv finetune MODEL: a trained network learns new classes, as train/finetuning.py has it."""
+"""fastconv finetune MODEL: a trained network learns new classes; see train/finetuning.py."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["finetune"]
 
-_CROP = (0.5, 1.0)  # share of a picture's area that --augment leaves
+_CROP = (0.5, 1.0)  # the fraction of a picture's area that --augment keeps, from and to
 
 
 def finetune(args: argparse.Namespace) -> int:
@@ -43,12 +43,12 @@ def finetune(args: argparse.Namespace) -> int:
 
 
 def _again(args: argparse.Namespace) -> tuple[str, ...]:
-    """The words of the command that goes on; the rest is in the file."""
+    """The words of the command that resumes; the file has the rest."""
     return ("finetune", args.model, "--weights", args.weights, "--data", args.data)
 
 
 def _tuning(args: argparse.Namespace) -> tuple[Tuning, Checkpoint | None]:
-    """How to train; and the checkpoint to go on from."""
+    """How to train, and the checkpoint to continue from, or None."""
     from ..models import ARCHITECTURES
     from ..train import Checkpoint
     from ..train.finetuning import Tuning
@@ -93,7 +93,7 @@ def _report(when: str, result: Result, began: float) -> None:
 
 
 class _Session:
-    """A pretrained network, the data with its new classes, and the two ways of teaching it."""
+    """A pretrained network, data with new classes, and the two ways of training on them."""
 
     extra: dict[str, Any]
 
@@ -112,7 +112,7 @@ class _Session:
         return self.model.preprocessing or wanted(self.tuning.model)
 
     def features(self) -> list[Features]:
-        """What the network, as it is, makes of the training and the test set; each picture once."""
+        """The features of the training and the test set; each picture is computed once."""
         from .. import models
         from .fitting import make_loader
 
@@ -133,19 +133,19 @@ class _Session:
         return made
 
     def _set_preprocessing(self) -> None:
-        """Gives pictures to a network whose weights do not say how it takes them."""
+        """Sets the preprocessing of pictures where the weights do not record it."""
         if self.model.preprocessing is None and self.dataset.kind != "digits":
             self.model.preprocessing = self._wanted()
 
     def replace_head(self) -> None:
-        """A new last layer; which layers learn, and how fast."""
+        """A new last layer; sets which layers train, and how fast."""
         from ..random import manual_seed
         from ..train.finetuning import compile_for_tuning, replace_head
         from ..train.trained import describe
 
         dataset, model, tuning = self.dataset, self.model, self.tuning
         self._set_preprocessing()
-        manual_seed(tuning.seed)  # behind the features: whether they are cached changes nothing
+        manual_seed(tuning.seed)  # after the features, so that a cache does not change the result
         self._head = replace_head(model, dataset.num_classes, dataset.classes)
         self._optimizer = compile_for_tuning(model, self._head, tuning)
         data = fingerprint(dataset)
@@ -153,7 +153,7 @@ class _Session:
         check_data(self.resumed, data)
 
     def train_head(self, train: Features, test: Features) -> Result:
-        """The new layer, on features of the training set; measured on those of the test set."""
+        """Trains the new layer on features of the training set; measures it on the test set."""
         from ..train.finetuning import HEAD_EPOCHS, fit_head
 
         head, accuracy = fit_head(self._head, train, self.dataset.num_classes)
@@ -162,7 +162,7 @@ class _Session:
         return Result(loss, accuracy, len(test[0]))
 
     def train_all(self, keeper: Keeper) -> None:
-        """Everything that is not frozen, with exact resumption."""
+        """Trains everything that is not frozen, with exact resumption."""
         from ..random import manual_seed
         from ..train.recipes import make_schedules
         from .fitting import make_loader

@@ -1,4 +1,4 @@
-"""fastconv evaluate and predict: what a trained network makes of a test set, or of image files."""
+"""fastconv evaluate and predict: a trained network on a test set, or on image files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MAX_NAMES = 1 << 22  # bytes of a file of class names; ImageNet's 1,000 have 20
 
 
 def evaluate(args: argparse.Namespace) -> int:
-    """Loss and accuracy on the test set; on request a report by class, and a picture."""
+    """Loss and accuracy on the test set; on request a report by class and its picture."""
     from .datasets import announce, load_dataset
     from .fitting import wanted
 
@@ -56,21 +56,21 @@ def evaluate(args: argparse.Namespace) -> int:
 
 @dataclass
 class Result:
-    """On a test set."""
+    """Measurements on a test set."""
 
     loss: float
     accuracy: float  # NaN for autoencoders
     count: int  # images that could be read
 
     def text(self, data: str) -> str:
-        """The beginning of a sentence."""
+        """The beginning of the sentence that is printed."""
         if np.isnan(self.accuracy):
             return f"Test error on {data}: {self.loss:.5f} (mean square"
         return f"Test accuracy on {data}: {100 * self.accuracy:.2f} % (loss {self.loss:.4f}"
 
 
 def measure(model: Module, dataset: Dataset) -> Result:
-    """A compiled network on the test set."""
+    """Measures a compiled network on the test set."""
     from .fitting import make_loader
 
     result = model.evaluate(make_loader(dataset, "test", model))
@@ -81,7 +81,7 @@ def measure(model: Module, dataset: Dataset) -> Result:
 
 
 def predict(args: argparse.Namespace) -> int:
-    """Classes and probabilities, a line an image; status 1 when one could not be read."""
+    """Classes and probabilities, one line per image; status 1 if an image cannot be read."""
     if not _classifies(args.model):
         raise ValueError(f"{args.model} draws pictures and knows no classes: see `evaluate`")
     names = _names(args.classes) if args.classes else None
@@ -114,7 +114,7 @@ def predict(args: argparse.Namespace) -> int:
 
 
 def _trained(args: argparse.Namespace) -> Module:
-    """The network with the weights that were asked for, compiled."""
+    """The compiled network with the weights of --weights."""
     from ..train.recipes import make_loss
     from .weights import load_trained
 
@@ -132,7 +132,7 @@ def _classifies(name: str) -> bool:
 
 
 def _miss_names(args: argparse.Namespace, then: str) -> None:
-    """One line, where published weights have names of classes that are not on this machine."""
+    """Prints a line if published weights have class names that are not on this machine."""
     from .weights import names_elsewhere
 
     if remedy := names_elsewhere(args.model, args.weights):
@@ -140,7 +140,7 @@ def _miss_names(args: argparse.Namespace, then: str) -> None:
 
 
 def _read(path: str, model: Module) -> tuple[NDArray[np.uint8], str]:
-    """A file as a batch of one image, and what was done to it, in words."""
+    """A file as a batch of one image, and a description of how it was prepared."""
     from .fitting import fitted, input_shape
 
     if model.preprocessing is not None:
@@ -152,12 +152,12 @@ def _read(path: str, model: Module) -> tuple[NDArray[np.uint8], str]:
 
 
 def _names(path: str) -> list[str]:
-    """The names of classes in a text file, one a line; blank lines do not count.
+    """The class names in a text file, one per line; blank lines do not count.
 
-    UTF-8, or what begins with a byte-order mark.
+    The encoding is UTF-8, or UTF-16 with a byte-order mark.
 
     Raises:
-        ValueError: no text, too long, or empty.
+        ValueError: not a text, too long, or empty.
     """
     with Path(path).open("rb") as file:
         content = file.read(_MAX_NAMES + 1)
@@ -178,7 +178,7 @@ def _names(path: str) -> list[str]:
 
 
 def _measure_classes(args: argparse.Namespace, model: Module, dataset: Dataset) -> Result:
-    """Where the network is right and wrong, class by class; draws --confusion."""
+    """Measures class by class; prints --report and draws --confusion."""
     from .. import train
     from .fitting import make_loader
 

@@ -1,4 +1,4 @@
-"""fastconv models: the networks there are, what they take and cost, and which weights are known."""
+"""fastconv models: the networks, with input, parameters, multiply-adds and published weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["models"]
 
 
 def models(args: argparse.Namespace) -> int:
-    """One line a network; returns the exit status."""
+    """Prints one line per network; returns the exit status."""
     from ..models.catalogue import ARCHITECTURES
 
     wanted = [name for name in MODELS if args.filter is None or args.filter.lower() in name]
@@ -33,7 +33,7 @@ def models(args: argparse.Namespace) -> int:
 
 
 def _weights(name: str) -> str:
-    """What is published: "imagenet (width=0.75)"."""
+    """The published weights: "imagenet (width=0.75)"."""
     from ..models import available
 
     known = []

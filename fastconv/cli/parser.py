@@ -22,7 +22,7 @@ DATA_HELP = (
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells what is wrong in one line."""
+    """Reports errors in one line."""
 
     def error(self, message: str) -> NoReturn:
         say(f"{self.prog}: {message} (try: {self.prog} --help)", error=True)
@@ -30,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def make_parser(arguments: list[str]) -> argparse.ArgumentParser:
-    """The parser; `arguments` tell whether the options of `bench` are needed, which are many."""
+    """The parser; it has the options of `bench`, which are many, only if `arguments` name it."""
     parser = _Parser(
         prog="fastconv", description="Convolutional networks at the speed of the machine."
     )
@@ -180,7 +180,7 @@ def _add_resume(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
-    """What train and finetune share."""
+    """The options that train and finetune share."""
     parser.add_argument(
         "--epochs", type=values.positive, metavar="N", help="passes over the training set"
     )

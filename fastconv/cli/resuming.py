@@ -1,4 +1,4 @@
-"""What --resume finds in the file of an interrupted run, compared with what the command says."""
+"""--resume: compares the state of an interrupted run with the command line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["check_data", "fingerprint", "given_fields", "resumed_fields"]
 
 T = TypeVar("T")
 
-# The types of saved values, by the type of what a field has when nothing was said.
+# The types that a saved value may have, by the type of the field's default.
 _ALIKE: dict[type, tuple[type, ...]] = {
     float: (float, int),
     type(None): (float, int, type(None)),
@@ -26,13 +26,13 @@ _ALIKE: dict[type, tuple[type, ...]] = {
 
 
 def given_fields(kind: Any, args: argparse.Namespace) -> dict[str, Any]:
-    """Those fields of a dataclass that the command line gives."""
+    """The fields of a dataclass that the command line sets."""
     given = {field.name: getattr(args, field.name, None) for field in fields(kind)}
     return {name: value for name, value in given.items() if value not in (None, [])}
 
 
 def resumed_fields(kind: Callable[..., T], saved: Any, args: argparse.Namespace, command: str) -> T:
-    """What a command wrote into the state of its run, which the command line may repeat.
+    """The settings that a command saved with its run; the command line may repeat, not change them.
 
     Args:
         kind: a dataclass of plain values.
@@ -41,9 +41,9 @@ def resumed_fields(kind: Callable[..., T], saved: Any, args: argparse.Namespace,
         command: its first word.
 
     Raises:
-        ValueError: the command line says something else, and the message names what; or another
-            command wrote the file, or a callback.
-        CorruptFileError: a value is of another type than those of the dataclass.
+        ValueError: the command line sets another value, which the message names; or another command
+            or a callback wrote the file.
+        CorruptFileError: a value has the wrong type.
     """
     if not isinstance(saved, dict):
         raise ValueError(
@@ -68,13 +68,13 @@ def resumed_fields(kind: Callable[..., T], saved: Any, args: argparse.Namespace,
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """Tells the data of a run from others."""
+    """Identifies the data of a run."""
     labels = zlib.crc32(dataset.labels("train").tobytes())
     return f"{dataset.name}, labels {labels:08x}"
 
 
 def check_data(resumed: Checkpoint | None, data: str) -> None:
-    """Raises ValueError where an interrupted run had other data; `data` is a fingerprint."""
+    """Raises ValueError if an interrupted run had other data; `data`: their fingerprint."""
     if resumed is not None and resumed.extra.get("data") != data:
         raise ValueError(
             f"[resume] data: the interrupted run has {resumed.extra.get('data')}, this is {data}"

@@ -1,4 +1,4 @@
-"""fastconv train MODEL: data in, one line an epoch, weights out, and what to type next."""
+"""fastconv train MODEL: trains a network, saves its weights, and prints the next commands."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ def _train(args: argparse.Namespace, keeper: Keeper, save_path: Path, began: flo
 
 
 def _load(args: argparse.Namespace) -> _Session:
-    """The network for the data, which a thread reads while this one imports."""
+    """The network for the data, which a thread reads while this one imports modules."""
     imported = threading.Event()
 
     def wanted_pictures() -> Preprocessing:
-        imported.wait()  # two threads that import the same modules see halves of them
+        imported.wait()  # two threads importing the same modules would see them half done
         from .fitting import wanted
 
         return wanted(args.model)
@@ -91,7 +91,7 @@ def _load(args: argparse.Namespace) -> _Session:
 
 
 def _recipe(args: argparse.Namespace) -> tuple[Recipe, Any]:
-    """How to train; and the checkpoint to go on from, or None."""
+    """How to train, and the checkpoint to continue from, or None."""
     from ..models import ARCHITECTURES
     from ..random import manual_seed
     from ..train import Checkpoint
@@ -139,7 +139,7 @@ class _Session:
         check_data(resumed, data)
 
     def fit(self, keeper: Keeper) -> None:
-        """Trains; what a signal raises comes through, and `keeper` has the exact step then."""
+        """Trains; exceptions of signals pass through, and `keeper` then has the exact step."""
         from ..train.recipes import make_schedules
         from .fitting import make_loader
 
@@ -169,21 +169,21 @@ class _Session:
         )
 
     def measure(self) -> Result:
-        """On the test set."""
+        """Measures on the test set."""
         from .infer import measure
 
         return measure(self.model, self.dataset)
 
 
 class _Until:
-    """Stops the run at an accuracy on the test set, looking for it several times an epoch.
+    """Stops the run at an accuracy on the test set, which it measures several times per epoch.
 
-    The accuracy in training, then that on a part of the test set, tell when it is worth measuring.
+    It measures only if the accuracy in training, and on a part of the test set, is near enough.
     """
 
-    CHECKS = 8  # an epoch
-    TRAINING_MARGIN = 2.0  # percentage points: further below in the epoch so far, do not look
-    PART, PART_MARGIN = 5, 0.4  # every fifth image; further below on these, do not look at all
+    CHECKS = 8  # per epoch
+    TRAINING_MARGIN = 2.0  # percentage points below the goal in training that rule it out
+    PART, PART_MARGIN = 5, 0.4  # every fifth test image; points below the goal that rule it out
 
     def __init__(self, percent: float, dataset: Dataset) -> None:
         self._percent, self._dataset = percent, dataset

@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 __all__ = ["load_trained", "names_elsewhere"]
 
-_MISFITS = 3  # tensors that do not fit which an error names
+_MISFITS = 3  # an error names at most so many tensors that do not fit
 
 
 def load_trained(name: str, weights: str | None, width: float | None = None) -> Module:
     """A network with the weights of a file or of a published name ("imagenet").
 
-    Files of `fastconv train` say how the network was built; so do published ones, which are
-    recognised by their contents. The state that an interrupted run left is taken too.
+    Files of `fastconv train` record how the network was built; published files are recognised by
+    their contents. The checkpoint of an interrupted run works too.
 
     Args:
         name: of the network.
-        weights: None: what `fastconv train` writes when nothing is said.
+        weights: a file or a name; None: the default output of `fastconv train`.
         width: of networks that have one.
 
     Raises:
@@ -45,7 +45,7 @@ def load_trained(name: str, weights: str | None, width: float | None = None) -> 
         if found is not None and found.architecture not in (None, name):
             raise ValueError(f"it is of {printable(found.architecture)}")
         if found is not None and found.architecture is not None:
-            arguments = {}  # the file says them
+            arguments = {}  # the file has them
         model: Module = models.build(name, weights=found or path, **arguments)
     except (CorruptFileError, OSError):
         raise
@@ -58,7 +58,7 @@ def load_trained(name: str, weights: str | None, width: float | None = None) -> 
 
 
 def names_elsewhere(name: str, weights: str | None) -> str:
-    """How to get the names of the classes of published weights in a file; "": they have none."""
+    """How to get the class names of published weights in a file; "" if they have none."""
     from ..models.pretrained import ClassFile, identify
 
     path = Path(weights or f"{name}.safetensors")
@@ -69,7 +69,7 @@ def names_elsewhere(name: str, weights: str | None) -> str:
 
 
 def _short(text: str) -> str:
-    """A message that lists all misfits, with the first of them and what they tell."""
+    """A message that lists all tensors that do not fit, cut to the first of them and the advice."""
     lines = text.splitlines()
     if len(lines) <= 2 * _MISFITS:
         return text

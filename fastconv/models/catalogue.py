@@ -1,4 +1,4 @@
-"""All networks by name: what each takes, how its pictures are prepared, where its weights are."""
+"""All networks by name: their input, the preprocessing of pictures, their published weights."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ class Architecture:
 
     @property
     def classifies(self) -> bool:
-        """Whether it tells classes apart; an autoencoder draws its input again and knows none."""
+        """Whether its outputs are classes; an autoencoder reconstructs its input instead."""
         return "num_classes" in self.arguments
 
     @property
     def preprocessing(self) -> Preprocessing | None:
-        """What makes pictures into its inputs where weights do not say otherwise."""
+        """The preprocessing of pictures, unless weights bring their own."""
         if self.recipe is None:
             return None
-        from ..data import preprocessing  # only when it is asked for: networks need no data
+        from ..data import preprocessing  # imported only when needed
 
         recipe: Preprocessing = getattr(preprocessing, self.recipe)
         return recipe
@@ -69,11 +69,11 @@ ARCHITECTURES: dict[str, Architecture] = {}
 def network(
     input_shape: tuple[int, int, int], recipe: str | None = None
 ) -> Callable[[Callable[P, M]], Callable[P, M]]:
-    """Puts a function that builds a network into the catalogue, and gives it `weights`.
+    """Registers a function that builds a network, and handles its argument `weights`.
 
-    The function has a parameter `weights` and need not look at it: None, the name of published
-    weights ("imagenet"), or a file. What the weights know about themselves (arguments that were not
-    given, preprocessing, classes) goes into the network, which is then in evaluation mode.
+    `weights` is None, the name of published weights ("imagenet"), or a file; the function itself
+    ignores it. What the weights record (arguments that were not given, preprocessing, classes) is
+    set in the network, which is then in evaluation mode.
 
     Args:
         input_shape, recipe: see `Architecture`.
@@ -104,7 +104,7 @@ def network(
                 model.eval()
                 model.classes, model.preprocessing = weights.classes, weights.preprocessing
                 model.output_activation = weights.output_activation
-                if weights.architecture is None:  # a file that says nothing about itself
+                if weights.architecture is None:  # a file without a description
                     model.preprocessing = entry.preprocessing
             return model
 
@@ -115,7 +115,7 @@ def network(
 
 
 def _check_arguments(name: str, weights: WeightFile, defaults: Mapping[str, Any]) -> None:
-    """Refuses arguments of a file that the function does not take, or of another kind."""
+    """Raises CorruptFileError for arguments in a file that the function does not take."""
     for argument, value in weights.arguments.items():
         kind = type(defaults.get(argument))
         fits = type(value) is kind or (
@@ -132,9 +132,9 @@ def _check_arguments(name: str, weights: WeightFile, defaults: Mapping[str, Any]
 def _made_for(
     weights: WeightFile, name: str, function: Callable[..., M], given: Mapping[str, Any]
 ) -> M:
-    """The untrained network, not larger than weights that say themselves of which network they are.
+    """The untrained network, no larger than the weights if these describe their network.
 
-    Its parameters are counted while they are made: no formula has to know each architecture.
+    Parameters are counted while they are made, so no architecture needs a formula.
     """
     if weights.architecture is None:
         return function(**given)

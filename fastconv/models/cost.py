@@ -1,8 +1,8 @@
-"""What a network costs, without computing anything: parameters and multiply-adds.
+"""The cost of a network, without computing it: parameters and multiply-adds.
 
-The network is built of parameters that have a shape and no memory, and one sample of zeros goes
-through it with every layer that multiplies replaced by the shape of its result. VGG-19 with its
-144 million parameters takes a few milliseconds.
+The network is built with parameters that have a shape but no memory. One sample of zeros passes
+through it, and every layer that multiplies only returns zeros of its output shape. So VGG-19 with
+its 144 million parameters takes milliseconds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Cost:
 
 
 def cost_of(build: Callable[[], nn.Module], input_shape: Sequence[int]) -> Cost:
-    """Counts a network.
+    """Counts parameters and multiply-adds of a network.
 
     Args:
         build: makes it.

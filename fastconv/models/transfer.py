@@ -207,7 +207,7 @@ def extract_features(
     if cache is not None:
         name = f"features-{_key(model, layer, loader)[:24]}.safetensors"
         path = Path(os.path.expanduser(cache)) / name
-        # What is no such file is written anew.
+        # Any other content is replaced.
         with contextlib.suppress(CorruptFileError, FileNotFoundError, KeyError):
             kept = {name: np.asarray(tensor) for name, tensor in io.load(path).items()}
             return (kept["features"], kept["targets"]) if with_targets else kept["features"]

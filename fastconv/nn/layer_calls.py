@@ -1,4 +1,4 @@
-"""What a network does with a sample: one entry for each call of a layer, with shapes and costs."""
+"""The calls of layers that one sample causes, with their shapes and multiply-adds."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class LayerCall:
 
 
 def layer_calls(model: Module, x: Tensor) -> list[LayerCall]:
-    """Runs a network in evaluation mode and notes what every layer makes of what it is given."""
+    """Runs a network in evaluation mode and records every call of a layer, in order."""
     calls: list[LayerCall] = []
     hooks = []
     thread = threading.get_ident()  # another one may run the network meanwhile

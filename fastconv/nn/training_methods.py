@@ -1,8 +1,8 @@
 """compile, fit, evaluate, predict, report, summary: Keras's methods, on every Module.
 
-They are the functions of `fastconv.train` of the same names, with the module as first argument.
-That room lies above this one, knows it, and imports the data readers too: so each is looked up
-when it is called, and a program that only runs networks never loads it.
+They are the functions of the same names in `fastconv.train`, with the module as first argument.
+`fastconv.train` builds on this package and on the data readers, so each method is looked up when it
+is called: a program that only runs networks never loads it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Late:
 
 
 class TrainingMethods:
-    """The verbs, and what `fit` leaves behind."""
+    """Functions of `fastconv.train` as methods of a Module."""
 
     if TYPE_CHECKING:
         history: train.History  # of the last fit

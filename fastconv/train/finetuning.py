@@ -1,9 +1,9 @@
 """Fine-tuning: a trained network learns new classes.
 
-First the network is left as it is and its last layer is replaced: the features of every picture
-are computed once, and the new layer is trained on them in a second. Then the whole network (but for
-its batch norms, whose statistics are better than those of a small data set) is trained on, the old
-layers at a tenth of the rate of the new one.
+First only a new last layer is trained: the frozen network computes the features of every picture
+once, and the layer trains on them within a second. Then the whole network trains, the old layers at
+a tenth of the new layer's rate. Batch norms stay frozen: their statistics are better than those of
+a small data set.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Features: TypeAlias = "tuple[NDArray[Any], NDArray[Any]]"  # (N, F) float32, (N,
 
 HEAD_EPOCHS = 40
 _HEAD_BATCH, _HEAD_RATE = 64, 3e-3
-_BODY = 0.1  # the rate of the old layers, as a part of the new one's
+_BODY = 0.1  # the rate of the old layers, relative to the new layer's
 
 
 @dataclass
@@ -48,13 +48,13 @@ class Tuning:
 
 
 def replace_head(model: Module, num_classes: int, classes: Sequence[str] | None) -> Module:
-    """Gives the network a new last layer, and returns that."""
+    """Replaces the network's last layer and returns the new one."""
     models.replace_head(model, num_classes, classes)
     return model.get_submodule(models.head_name(model))
 
 
 def compile_for_tuning(model: Module, head: Module, tuning: Tuning) -> optim.Optimizer:
-    """Freezes what shall stay, and compiles the network with a rate for the head and for the rest.
+    """Freezes parts as `tuning` says, and compiles with separate rates for the head and the rest.
 
     Raises:
         ValueError: a name in `freeze` or `unfreeze` fits nothing.

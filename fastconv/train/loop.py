@@ -32,10 +32,10 @@ class Loop:
     """What `fit` does once everything is set up.
 
     Args:
-        run: where training is; the loop moves it on.
+        run: the state of training, which the loop updates.
         network: the model, as training sees it.
         feed, validation: the batches to train on, and those to measure after every epoch.
-        progress: the display.
+        progress: the progress display.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class Loop:
     def train(self, checkpoint: Checkpoint | None) -> None:
         """All epochs, from where the run is or the checkpoint was taken."""
         run = self._run
-        # What does not fit is found before a callback begins, and cuts its log for instance.
+        # Checked before a callback begins: a logger would already cut its file.
         restoration = None if checkpoint is None else checkpoint.prepare(run)
         with self._interrupt:
             try:
                 self._callbacks.train_begin(run)
                 if checkpoint is not None and restoration is not None:
-                    if checkpoint.batches:  # its epoch had begun: what that changes is put back
+                    if checkpoint.batches:  # its epoch had begun; apply() restores the rest
                         self._callbacks.epoch_begin(checkpoint.epoch)
                     restoration.apply()
                     if run.stopping:
@@ -75,7 +75,7 @@ class Loop:
                 self._callbacks.train_end()
 
     def _epochs(self) -> None:
-        """Every epoch that is left, each with its validation."""
+        """The remaining epochs, each with its validation."""
         run, progress, callbacks = self._run, self._progress, self._callbacks
         compiled = compiled_of(run.model, "fit")  # validation does without class weights
         for epoch in range(run.epochs_done, run.epochs):
@@ -99,7 +99,7 @@ class Loop:
             self._interrupt.check()
 
     def _epoch(self) -> dict[str, float]:
-        """One epoch, or the rest of it; returns the means, nothing if there was no batch."""
+        """One epoch, or the rest of it; returns the means, empty if there was no batch."""
         run, objective = self._run, self._run.compiled.objective
         run.model.train()
         batches = self._begin_epoch()
@@ -128,21 +128,21 @@ class Loop:
         return means.logs()
 
     def _begin_epoch(self) -> Batches:
-        """The batches of an epoch; where it is taken up in the middle, the order it began with."""
+        """The batches of an epoch; a resumed epoch keeps the order it began with."""
         run = self._run
-        chance = generator().bit_generator
+        bits = generator().bit_generator
         if not run.batches_done:
-            run.epoch_random = dict(chance.state)
+            run.epoch_random = dict(bits.state)
             run.means = Means(run.compiled)
             return self._feed.batches()
-        here = chance.state
-        chance.state = run.epoch_random
+        here = bits.state
+        bits.state = run.epoch_random
         batches = self._feed.batches(run.batches_done)
-        chance.state = here
+        bits.state = here
         return batches
 
     def _warn_of_missing_batches(self) -> None:
-        """Data that end within an epoch; a generator ends for good, and training with it."""
+        """Warns where the data ended within an epoch; a used-up generator also ends training."""
         run, feed = self._run, self._feed
         if feed.steps is None or run.batches_done >= feed.steps or run.stopping:
             return

@@ -1,6 +1,6 @@
-"""How each network of `models` is trained when nothing is said: optimiser, rates, schedule, epochs.
+"""The default training recipe of each network of `models`: optimiser, rates, schedule, epochs.
 
-Its users are the commands `fastconv train` and `fastconv finetune`.
+The commands `fastconv train` and `fastconv finetune` use it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Recipe", "make_loss", "make_optimizer", "make_schedules", "one_cycle", "recipe_for"]
 
-_FIRST = 0.04  # where the rate begins in a cycle, as a part of the peak
+_FIRST = 0.04  # the rate at the beginning of a cycle, relative to the peak
 
-# Peak rates for one cycle.
+# Peak rates of the one-cycle schedule.
 _PEAK_RATES = {"adam": 8e-3, "adamw": 8e-3, "rmsprop": 2e-3, "sgd": 0.1, "adagrad": 0.03}
 # Keras's rates, with which the book trains the keras_* networks.
 _KERAS_RATES = {"adam": 1e-3, "adamw": 1e-3, "rmsprop": 1e-3, "sgd": 0.01, "adagrad": 1e-3}
-# Deep networks want the rates of Adam and its kin lower, and SGD's too without batch norm.
+# Deep networks need lower rates with adaptive optimisers, and with SGD if they lack batch norm.
 _DEEP_RATES = {"adam": 2e-3, "adamw": 2e-3, "rmsprop": 1e-3, "sgd": 0.1, "adagrad": 0.01}
 _DIGITS = ("lenet1", "lenet5", "keras_mlp", "keras_convnet", "keras_convnet_no_pool")
 
@@ -42,9 +42,9 @@ class Recipe:
     lr: float = 8e-3  # at its peak when there is a schedule
     batch_size: int = 128
     epochs: int = 5
-    cycle: float = 5  # epochs in which the rate goes up and down, each half as high; 0: it stays
-    rise: float = 0.25  # the share of a cycle in which it goes up
-    beta2: float = 0.999  # of Adam and AdamW: the higher, the longer squared gradients count
+    cycle: float = 5  # epochs per cycle of the rate, each with half the peak; 0: a constant rate
+    rise: float = 0.25  # the fraction of a cycle in which the rate rises
+    beta2: float = 0.999  # of Adam and AdamW: the decay of the average of squared gradients
     seed: int = 0
     weight_decay: float = 0.0
     augment: bool = False
@@ -57,7 +57,7 @@ def recipe_for(model: str, given: Mapping[str, Any], *, until: bool = False) -> 
     Args:
         model: a name of the catalogue.
         given: fields of `Recipe` by name; lr and cycle follow from the others unless given.
-        until: the run ends at an accuracy, which is to be reached soon.
+        until: the run stops at an accuracy, so the schedule aims to reach it early.
     """
     deep = model not in _DIGITS
     recipe = _deep_recipe(model) if deep else _digit_recipe(model, until)
@@ -104,14 +104,14 @@ def _peak_rate(recipe: Recipe) -> float:
 
 
 def make_loss(model: str) -> Any:
-    """What `compile` is told to minimise."""
+    """The loss for `compile`."""
     if model == "googlenet":
         return models.GoogLeNetLoss()
     return "sparse_categorical_crossentropy" if ARCHITECTURES[model].classifies else "mse"
 
 
 def make_optimizer(recipe: Recipe, model: Module) -> Optimizer:
-    """The optimiser, at its Keras defaults but for the rate (and momentum for a scheduled SGD)."""
+    """The optimiser: Keras's defaults with the recipe's rate; scheduled SGD also has momentum."""
     if recipe.optimizer == "sgd" and recipe.cycle:
         return optim.SGD(
             model.parameters(),
@@ -131,7 +131,7 @@ def make_optimizer(recipe: Recipe, model: Module) -> Optimizer:
 def make_schedules(
     cycle: float, optimizer: Optimizer, steps_per_epoch: int, rise: float = Recipe.rise
 ) -> list[Any]:
-    """Callbacks that change the rate during the run: cycles of so many epochs, or none."""
+    """The callback that changes the rate in cycles of so many epochs; none for a constant rate."""
     if not cycle:
         return []
     steps = max(1, round(cycle * steps_per_epoch))
@@ -144,7 +144,7 @@ def make_schedules(
 
 
 def one_cycle(share: float, rise: float) -> float:
-    """The rate, as a part of its peak, at a share of the cycle: up until `rise`, then down.
+    """The rate relative to its peak, at a fraction of the cycle: up until `rise`, then down.
 
     Smith and Topin, "Super-convergence", 2018, with half cosines.
     """

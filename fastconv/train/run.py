@@ -1,4 +1,4 @@
-"""fit, and what it gives: a Run while it trains, a History afterwards."""
+"""fit; the Run that callbacks see while it trains, and the History it returns."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["History", "Run", "fit"]
 
 @dataclass
 class History:
-    """What `fit` returns: `history["loss"]`, `["accuracy"]`, `["val_loss"]`: one value an epoch."""
+    """What `fit` returns: `history["loss"]`, `["accuracy"]`, ...: one value per epoch."""
 
     history: dict[str, list[float]] = field(default_factory=dict)
     epoch: list[int] = field(default_factory=list)  # counting from 0
@@ -41,7 +41,7 @@ class History:
             self.history.setdefault(name, []).append(value)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Lists of its own: an epoch may end in another thread while these are copied.
+        # A copy of the lists: an epoch may end in another thread meanwhile.
         history = {name: list(values) for name, values in list(self.history.items())}
         return {"history": history, "epoch": list(self.epoch)}
 
@@ -50,7 +50,7 @@ class History:
 class Run:
     """One call of `fit` in progress, as callbacks see it.
 
-    Between two steps, which is where callbacks are called, it is all that a `Checkpoint` needs.
+    Between two steps, when callbacks are called, it holds all that a `Checkpoint` needs.
     """
 
     model: Module
@@ -106,37 +106,37 @@ def fit(
         x: Images (N, H, W) or (N, C, H, W), or features (N, F): uint8, float32 or float64. Bytes
             are scaled as `model.preprocessing` says, else by 1/255. (N, H, W) gets a channel axis,
             unless the model begins with a Conv1d. Or a `data.ImageFolder`, which has its own y. Or
-            one of these, which decide about y, batch_size, shuffle and transform: a `data.Loader`;
-            a list of batches (x, y), or anything else that can be iterated over anew; a function
-            that returns such a thing, as a generator function does; a generator.
-        y: Labels (N,) of any integer type, or what else the loss takes.
+            one of these, which bring their own y, batch_size, shuffle and transform: a
+            `data.Loader`; a list of batches (x, y), or another iterable that can start again; a
+            function that returns one, as a generator function does; a generator.
+        y: Labels (N,) of any integer type, or other targets that the loss takes.
         epochs: Passes over the data; with initial_epoch, the number of the last one.
-        batch_size: Samples a step. The last batch may be smaller; means are over samples.
-        validation_data: (x, y), or what else x may be: measured after every epoch as val_loss,
-            val_accuracy.
-        validation_split: Instead: keep this share, the last of the samples, for validation.
+        batch_size: Samples per step. The last batch may be smaller; means are over samples.
+        validation_data: (x, y), or anything else that x may be: measured after every epoch as
+            val_loss, val_accuracy.
+        validation_split: Instead: keep this fraction, the last of the samples, for validation.
         shuffle: A new order in every epoch, from the generator of `fastconv.manual_seed`.
-        verbose: 0 says nothing, 1 shows a bar where there is a terminal, 2 a line an epoch.
-        callbacks: See `fastconv.train.Callback`; plain functions (epoch, logs) will do.
-        initial_epoch: Epochs done before, when a run is taken up by hand.
+        verbose: 0 is silent, 1 shows a bar on a terminal, 2 prints a line per epoch.
+        callbacks: See `fastconv.train.Callback`; also plain functions (epoch, logs).
+        initial_epoch: Epochs done before, when you continue a run by hand.
         transform: Random changes to each batch, such as `data.RandomShift(2)`.
         class_weight: How much the samples of each class count in the loss: {label: weight}, all
-            weights, or "balanced" to make up for rare classes. Validation does without.
-        steps_per_epoch: Batches that make an epoch; needed where a generator does not end.
+            weights, or "balanced" to make up for rare classes. Validation ignores it.
+        steps_per_epoch: Batches per epoch; needed for a generator that does not end.
         validation_steps: The same for validation.
-        drop_last: Leave out a last batch that is smaller, which batch norm may need: it cannot
-            train on a single sample.
-        resume: A file of `ModelCheckpoint(everything=True)`, or a `Checkpoint`: goes on with that
-            run, in the middle of an epoch if need be, to the same bits as if it had never been
-            stopped. Everything else must be given as it was then.
+        drop_last: Leave out a smaller last batch, which batch norm may need: it cannot train on a
+            single sample.
+        resume: A file of `ModelCheckpoint(everything=True)`, or a `Checkpoint`: continues that run,
+            also from the middle of an epoch, to the same bits as if it had never been stopped. Give
+            everything else as it was then.
 
     Raises:
-        ValueError: Labels or targets do not fit; names the first offender.
+        ValueError: Labels or targets do not fit; names the first that does not.
         ShapeError: x does not fit the model.
-        CorruptFileError: resume is damaged, or no checkpoint.
+        CorruptFileError: resume is damaged or not a checkpoint.
         TrainingDiverged: The loss became NaN or infinite.
-        KeyboardInterrupt: Ctrl-C, raised between two steps; `model.history` holds what there is.
-        SystemExit: SIGTERM, or SIGHUP, likewise; with status 143, or 129.
+        KeyboardInterrupt: Ctrl-C, raised between two steps; `model.history` has the epochs so far.
+        SystemExit: SIGTERM or SIGHUP, likewise, with status 143 or 129.
 
     Example:
         >>> import numpy as np, fastconv as fc
@@ -149,7 +149,7 @@ def fit(
         >>> len(history.history["loss"]), history.history["accuracy"][-1]
         (5, 1.0)
 
-        From a generator function, with a file to go on from after Ctrl-C::
+        From a generator function, with a file to continue from after Ctrl-C::
 
             keep = train.ModelCheckpoint("run.safetensors", everything=True)
             model.fit(batches, epochs=10, callbacks=[keep])
@@ -206,7 +206,7 @@ def fit(
 
 
 def _first_epoch(epochs: int, initial_epoch: int, checkpoint: Checkpoint | None) -> int:
-    """The epoch to begin with, checked."""
+    """The number of epochs that are done, checked."""
     if checkpoint is not None:
         if initial_epoch:
             raise ValueError("[fit] resume knows how many epochs are done: leave out initial_epoch")
@@ -220,7 +220,7 @@ def _first_epoch(epochs: int, initial_epoch: int, checkpoint: Checkpoint | None)
 
 
 def _check_norms(network: Network, feed: Feed) -> None:
-    """Batch norm cannot normalise a single value: told before anything is trained."""
+    """Raises ValueError where a batch norm would have to normalise a single value."""
     layer = network.norm_of_single_values()
     if layer is not None:
         raise ValueError(
@@ -231,7 +231,7 @@ def _check_norms(network: Network, feed: Feed) -> None:
 
 
 def _pair(data: Any) -> tuple[Any, Any] | None:
-    """(x, y) of arrays, in a tuple or a list; None for whatever gives batches."""
+    """(x, y) of arrays, from a tuple or a list; None for a source of batches."""
     if not isinstance(data, (tuple, list)) or (data and isinstance(data[0], tuple)):
         return None
     if len(data) != 2:

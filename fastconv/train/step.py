@@ -1,4 +1,4 @@
-"""One step of training: the one place where a batch changes a network."""
+"""One training step: the only place where a batch changes a network."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def summary(
     Args:
         model: Any Module that takes one Tensor.
         input_shape: The shape of one sample: (C, H, W), (C, L) or (F,).
-        explain: Also print how every size and every number of parameters comes about.
+        explain: Also print the arithmetic behind every size and every number of parameters.
         print_fn: Called with every line.
 
     Example:
@@ -139,7 +139,7 @@ def _short(value: Any) -> str:
 
 
 def _explain(call: LayerCall) -> list[str]:
-    """How the output shape and the parameters come about, with the numbers put in."""
+    """The arithmetic of the output shape and of the parameters, with its numbers."""
     layer = call.layer
     lines = []
     if isinstance(layer, (*_CONVS, *_POOLS)):
@@ -197,7 +197,7 @@ def _explain_transposed(call: LayerCall) -> list[str]:
 
 
 def _axes(sums: list[str]) -> list[str]:
-    """One line where height and width go alike."""
+    """One line where height and width are equal."""
     if len(sums) == 1 or len(set(sums)) == 1:
         return [sums[0]]
     return [f"{name}: {text}" for name, text in zip(("height", "width"), sums, strict=True)]

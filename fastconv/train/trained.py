@@ -1,4 +1,4 @@
-"""Networks from the state of a run: what a checkpoint says of its network, and its weights."""
+"""The network in a checkpoint: how it was built, and its weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["describe", "weights_of_run"]
 
 
 def describe(model: Module) -> dict[str, Any]:
-    """What a checkpoint has to hold so that its network can be built again."""
+    """What a checkpoint must hold so that its network can be rebuilt."""
     recipe = model.preprocessing
     return {
         "network": model.architecture,
@@ -32,15 +32,15 @@ def describe(model: Module) -> dict[str, Any]:
 
 
 def weights_of_run(path: Path, name: str, arguments: dict[str, Any]) -> WeightFile | None:
-    """The weights in the state of a run; None where the file is something else.
+    """The weights in a checkpoint; None if the file is something else.
 
-    The commands write down which network it is. A callback does not, and then the last layer tells
-    the number of classes.
+    The commands record which network it is. A callback does not; then the shape of the last layer
+    gives the number of classes.
 
     Args:
         path: the file.
-        name: of the network that it should be of.
-        arguments: for building it; the number of classes is added where only the weights tell.
+        name: of the expected network.
+        arguments: for building it; the number of classes is added if the file does not record it.
 
     Raises:
         CorruptFileError: damaged.
@@ -62,7 +62,7 @@ def weights_of_run(path: Path, name: str, arguments: dict[str, Any]) -> WeightFi
 
 
 def _count_classes(name: str, tensors: Mapping[str, Any], arguments: dict[str, Any]) -> None:
-    """Adds the number of outputs of the last layer to the arguments of a network."""
+    """Adds the number of outputs of the last layer to `arguments`."""
     if ARCHITECTURES[name].classifies:
         head = tensors.get(f"{models.head_name(models.build(name, **arguments))}.weight")
         if head is not None and head.ndim > 0:
