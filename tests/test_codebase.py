@@ -232,6 +232,28 @@ def test_modules_of_a_room_import_downwards(room: str) -> None:
                 assert fine, f"{path.relative_to(ROOT)} imports {name}"
 
 
+def test_no_circles_between_modules() -> None:
+    """Of the whole package, with imports in functions; a package is above the modules in it."""
+    modules = {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in PACKAGE.rglob("*.py")
+        if path.parent != PACKAGE or path.stem != "__init__"
+    }
+
+    def imported(module: str) -> set[str]:
+        found = set()
+        for name in imports(modules[module]):
+            while name and name not in modules:
+                name = name.rpartition(".")[0]
+            found.add(name)
+        return found - {"", module}
+
+    below = {module: imported(module) for module in modules}
+    while leaves := {module for module, known in below.items() if not known}:
+        below = {m: known - leaves for m, known in below.items() if m not in leaves}
+    assert not below, f"modules that import each other, or build on such: {sorted(below)}"
+
+
 def test_who_imports_by_name() -> None:
     """The package's lazy attributes, the commands, the workers of benchmarks, and the methods of
     every Module that `train`, a room above, provides: nobody else."""

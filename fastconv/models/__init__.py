@@ -7,9 +7,9 @@
 
 And what is done with them:
 
-* catalogue.py     all of them by name: `ARCHITECTURES`, `build`
+* catalogue.py     all of them by name: `ARCHITECTURES`, `build`; `load`
 * pretrained.py    published weights, listed in registry.json: `weights="imagenet"`
-* weight_files.py  `save`, `load`                  keras_weights.py  weights from Keras
+* weight_files.py  `save`                          keras_weights.py  weights from Keras
 * cost.py          parameters and multiply-adds of a network that is not computed
 * transfer.py      another head, features of a network that stays as it is
 
@@ -19,7 +19,7 @@ evaluation mode: `fit` trains it like any other, a training loop of one's own ca
 
 from .alexnet import AlexNet, alexnet
 from .autoencoder import Autoencoder, conv_autoencoder, dense_autoencoder
-from .catalogue import ARCHITECTURES, Architecture, build
+from .catalogue import ARCHITECTURES, Architecture, build, load
 from .cifar_resnet import (
     CifarResNet,
     cifar_resnet20,
@@ -39,7 +39,7 @@ from .resnet import ResNet, resnet18, resnet34, resnet50, resnet101, resnet152
 from .tiny_vgg import tiny_vgg
 from .transfer import extract_features, head_name, replace_head
 from .vgg import VGG, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
-from .weight_files import load, save
+from .weight_files import save
 
 __all__ = [
     "ARCHITECTURES",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -13,12 +15,14 @@ import numpy as np
 from ..errors import CorruptFileError
 from ..nn import Module
 from ..nn.limit import LimitExceeded, at_most
-from .pretrained import WeightFile, available, find, load_into
+from ..untrusted import printable
+from .pretrained import WeightFile, available, find, load_into, recognised
 
 if TYPE_CHECKING:
     from ..data.preprocessing import Preprocessing
+    from .weight_files import PathLike
 
-__all__ = ["ARCHITECTURES", "Architecture", "build", "network"]
+__all__ = ["ARCHITECTURES", "Architecture", "build", "load", "network"]
 
 P = ParamSpec("P")
 M = TypeVar("M", bound=Module)
@@ -182,3 +186,35 @@ def build(name: str, **arguments: Any) -> Any:
         near = get_close_matches(name, ARCHITECTURES, n=3, cutoff=0.5) or sorted(ARCHITECTURES)
         raise ValueError(f"[models] there is no network {name!r}; there are {', '.join(near)}")
     return ARCHITECTURES[name].build(**arguments)
+
+
+def load(path: PathLike) -> Any:
+    """Builds the network that `models.save` wrote, with its preprocessing and classes.
+
+    It is in evaluation mode, and `predict` returns probabilities for a classifier. `fit` trains it
+    like any other network; a training loop of your own calls `train()` first.
+
+    Files of published weights are recognised too, by their SHA-256.
+
+    Raises:
+        CorruptFileError: the file is damaged, or a pickle.
+        ValueError: it does not record its network, or holds the tensors of another one. No network
+            larger than the file is built meanwhile.
+
+    Example::
+
+        model = models.load("cats-and-dogs.safetensors")
+        probabilities = F.softmax(model(model.preprocessing("cat.jpg")), dim=1)
+    """
+    found = recognised(Path(os.path.expanduser(path)))
+    if found.architecture is None:
+        raise ValueError(
+            f"[models.load] {os.fspath(path)} does not say of which network it is, as files of "
+            "models.save do: build the network with the file, models.resnet18(weights=FILE)"
+        )
+    if found.architecture not in ARCHITECTURES:
+        raise ValueError(
+            f"[models.load] {os.fspath(path)} is of {printable(found.architecture)!r}, which this "
+            "version of fastconv does not have"
+        )
+    return ARCHITECTURES[found.architecture].build(weights=found)
