@@ -11,10 +11,10 @@ __all__ = ["progress_bar"]
 
 
 def progress_bar(items: Iterable[Any] | None = None, **options: Any) -> Any:
-    """tqdm(items, ...) on standard error, which leaves no trace when it is done.
+    """tqdm(items, ...) on standard error, erased when it is done.
 
     Args:
-        items: what to go through; None: whoever has the bar updates it.
+        items: what to iterate over; None: the caller updates the bar.
         options: tqdm's own: total, desc, unit, ...
 
     Example:

@@ -1,13 +1,12 @@
-"""What a network costs, without computing anything: parameters and multiply-adds.
+"""The cost of a network, without computing it: parameters and multiply-adds.
 
-The network is built of parameters that have a shape and no memory, and one sample of zeros goes
-through it with every layer that multiplies replaced by the shape of its result. VGG-19 with its
-144 million parameters takes a few milliseconds.
+The network is built with parameters that have a shape but no memory. One sample of zeros passes
+through it, and every layer that multiplies only returns zeros of its output shape. So VGG-19 with
+its 144 million parameters takes milliseconds.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,23 +14,24 @@ from types import SimpleNamespace
 from typing import Any
 
 from .. import nn
-from ..autograd import no_grad, zeros
+from ..autograd import zeros
+from ..nn.layer_calls import layer_calls
 
-__all__ = ["Census", "census"]
+__all__ = ["Cost", "cost_of"]
 
 _SHAPE_KEPT = (nn.BatchNorm2d, nn.Dropout, nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Tanh)
 
 
 @dataclass(frozen=True)
-class Census:
+class Cost:
     """Of one network."""
 
     parameters: int
     macs: int  # multiply-adds of convolutions and dense layers, for one sample
 
 
-def census(build: Callable[[], nn.Module], input_shape: Sequence[int]) -> Census:
-    """Counts a network.
+def cost_of(build: Callable[[], nn.Module], input_shape: Sequence[int]) -> Cost:
+    """Counts parameters and multiply-adds of a network.
 
     Args:
         build: makes it.
@@ -39,38 +39,23 @@ def census(build: Callable[[], nn.Module], input_shape: Sequence[int]) -> Census
 
     Example:
         >>> from fastconv import models
-        >>> census(models.lenet5, (1, 28, 28))
-        Census(parameters=61706, macs=416520)
+        >>> cost_of(models.lenet5, (1, 28, 28))
+        Cost(parameters=61706, macs=416520)
     """
-    with _shapes_only(), no_grad():
-        model = build().eval()
-        macs = 0
-
-        def shape_only(layer: Any) -> Callable[[Any], Any]:
-            def forward(x: Any) -> Any:
-                nonlocal macs
-                shape = _output_shape(layer, x.shape)
-                # Every weight is used once for each place of the output (transposed: the input).
-                places = x.shape if isinstance(layer, nn.ConvTranspose2d) else shape
-                dense = isinstance(layer, nn.Linear)
-                sites = math.prod(places[1:-1] if dense else places[2:])
-                macs += sites * layer.weight.numel()
-                return zeros(shape)
-
-            return forward
-
-        for layer in model.modules():
-            if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-                layer.forward = shape_only(layer)  # type: ignore[method-assign, assignment]
-            elif isinstance(layer, _SHAPE_KEPT):
-                layer.forward = _same  # type: ignore[method-assign]
-        model(zeros(1, *input_shape))
-        return Census(sum(p.numel() for p in model.parameters()), macs)
+    with _parameters_without_memory():
+        model = build()
+    for layer in model.modules():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            layer.forward = _shape_only(layer)  # type: ignore[method-assign, assignment]
+        elif isinstance(layer, _SHAPE_KEPT):
+            layer.forward = _same  # type: ignore[method-assign]
+    calls = layer_calls(model, zeros(1, *input_shape))
+    return Cost(sum(p.numel() for p in model.parameters()), sum(call.macs for call in calls))
 
 
 @contextmanager
-def _shapes_only() -> Iterator[None]:
-    """While open, parameters are made without values."""
+def _parameters_without_memory() -> Iterator[None]:
+    """While open, parameters have shapes and no values."""
 
     def without_memory(self: Any, data: Any, requires_grad: bool = True) -> None:
         self._array = SimpleNamespace(shape=data.shape)
@@ -92,6 +77,10 @@ def _shapes_only() -> Iterator[None]:
 
 def _same(x: Any, *arguments: Any, **options: Any) -> Any:
     return x
+
+
+def _shape_only(layer: Any) -> Callable[[Any], Any]:
+    return lambda x: zeros(_output_shape(layer, x.shape))
 
 
 def _output_shape(layer: Any, shape: tuple[int, ...]) -> tuple[int, ...]:

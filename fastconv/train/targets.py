@@ -1,4 +1,4 @@
-"""Checks what users hand to fit, evaluate and predict, before anything is computed."""
+"""Checks of labels, targets and class weights, before anything is computed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check_lengths(op: str, x: NDArray[Any] | Tensor, y: NDArray[Any]) -> None:
 def class_labels(
     op: str, y: NDArray[Any], positions: tuple[int, ...] = (), ignore: int | None = None
 ) -> NDArray[np.int64]:
-    """Class labels (N,) or (N, 1) of any integer type; all else is refused with its reason.
+    """Class labels (N,) or (N, 1) of any integer type, as (N,) int64.
 
     `positions`: where a network gives classes for every pixel, (H, W), labels are (N, H, W).
     """
@@ -80,7 +80,7 @@ def check_labels(
 
 
 def probability_rows(op: str, y: NDArray[Any], outputs: tuple[int, ...]) -> NDArray[np.float32]:
-    """One row of probabilities (C,) a sample, one-hot as a rule."""
+    """Rows of probabilities (N, C), usually one-hot."""
     if len(outputs) != 1:
         raise ValueError(
             f"[{op}] categorical_crossentropy needs outputs (N, classes), this network gives "
@@ -103,16 +103,15 @@ def probability_rows(op: str, y: NDArray[Any], outputs: tuple[int, ...]) -> NDAr
 def pairs_all_with_all(
     function: Callable[[NDArray[Any], NDArray[Any]], Any], example: NDArray[Any]
 ) -> bool:
-    """Whether a function of outputs (N, 1) and targets (N,) compares every one with every other.
+    """Whether a function of outputs (N, 1) and targets (N,) broadcasts them to (N, N).
 
-    Where it broadcasts them it takes two outputs and three targets as well. `example`: three
-    targets.
+    Then it also accepts two outputs with three targets. `example`: three targets.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             function(np.full((2, 1), 0.5, np.float32), example)
-        except Exception:  # whatever a user's function makes of it
+        except Exception:  # a user's function may raise anything
             return False
     return True
 
@@ -123,11 +122,10 @@ def class_weights(
     classes: int,
     labels: NDArray[Any] | None = None,
 ) -> NDArray[np.float32]:
-    """How much each class counts (C,): from {label: weight} (1 for the others), or all, or counts.
+    """Class weights (C,), from {label: weight} (1 for the others), from all of them, or "balanced".
 
-    `labels` (N,) are those that count.
-
-    "balanced" gives every class that occurs the same share, samples / (classes * occurrences).
+    "balanced" gives every class that occurs the same total weight: samples / (classes *
+    occurrences), counted in `labels` (N,).
     """
     table: NDArray[np.float64]
     if isinstance(weights, str):
@@ -193,13 +191,13 @@ def split_off(
 
 
 def _first(wrong: NDArray[np.bool_], y: NDArray[Any]) -> str:
-    """The first target that is wrong, with its place."""
+    """The first wrong target, with its index."""
     place = tuple(int(i) for i in np.argwhere(wrong)[0])
     return f"y[{', '.join(map(str, place))}] is {y[place]}"
 
 
 def _first_offender(y: NDArray[Any]) -> str:
-    """The first value that is no whole number, else the first of all."""
+    """The first value that is not an integer, or the first of all."""
     first = 0
     if y.dtype.kind == "f":
         with np.errstate(invalid="ignore"):

@@ -1,4 +1,4 @@
-"""Keras's weights: its names and layouts into ours, and TensorFlow.js files, which have them."""
+"""Converts Keras's weights (names and layouts), and reads TensorFlow.js files, which hold them."""
 
 from __future__ import annotations
 

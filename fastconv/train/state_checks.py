@@ -1,4 +1,4 @@
-"""What may stand in a state that comes from a file: names out of a list, each with its kind."""
+"""Checks of a state that comes from a file: known names only, each with a value of its kind."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["Kind", "checked", "is_arrays", "is_count", "is_number", "is_text", "
 
 Kind = Callable[[Any], bool]
 
-_LARGEST_COUNT = 2**53  # floating point, in which rates are computed, counts as far as this
+_LARGEST_COUNT = 2**53  # rates are computed in float64, which is exact for counts up to this
 
 
 def is_number(value: Any) -> bool:
-    """A number of Python or NumPy, NaN and infinities included; True and False are none."""
+    """A number of Python or NumPy, including NaN and infinities, but not a boolean."""
     return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
 
 
 def is_count(value: Any) -> bool:
-    """A whole number from 0."""
+    """An integer from 0."""
     whole = isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.bool_))
     return whole and 0 <= int(value) <= _LARGEST_COUNT
 
@@ -31,7 +31,7 @@ def is_text(value: Any) -> bool:
 
 
 def is_arrays(value: Any) -> bool:
-    """Names to arrays of numbers."""
+    """A mapping of names to arrays of numbers."""
     return isinstance(value, Mapping) and all(
         isinstance(name, str) and isinstance(array, np.ndarray) and array.dtype.kind in "fiu"
         for name, array in value.items()
@@ -39,12 +39,12 @@ def is_arrays(value: Any) -> bool:
 
 
 def optional(kind: Kind) -> Kind:
-    """The same, or None."""
+    """A check that also accepts None."""
     return lambda value: value is None or kind(value)
 
 
 def checked(owner: str, state: Any, kinds: Mapping[str, Kind]) -> dict[str, Any]:
-    """The state, once every name in it is known, none is missing, and each value is of its kind.
+    """The state, if it has exactly the names in `kinds` and each value is of its kind.
 
     Raises:
         ValueError: names the first that is not.

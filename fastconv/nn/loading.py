@@ -1,4 +1,4 @@
-"""Values into a module: all that fit, or an error that names every one that does not, and why."""
+"""Loading values into a module: all of them, or an error that names each that does not fit."""
 
 from __future__ import annotations
 

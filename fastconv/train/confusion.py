@@ -1,4 +1,4 @@
-"""How good a classifier is class by class: confusion matrix, precision, recall, F1."""
+"""A classifier's results by class: confusion matrix, precision, recall, F1."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["Report", "classification_report", "confusion_matrix"]
 
 @dataclass(frozen=True)
 class Report:
-    """Counts of right and wrong answers, and what follows from them; printed, a table.
+    """A confusion matrix and the scores that follow from it; printed, a table.
 
     Attributes:
-        confusion: (C, C) int64: samples of class i (row) that were taken for class j (column).
+        confusion: (C, C) int64: samples of class i (row) that were predicted as class j (column).
         classes: C names.
     """
 
@@ -32,12 +32,12 @@ class Report:
 
     @property
     def precision(self) -> NDArray[np.float64]:
-        """(C,): of what was taken for the class, the share that is of it; 0 if nothing was."""
+        """(C,): the fraction of predictions of a class that are right; 0 without predictions."""
         return _ratio(np.diagonal(self.confusion), self.confusion.sum(axis=0))
 
     @property
     def recall(self) -> NDArray[np.float64]:
-        """(C,): of the class, the share that was found; 0 for a class without samples."""
+        """(C,): the fraction of a class's samples that were found; 0 without samples."""
         return _ratio(np.diagonal(self.confusion), self.support)
 
     @property
@@ -48,11 +48,11 @@ class Report:
 
     @property
     def accuracy(self) -> float:
-        """The share of all samples that was right."""
+        """The fraction of all samples that are right."""
         return float(_ratio(np.trace(self.confusion), self.confusion.sum()))
 
     def most_confused(self, count: int = 5) -> list[tuple[str, str, int]]:
-        """The commonest mistakes, as (class, what it was taken for, how often)."""
+        """The most frequent mistakes, as (class, predicted class, how often)."""
         wrong = self.confusion - np.diag(np.diagonal(self.confusion))
         order = np.argsort(-wrong, axis=None, kind="stable")[:count]
         pairs = [divmod(int(i), len(self.classes)) for i in order]
@@ -87,7 +87,7 @@ class Report:
 def confusion_matrix(
     targets: Any, predicted: Any, num_classes: int | None = None
 ) -> NDArray[np.int64]:
-    """How often each class was taken for each.
+    """How often each class was predicted as each class.
 
     Args:
         targets: (N,) true labels.
@@ -95,7 +95,7 @@ def confusion_matrix(
         num_classes: C; None: as many as occur.
 
     Returns:
-        (C, C): samples of class i (row) that were taken for class j (column).
+        (C, C): samples of class i (row) that were predicted as class j (column).
 
     Raises:
         ValueError: Different lengths, or labels outside 0 .. C - 1.

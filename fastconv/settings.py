@@ -1,4 +1,4 @@
-"""What this fastconv is and runs on: instruction set, threads, algorithms, devices, build."""
+"""How fastconv computes: instruction set, threads, algorithms, devices, build."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
 
 
 class _Chosen(AbstractContextManager[None]):
-    """A choice that is made already; at the end of a `with` the one before it comes back."""
+    """Takes effect at once; as a context manager it restores the previous choice at the end."""
 
     def __init__(self, name: str) -> None:
         self._name, self._before = name, get_algorithm()

@@ -1,4 +1,4 @@
-"""Between data set and network: which network a data set needs, and batches that fit a network."""
+"""Fits networks to data sets (arguments, preprocessing), and batches to networks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .. import data
 from ..data import Loader
-from .recipe import is_autoencoder
+from ..models import ARCHITECTURES
 
 if TYPE_CHECKING:
     from ..data import Preprocessing
@@ -30,15 +30,13 @@ __all__ = [
 
 
 def wanted(name: str) -> Preprocessing:
-    """What an untrained network of the catalogue wants of pictures."""
-    from ..models.catalogue import ARCHITECTURES
-
+    """The preprocessing of pictures for an untrained network of the catalogue."""
     architecture = ARCHITECTURES[name]
     return architecture.preprocessing or _plain(architecture.input_shape)
 
 
 def preprocessing_for(name: str, dataset: Dataset) -> Preprocessing | None:
-    """What a network that is to be trained on a data set makes of pictures; None: of digits."""
+    """The preprocessing for training a network on a data set; None for digits."""
     if dataset.kind == "digits":
         return None
     recipe = wanted(name)
@@ -48,11 +46,9 @@ def preprocessing_for(name: str, dataset: Dataset) -> Preprocessing | None:
 
 
 def arguments_for(name: str, dataset: Dataset, width: float | None) -> dict[str, Any]:
-    """How a network has to be built for a data set, where that is not its default."""
-    from ..models.catalogue import ARCHITECTURES
-
+    """The arguments with which a network is built for a data set."""
     arguments = width_argument(name, width)
-    if not is_autoencoder(name):
+    if ARCHITECTURES[name].classifies:
         arguments["num_classes"] = dataset.num_classes
     own, size, _ = ARCHITECTURES[name].input_shape
     channels = {"digits": 1, "cifar10": 3}.get(dataset.kind, own)
@@ -65,15 +61,13 @@ def arguments_for(name: str, dataset: Dataset, width: float | None) -> dict[str,
 
 
 def width_argument(name: str, width: float | None) -> dict[str, Any]:
-    """--width for a network: a share of the channels, or how many there are.
+    """The argument for --width: a fraction of the channels, or their number.
 
     Raises:
         ValueError: the network has no width, or one in whole channels.
     """
     if width is None:
         return {}
-    from ..models.catalogue import ARCHITECTURES
-
     parameter = inspect.signature(ARCHITECTURES[name].build).parameters.get("width")
     if parameter is None:
         raise ValueError(f"--width: {name} has none")
@@ -85,9 +79,7 @@ def width_argument(name: str, width: float | None) -> dict[str, Any]:
 
 
 def input_shape(model: Module) -> tuple[int, int, int]:
-    """(C, H, W) of what a network of the catalogue takes."""
-    from ..models.catalogue import ARCHITECTURES
-
+    """The input (C, H, W) of a network of the catalogue."""
     assert model.architecture is not None
     name, arguments = model.architecture
     channels, height, width = ARCHITECTURES[name].input_shape
@@ -109,17 +101,17 @@ def make_loader(
     crop: tuple[float, float] = (0.08, 1.0),
     part: int = 1,
 ) -> Loader:
-    """Batches of a data set as a network wants them.
+    """Batches of a data set in the form that a network takes.
 
     Args:
-        dataset: what was loaded.
+        dataset: the data.
         split: "train" or "test".
         model: of the catalogue.
-        batch_size: images in a batch; None: as many as is quick where nothing is learned.
-        shuffle: a new order at every pass.
-        augment: random changes, which do not alter what a picture shows.
-        crop: how much of a picture's area `augment` leaves, from and to.
-        part: take every so manieth image only (arrays).
+        batch_size: images in a batch; None: a fast size for inference.
+        shuffle: a new order for every pass.
+        augment: random changes that keep the class.
+        crop: the fraction of a picture's area that `augment` keeps, from and to.
+        part: take only every part-th image (arrays).
     """
     samples: Any = getattr(dataset, split)
     shape = input_shape(model)
@@ -135,7 +127,7 @@ def make_loader(
         if augment:
             x = copy.copy(x)
             x.augment = data.RandomResizedCrop(scale=crop)
-    if model.architecture is not None and is_autoencoder(model.architecture[0]):
+    if model.architecture is not None and not ARCHITECTURES[model.architecture[0]].classifies:
         x = x if isinstance(x, np.ndarray) else _all(x)
         y = (x.reshape(len(x), *shape) / np.float32(255)).astype(np.float32)
     options: dict[str, Any] = {}
@@ -147,14 +139,14 @@ def make_loader(
 
 
 def fitted(x: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Digits (N, H, W) for a network that takes them in another size, or in colour."""
+    """Digits (N, H, W) in the size and colours that a network takes."""
     if (1, *x.shape[1:]) == shape:
         return x
     return _all(_Fitted(x, np.zeros(len(x)), _plain(shape)))
 
 
 class _Fitted:
-    """Images of another size or other colours than the network's, made to fit batch by batch."""
+    """Images that are converted, batch by batch, to the size and colours of a network."""
 
     def __init__(self, x: NDArray[np.uint8], y: NDArray[Any], preprocessing: Preprocessing) -> None:
         self._x, self.targets = x, y
@@ -166,7 +158,7 @@ class _Fitted:
     def read(
         self, indices: NDArray[np.int64], rng: Any = None
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """(B, C, H, W) bytes, in the loader's threads, and which of the indices they are."""
+        """(B, C, H, W) bytes and their positions in `indices`; the loader's threads call it."""
         pictures = (self._x[i] for i in indices)
         frames = [self._frame(p if p.ndim == 2 else p.transpose(1, 2, 0)) for p in pictures]
         return np.stack(frames), np.arange(len(indices))
@@ -185,7 +177,7 @@ def _channels(x: NDArray[Any]) -> int:
 
 
 def _plain(shape: tuple[int, int, int]) -> Preprocessing:
-    """Values from 0 to 1, the whole picture."""
+    """The whole picture, with values from 0 to 1."""
     from ..data import Preprocessing
 
     channels = "L" if shape[0] == 1 else "RGB"
@@ -199,7 +191,7 @@ def _replaced(preprocessing: Preprocessing, **changes: Any) -> Preprocessing:
 
 
 def _changes(dataset: Dataset, shape: tuple[int, int, int]) -> Any:
-    """Random changes: digits are shifted and turned a little, pictures mirrored and moved."""
+    """Random changes: digits are shifted and rotated a little, pictures mirrored and moved."""
     if dataset.kind == "digits":
         return [data.RandomShift(2), data.RandomRotation(10)]
     if dataset.kind == "cifar10":

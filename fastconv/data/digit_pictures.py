@@ -1,25 +1,25 @@
-"""Any picture of one digit as MNIST would show it: 28x28, white ink on black."""
+"""Converts a picture of one digit to MNIST's form: 28x28, white ink on black."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.images import eight_bits, open_image
+from .images import eight_bits, open_image
 
 __all__ = ["read_digit", "to_mnist"]
 
 _SIDE, _INK_SIDE = 28, 20  # MNIST: ink scaled into 20x20, then centred by its mass in 28x28
-_INK = 0.2  # of the way from the ground to the brightest: ink, when looking for its box
+_INK = 0.2  # ink begins at this fraction of the way from the background to the brightest pixel
 _MAX_PIXELS = 50_000_000
 
 
 def read_digit(path: str) -> tuple[NDArray[np.uint8], str]:
-    """Reads an image file; returns (28, 28) uint8 and what was done to it, in words.
+    """Reads an image file; returns (28, 28) uint8 and a description of how it was prepared.
 
     Raises:
         OSError: The file cannot be opened.
-        CorruptFileError: It is no image, damaged, or too large.
+        CorruptFileError: It is not an image, damaged, or too large.
         ValueError: The image is blank.
         ImportError: Pillow is not installed.
     """
@@ -30,8 +30,8 @@ def read_digit(path: str) -> tuple[NDArray[np.uint8], str]:
 def to_mnist(grey: NDArray[np.float32], name: str = "image") -> tuple[NDArray[np.uint8], str]:
     """A grey image (H, W) from 0 (black) to 1 (white) as MNIST prepared its digits.
 
-    Dark ink on a light ground (told by the border) is inverted. A 28x28 image is then taken as it
-    is; of any other, the ink is cut out, scaled to fit 20x20, and centred by its mass.
+    Dark ink on a light background (recognised by the border) is inverted. A 28x28 image then stays
+    as it is; of any other, the ink is cropped, scaled to fit 20x20, and centred by its mass.
     """
     done = []
     ground = float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
