@@ -62,7 +62,7 @@ def gather_batch(
     x: NDArray[Any], indices: NDArray[np.int64], scale: float | NDArray[Any], shift: float | NDArray[Any],
     gradient: bool = False,
 ) -> Array: ...
-# For tests and benchmarks of layouts; nothing else asks.
+# For tests and benchmarks of a device's layouts.
 def layout(x: Array) -> str: ...  # "plain", or "lanes": blocks of sixteen samples
 def to_lanes(x: Array) -> Array: ...
 
@@ -159,6 +159,7 @@ def avg_pool2d_forward(
 def avg_pool2d_backward(
     dy: Array, x_shape: Sequence[int], kernel: Pair, stride: Pair, pads: Pads, ceil_mode: bool,
     count_include_pad: bool, divisor_override: int,
+    leaf: bool = False,  # whether dy comes from the user
 ) -> Array: ...
 def adaptive_avg_pool2d_forward(
     x: Array, output_size: Pair, gradient: bool = False, leaf: bool = True

@@ -147,7 +147,9 @@ def test_recordings_have_one_operation(way: str, n: int) -> None:
         assert_close(forward(images(n)).numpy(), expected, 400)
     assert forward.reason is None
     stages = ["conv2d"] * 2
-    assert [op for op in operations(forward) if op not in ("to_lanes", "contiguous", "reshape")] == [
+    assert [
+        op for op in operations(forward) if op not in ("to_lanes", "contiguous", "reshape")
+    ] == [
         *stages,
         *["linear"] * 2,
     ]

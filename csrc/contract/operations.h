@@ -132,7 +132,7 @@ struct Operations {
   Array (*max_pool2d_backward)(const Array& dy, const Array& argmax, const Array& y,
                                const PoolShape& shape);
   Array (*max_pool2d_indices)(const Array& argmax, const PoolShape& shape);  // int64, row-major
-  // use: nothing when x is a gradient, which is best left in the layout it came in.
+  // use: nothing when x is best left in the layout it came in, as the gradients of operations are.
   Array (*resample)(const Array& x, const Resampling& map, std::optional<Use> use);
 
   // ---- normalisation: x (N, C, ...)

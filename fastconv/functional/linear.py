@@ -21,7 +21,7 @@ __all__ = ["linear", "linear_backward"]
 
 
 def _linear(x: Tensor, w: Tensor, b: Tensor | None, relu: bool) -> Tensor:
-    """x w^T + b, then ReLU if asked for. Layers call it."""
+    """x w^T + b, then ReLU where `relu` says so. Layers call it."""
     x_array, w_array = x._array, w._array
     shape = x_array.shape
     if len(shape) != 2 or shape[0] == 0:
