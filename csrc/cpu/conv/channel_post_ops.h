@@ -31,9 +31,10 @@ inline float finished(float sum, const cpu::ChannelPostOps& finish, int64_t k, i
 // The same for n neighbours in y, in place.
 inline void finish_plane(float* y, const cpu::ChannelPostOps& finish, int64_t n) {
   const float mean = 0.0f, one = 1.0f, zero = 0.0f;
+  const float* scale = finish.scale ? finish.scale : &one;
+  const float* shift = finish.scale ? finish.shift : &zero;
   cpu::kernels().channel_affine(
-      y, y, finish.plus, 0, 1, 1, n, &mean, finish.scale ? finish.scale : &one,
-      finish.scale ? finish.shift : &zero, finish.low, finish.high, false);
+      {y, y, finish.plus, &mean, scale, shift, finish.low, finish.high, false}, {0, 1, 1, n});
 }
 
 }  // namespace fastconv

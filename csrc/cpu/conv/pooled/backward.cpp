@@ -209,7 +209,7 @@ void conv_pool_backward(Array& dx, Array& dw, Array& db, const Array& dy, const 
                                  argmax.data<uint16_t>() + at + (k0 - first) * plane,
                                  near,
                                  plane};
-    if (wanted.db) kernels.channel_sums(db_part + part * s.OC + k0, own.g, 1, K, near, near);
+    if (wanted.db) kernels.channel_sums(db_part + part * s.OC + k0, own.g, {1, K, near, near});
     if (wanted.dw)
       sums.weight(dw_part + part * weights + k0 * weights / s.OC,
                   x.data() + block * s.IC * s.IH * s.IW * kLanes, own, row0, K);
