@@ -2,8 +2,9 @@
 
 Everything here takes and returns `Array`; `fastconv.functional` is the public face. Operations check
 their arguments and raise ValueError (ShapeError for geometry), TypeError, OverflowError, MemoryError.
-Arrays of a batch may be plain (row-major) or in lanes (blocks of sixteen samples, csrc/core/array.h);
-an operation accepts either and says below which one it returns.
+An array may lie in memory in whichever order its device likes (csrc/core/array.h); an operation
+takes any. gradient says that an operation is recorded for one, leaf that its operand is no result of
+another: from both a device chooses the layout it works in.
 """
 
 from collections.abc import Sequence
@@ -25,16 +26,19 @@ class Array:
     @property
     def layout(self) -> str: ...  # "plain" or "lanes"
     @property
+    def is_contiguous(self) -> bool: ...  # row-major
+    @property
     def address(self) -> int: ...
     @property
     def saved(self) -> bool: ...  # whether the tape keeps its values for a gradient
-    # Plain: shares memory, writable, and what is written is seen by Saved; lanes: a converted copy.
+    # Row-major: shares memory, writable, and what is written is seen by Saved; else a copy.
     def numpy(self) -> NDArray[Any]: ...
     def values(self) -> NDArray[Any]: ...  # the same, to read only
     def written(self) -> None: ...  # counts a change of the values that the core cannot see
     def to_lanes(self) -> Array: ...  # self when already so
     def to_plain(self) -> Array: ...
-    def reshape(self, shape: Sequence[int]) -> Array: ...  # shares storage; in lanes N must stay
+    def contiguous(self) -> Array: ...  # row-major; self when already so
+    def reshape(self, shape: Sequence[int]) -> Array: ...  # shares storage, or is a row-major copy
     def copy(self) -> Array: ...
     def item(self) -> float: ...  # the only element
 
@@ -51,6 +55,16 @@ def array(x: NDArray[Any], copy: bool = True, shared: bool = True) -> Array: ...
 def zeros(shape: Sequence[int]) -> Array: ...
 def zeros_like(x: Array) -> Array: ...  # same layout
 def full(shape: Sequence[int], value: float) -> Array: ...
+# Rows indices[i] of a C-contiguous uint8 or float32 array (count, ...) as float32 x * scale + shift,
+# shape (len(indices), ...); scale and shift are one number each, or one a channel (axis 1). IndexError
+# when out of range.
+def gather_batch(
+    x: NDArray[Any], indices: NDArray[np.int64], scale: float | NDArray[Any], shift: float | NDArray[Any],
+    gradient: bool = False,
+) -> Array: ...
+# For tests and benchmarks of layouts; nothing else asks.
+def layout(x: Array) -> str: ...  # "plain", or "lanes": blocks of sixteen samples
+def to_lanes(x: Array) -> Array: ...
 
 # -------------------------------------------------------------------------------- runtime
 def streamed_floats() -> int: ...  # arrays in lanes from this size are written past the caches
@@ -112,41 +126,48 @@ def conv_stage_backward(
     wanted: tuple[bool, bool, bool],
 ) -> tuple[Array, Array, Array]: ...
 
-# x (N, I), w (O, I), b (O,) or None -> y (N, O), layout of x. relu: max(y, 0) in the same pass.
-def linear_forward(x: Array, w: Array, b: Array | None, relu: bool) -> Array: ...
-def linear_backward_input(dy: Array, w: Array) -> Array: ...  # layout of dy
-def linear_backward_weight(dy: Array, x: Array) -> Array: ...  # plain (O, I)
+# x (N, I), w (O, I), b (O,) or None -> y (N, O) and x as linear_backward_weight likes it best.
+# relu: max(y, 0) in the same pass.
+def linear_forward(
+    x: Array, w: Array, b: Array | None, relu: bool, gradient: bool = False, leaf: bool = True
+) -> tuple[Array, Array]: ...
+def linear_backward_input(dy: Array, w: Array) -> Array: ...
+def linear_backward_weight(dy: Array, x: Array) -> Array: ...  # (O, I)
 def channel_sum(x: Array) -> Array: ...  # (N, C, ...) -> (C,): the bias gradient
 
 # ----------------------------------------------------------------------------- pooling (pool.cpp)
-# argmax: uint16, layout of y: position kh * KW + kw inside the window of the first NaN, else of the
-# first maximum (of the first tap inside the image when all are -inf). relu: y = max(y, 0), and the
-# backward pass lets through only where y > 0 (pass y). placed: argmax is wanted.
+# argmax: uint16, position kh * KW + kw inside the window of the first NaN, else of the first maximum
+# (of the first tap inside the image when all are -inf); empty unless with_indices. relu: y = max(y, 0),
+# and the backward pass lets through only where y > 0 (pass y).
 def max_pool2d_forward(
     x: Array, kernel: Pair, stride: Pair, pads: Pads, dilation: Pair, ceil_mode: bool, relu: bool,
-    placed: bool = True,
+    with_indices: bool = True, gradient: bool = False, leaf: bool = True,
 ) -> tuple[Array, Array]: ...
 def max_pool2d_backward(
     dy: Array, argmax: Array, y: Array | None, x_shape: Sequence[int],
     kernel: Pair, stride: Pair, pads: Pads, dilation: Pair,
 ) -> Array: ...
-# int64, plain: ih * IW + iw of each maximum
+# int64: ih * IW + iw of each maximum
 def max_pool2d_indices(
     argmax: Array, x_shape: Sequence[int], kernel: Pair, stride: Pair, pads: Pads, dilation: Pair
 ) -> Array: ...
 def avg_pool2d_forward(
     x: Array, kernel: Pair, stride: Pair, pads: Pads, ceil_mode: bool, count_include_pad: bool,
     divisor_override: int,  # 0: none
+    gradient: bool = False, leaf: bool = True,
 ) -> Array: ...
 def avg_pool2d_backward(
     dy: Array, x_shape: Sequence[int], kernel: Pair, stride: Pair, pads: Pads, ceil_mode: bool,
     count_include_pad: bool, divisor_override: int,
+    leaf: bool = False,  # whether dy comes from the user
 ) -> Array: ...
-def adaptive_avg_pool2d_forward(x: Array, output_size: Pair) -> Array: ...
+def adaptive_avg_pool2d_forward(
+    x: Array, output_size: Pair, gradient: bool = False, leaf: bool = True
+) -> Array: ...
 def adaptive_avg_pool2d_backward(dy: Array, x_shape: Sequence[int]) -> Array: ...
 
 # ------------------------------------------------------------- elementwise (elementwise.cpp)
-# Same shape; a second operand in another layout is converted to the first one's. Layout kept.
+# Of two operands of one shape.
 def add(a: Array, b: Array) -> Array: ...
 def sub(a: Array, b: Array) -> Array: ...
 def mul(a: Array, b: Array) -> Array: ...
@@ -155,6 +176,7 @@ def add_into(a: Array, b: Array) -> None: ...  # a += b
 def assign(a: Array, b: Array) -> None: ...  # the values of b into the storage of a
 def divide(x: Array, divisor: float) -> Array: ...  # x / divisor, correctly rounded
 def scale_shift(x: Array, scale: float, shift: float) -> Array: ...  # x * scale + shift
+def scale_by(x: Array, factor: Array) -> Array: ...  # x * factor, which is one element
 def exp(x: Array) -> Array: ...
 def log(x: Array) -> Array: ...
 def sqrt(x: Array) -> Array: ...
@@ -168,26 +190,20 @@ def sigmoid(x: Array) -> Array: ...
 def sigmoid_backward(dy: Array, y: Array) -> Array: ...
 def tanh(x: Array) -> Array: ...
 def tanh_backward(dy: Array, y: Array) -> Array: ...
-def sum(x: Array) -> Array: ...  # () plain; empty lanes do not count
-# Keeps x/(1-p) with probability 1-p, decided by (seed, logical index) alone: the same mask for any
+def sum(x: Array) -> Array: ...  # ()
+# Keeps x/(1-p) with probability 1-p, decided by (seed, row-major index) alone: the same mask for any
 # layout and thread count. backward: the same call on dy.
 def dropout(x: Array, p: float, seed: int) -> Array: ...
 def count_up(x: Array) -> None: ...  # adds 1 to an int64 counter ()
 
 # ------------------------------------------------------------------ moving data (movement.cpp)
 def pad2d(x: Array, pads: Pads, value: float) -> Array: ...  # negative pads crop; (N, C, H, W)
-def cat(arrays: Sequence[Array], axis: int) -> Array: ...  # axis >= 1 in the layout of the first; 0: plain
-def slice_axis(x: Array, axis: int, begin: int, end: int) -> Array: ...  # axis >= 1 keeps the layout
+def cat(arrays: Sequence[Array], axis: int) -> Array: ...
+def slice_axis(x: Array, axis: int, begin: int, end: int) -> Array: ...
 def gather2d(x: Array, rows: Sequence[int], cols: Sequence[int]) -> Array: ...  # x[:, :, rows][..., cols]
 def gather2d_backward(dy: Array, rows: Sequence[int], cols: Sequence[int], x_shape: Sequence[int]) -> Array: ...
 def upsample_bilinear2d(x: Array, output_size: Pair, align_corners: bool) -> Array: ...
 def upsample_bilinear2d_backward(dy: Array, x_shape: Sequence[int], align_corners: bool) -> Array: ...
-# Rows indices[i] of a C-contiguous uint8 or float32 array (count, ...) as float32
-# x * scale + shift, shape (len(indices), ...), in lanes; scale and shift are one number each, or one a
-# channel (axis 1). IndexError when out of range.
-def gather_lanes(
-    x: NDArray[Any], indices: NDArray[np.int64], scale: float | NDArray[Any], shift: float | NDArray[Any]
-) -> Array: ...
 
 # ---------------------------------------------------------------- normalisation (norm.cpp)
 # x (N, C, ...); weight, bias, mean, variance (C,). gradient: whether it is recorded for one; leaf: whether
@@ -214,6 +230,8 @@ def batch_norm_train_backward(
 def batch_norm_eval_backward(
     dy: Array, x: Array, weight: Array | None, mean: Array, var: Array, eps: float
 ) -> tuple[Array, Array, Array]: ...
+# dx alone, where weight and bias are frozen
+def batch_norm_eval_backward_input(dy: Array, weight: Array | None, var: Array, eps: float) -> Array: ...
 # y = x / (k + alpha/size * sum over `size` neighbouring channels of x^2)^beta; returns y, x
 def local_response_norm(
     x: Array, size: int, alpha: float, beta: float, k: float, gradient: bool = False, leaf: bool = True

@@ -94,7 +94,7 @@ def _conv_norm(make: Make) -> list[Array]:
 def _linear(make: Make) -> list[Array]:
     x, w, dy = make(N, 300), weight(200, 300), make(N, 200)
     return [
-        _core.linear_forward(x, w, weight(200), True),
+        *_core.linear_forward(x, w, weight(200), True),
         _core.linear_backward_input(dy, w),
         _core.linear_backward_weight(dy, x),
     ]
@@ -163,10 +163,10 @@ def _conversion(make: Make) -> list[Array]:
     x = make(N, C, H, W)
     pixels = (np.arange(50 * 3 * 40 * 40) % 251).astype(np.uint8).reshape(50, 3, 40, 40)
     return [
-        x.to_lanes(),
-        x.to_plain(),
+        _core.to_lanes(x),
+        x.contiguous(),
         x.copy(),
-        _core.gather_lanes(pixels, np.arange(N) * 7 % 50, 1 / 255, 0.0),
+        _core.gather_batch(pixels, np.arange(N) * 7 % 50, 1 / 255, 0.0),
     ]
 
 

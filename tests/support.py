@@ -24,18 +24,23 @@ FIXED_WIDTH_ISAS = [name for name in _core.available_isas() if name in ("avx2", 
 def array(x: Any, layout: str = "plain") -> _core.Array:
     """A copy of x as an Array in the layout."""
     made = _core.array(np.asarray(x))
-    return made.to_lanes() if layout == "lanes" else made
+    return _core.to_lanes(made) if layout == "lanes" else made
 
 
 def numpy(x: _core.Array) -> np.ndarray:
     """A plain copy of x."""
-    return np.array(x.to_plain().numpy())
+    return np.array(x.contiguous().numpy())
+
+
+def batch_layout(layout: str, samples: int) -> str:
+    """The layout that an operation on images works in: a whole block of samples is in lanes."""
+    return "lanes" if samples >= LANES else layout
 
 
 def stored(x: _core.Array) -> np.ndarray:
     """The storage of x itself: (N, ...), or (blocks, ..., 16) in lanes, empty lanes included."""
     shape = x.shape
-    if x.layout == "lanes":
+    if _core.layout(x) == "lanes":
         shape = (-(-shape[0] // LANES), *shape[1:], LANES)
     dtype = np.dtype(x.dtype)
     memory = (ctypes.c_char * (math.prod(shape) * dtype.itemsize)).from_address(x.address)

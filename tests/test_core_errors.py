@@ -78,7 +78,7 @@ calls = [
     lambda: _core.gather2d_backward(f(1, 1, 2, 3), [0, 1], [0, 1, 1], (1, 1, 2)),
     lambda: _core.upsample_bilinear2d(f(1, 1, 2, 2), (0, 2), False),
     lambda: _core.upsample_bilinear2d_backward(f(1, 1, 2, 2), (1, 2, 3, 3), False),
-    lambda: _core.gather_lanes(np.zeros((3, 4), "f8"), np.array([0]), 1.0, 0.0),
+    lambda: _core.gather_batch(np.zeros((3, 4), "f8"), np.array([0]), 1.0, 0.0),
     lambda: _core.sgd_step([f(2)], [f(3)], [], 0.1, 0.0, 0.0, 0.0, False, True, False),
     lambda: _core.sgd_step([f(2)], [], [], 0.1, 0.0, 0.0, 0.0, False, True, False),
     lambda: _core.sgd_step([f(2)], [f(2)], [], 0.1, 0.9, 0.0, 0.0, False, True, False),

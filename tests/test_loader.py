@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv import data
+from fastconv import _core, data
 from fastconv.data.background import in_order
 from tests.support import assert_close, assert_same_bits, run_python
 
@@ -77,9 +77,9 @@ def test_layout_of_small_batches(batch: int, size: int, grad: bool, lanes: bool)
     with fc.set_grad_enabled(grad):
         (loaded, _), *_ = data.Loader(x, batch_size=batch)
         for images in (loaded, fc.Tensor(x)):
-            assert conv(images)._array.layout == expected
-        assert fc.functional.max_pool2d(conv(loaded), 2)._array.layout == expected
-    assert loaded._array.layout == expected
+            assert _core.layout(conv(images)._array) == expected
+        assert _core.layout(fc.functional.max_pool2d(conv(loaded), 2)._array) == expected
+    assert _core.layout(loaded._array) == expected
 
 
 @pytest.mark.parametrize("values", [np.ones(2), np.ones((3, 1)), np.ones(0)])
@@ -90,17 +90,15 @@ def test_scale_must_fit_the_channels(values: np.ndarray) -> None:
 
 
 def test_the_core_checks_scale_and_shift() -> None:
-    from fastconv import _core
-
     x, order = np.ones((4, 3, 2, 2), np.uint8), np.arange(4)
     with pytest.raises(fc.ShapeError, match=r"2 values.*channel.*\(4, 3, 2, 2\)"):
-        _core.gather_lanes(x, order, np.ones(2), 0.0)
+        _core.gather_batch(x, order, np.ones(2), 0.0)
     with pytest.raises(fc.ShapeError, match="2 and 3 values"):
-        _core.gather_lanes(x, order, np.ones(2), np.ones(3))
+        _core.gather_batch(x, order, np.ones(2), np.ones(3))
     with pytest.raises(fc.ShapeError, match="0 and"):
-        _core.gather_lanes(x, order, np.ones(0), 0.0)
+        _core.gather_batch(x, order, np.ones(0), 0.0)
     np.testing.assert_array_equal(
-        _core.gather_lanes(x, order, 2, [1.0, 2.0, 3.0]).numpy()[:, :, 0, 0], [[3, 4, 5]] * 4
+        _core.gather_batch(x, order, 2, [1.0, 2.0, 3.0]).numpy()[:, :, 0, 0], [[3, 4, 5]] * 4
     )
 
 

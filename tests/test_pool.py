@@ -15,6 +15,7 @@ from tests.support import (
     array,
     assert_close,
     assert_same_bits,
+    batch_layout,
     dirty_arena,
     empty_lanes,
     integers,
@@ -66,20 +67,21 @@ def check_max_pool(x: np.ndarray, pool: Pool, layout: str) -> None:
     expected, tap, pixel = reference.max_pool2d(
         x, pool.kernel, pool.stride, pool.pads, pool.dilation, pool.ceil
     )
-    assert (y.layout, y.shape, argmax.dtype) == (layout, expected.shape, "uint16")
+    expected_layout = batch_layout(layout, len(x))
+    assert (_core.layout(y), y.shape, argmax.dtype) == (expected_layout, expected.shape, "uint16")
     np.testing.assert_array_equal(numpy(y), expected)
     np.testing.assert_array_equal(numpy(argmax), tap)
     dirty_arena()
     geometry = (pool.kernel, pool.stride, pool.pads, pool.dilation, pool.ceil)
-    unplaced, _ = _core.max_pool2d_forward(array(x, layout), *geometry, False, False)
-    assert_same_bits(numpy(unplaced), numpy(y))
+    maxima, _ = _core.max_pool2d_forward(array(x, layout), *geometry, False, False)
+    assert_same_bits(numpy(maxima), numpy(y))
     window = (x.shape, pool.kernel, pool.stride, pool.pads, pool.dilation)
     indices = _core.max_pool2d_indices(argmax, *window)
-    assert (indices.dtype, indices.layout) == ("int64", "plain")
+    assert (indices.dtype, _core.layout(indices)) == ("int64", "plain")
     np.testing.assert_array_equal(numpy(indices), pixel)
     dy = integers(np.random.default_rng(2), *expected.shape)
     dx = _core.max_pool2d_backward(array(dy, layout), argmax, None, *window)
-    assert dx.layout == layout
+    assert _core.layout(dx) == batch_layout(layout, len(x))
     np.testing.assert_array_equal(numpy(dx), reference.max_pool2d_backward(dy, pixel, x.shape))
     if layout == "lanes":
         assert not empty_lanes(dx).any()
@@ -127,8 +129,8 @@ def test_max_pool_window_on_padding_only(layout: str, isa: str) -> None:
     assert ((indices >= 0) & (indices < 4)).all()
     dx = _core.max_pool2d_backward(y, argmax, None, x.shape, *window)
     assert dx.shape == x.shape
-    for placed in (False, True):  # a ReLU before it makes no difference
-        y, _ = _core.max_pool2d_forward(array(x, layout), *window, False, True, placed)
+    for with_indices in (False, True):  # a ReLU before it makes no difference
+        y, _ = _core.max_pool2d_forward(array(x, layout), *window, False, True, with_indices)
         assert (numpy(y) == -INF).all()
 
 
@@ -159,11 +161,11 @@ def test_avg_pool(
     weights = reference.avg_pool2d_weights(pool.x[2:], *window)
     length = math.prod(pool.kernel)
     y = _core.avg_pool2d_forward(array(x, layout), *window)
-    assert y.layout == layout
+    assert _core.layout(y) == batch_layout(layout, len(x))
     assert_close(numpy(y), reference.resample(x, weights), length)
     dy = uniform(rng, *y.shape)
     dx = _core.avg_pool2d_backward(array(dy, layout), x.shape, *window)
-    assert dx.layout == layout
+    assert _core.layout(dx) == layout
     assert_close(numpy(dx), reference.resample_backward(dy, weights, x.shape), length)
     if layout == "lanes":
         assert not empty_lanes(dx).any()
@@ -177,7 +179,7 @@ def test_adaptive_avg_pool(
     x = uniform(rng, *shape)
     weights = reference.adaptive_avg_pool2d_weights(shape[2:], out)
     y = _core.adaptive_avg_pool2d_forward(array(x, layout), out)
-    assert (y.layout, y.shape) == (layout, (*shape[:2], *out))
+    assert (_core.layout(y), y.shape) == (batch_layout(layout, shape[0]), (*shape[:2], *out))
     assert_close(numpy(y), reference.resample(x, weights), math.prod(shape[2:]))
     dy = uniform(rng, *y.shape)
     dx = _core.adaptive_avg_pool2d_backward(array(dy, layout), shape)

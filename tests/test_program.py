@@ -443,7 +443,7 @@ def test_programs_check_their_inputs() -> None:
     with pytest.raises(fc.ShapeError, match="input 0"):
         program.run([array(np.ones((3, 2), np.float32))], [])
     with pytest.raises(fc.ShapeError, match="lanes"):
-        program.run([x.to_lanes()], [])
+        program.run([_core.to_lanes(x)], [])
     with pytest.raises(ValueError, match="expected 1 inputs"):
         program.run([], [])
     with pytest.raises(ValueError, match="0 seeds"):

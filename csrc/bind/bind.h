@@ -3,8 +3,7 @@
 //
 // Conventions: py::arg names as in _core.pyi; operations on Arrays are bound with `define`;
 // optional arrays are `const std::optional<Array>&`, pairs std::array<int64_t, 2>, pads
-// std::array<int64_t, 4>, lists of arrays std::vector<Array>, seeds of random numbers
-// program::Seed.
+// std::array<int64_t, 4>, lists of arrays std::vector<Array>, seeds of random numbers Seed.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -100,8 +99,8 @@ void register_program(py::module_& m);
 namespace pybind11::detail {
 
 template <>
-struct type_caster<fastconv::program::Seed> {
-  PYBIND11_TYPE_CASTER(fastconv::program::Seed, const_name("int"));
+struct type_caster<fastconv::Seed> {
+  PYBIND11_TYPE_CASTER(fastconv::Seed, const_name("int"));
 
   bool load(handle source, bool convert) {
     make_caster<uint64_t> number;

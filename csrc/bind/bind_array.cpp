@@ -7,6 +7,7 @@
 #include "bind/bind.h"
 #include "core/versions.h"
 #include "cpu/layout.h"
+#include "ops/values.h"
 
 namespace fastconv::bind {
 namespace {
@@ -49,28 +50,24 @@ using program::refuse_recording;
 constexpr char kLooks[] = "Python looks at values while the network runs (numpy, item, float, ==)";
 constexpr char kBrings[] = "values come from NumPy while the network runs";
 
-// The same object when it is in that layout already.
-py::object in_layout(const py::object& self, Layout layout) {
+// The same object when it is row-major already.
+py::object row_major(const py::object& self) {
   const Array& x = self.cast<const Array&>();
-  if (x.layout() == layout) return self;
+  if (x.is_contiguous()) return self;
   Array y = [&] {
     const GilReleased release;
-    return layout == Layout::lanes ? recorded("to_lanes", &to_lanes)(x)
-                                   : recorded("to_plain", &to_plain)(x);
+    return contiguous(x);
   }();
   return py::cast(std::move(y));
 }
 
-// Shares memory, writable: what Python may do to it is watched. Lanes are converted, to a copy.
+// Shares memory, writable: what Python may do to it is watched. Another layout is converted, to a
+// copy.
 py::array writable_view(const py::object& self) {
   const Array& x = self.cast<const Array&>();
-  if (x.in_lanes()) {
-    Array plain = [&] {
-      const GilReleased release;
-      return to_plain(x);
-    }();
-    void* data = plain.data<void>();
-    return numpy_view(x, data, py::cast(std::move(plain)));
+  if (!x.is_contiguous()) {
+    const py::object copy = row_major(self);
+    return numpy_view(copy.cast<const Array&>(), copy.cast<Array&>().data<void>(), copy);
   }
   const py::capsule lent(new Lent(x), [](void* held) { delete static_cast<Lent*>(held); });
   return numpy_view(x, const_cast<void*>(x.data<void>()), lent);
@@ -78,19 +75,20 @@ py::array writable_view(const py::object& self) {
 
 // For whoever only reads.
 py::array read_only_view(const py::object& self) {
-  py::object plain = in_layout(self, Layout::plain);
+  const py::object plain = row_major(self);
   const Array& x = plain.cast<const Array&>();
   py::array view = numpy_view(x, const_cast<void*>(x.data<void>()), plain);
   py::detail::array_proxy(view.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
   return view;
 }
 
-py::object item(const Array& x) {
+py::object item(const Array& any) {
   program::Recorder* recorder = program::Recorder::active();
-  if (recorder != nullptr && recorder->varies(x)) recorder->refuse(kLooks);
-  if (x.shape().numel() != 1)
-    throw ShapeError(
-        message("[item] expected one element, got ", x.shape().numel(), " in shape ", x.shape()));
+  if (recorder != nullptr && recorder->varies(any)) recorder->refuse(kLooks);
+  if (any.shape().numel() != 1)
+    throw ShapeError(message("[item] expected one element, got ", any.shape().numel(), " in shape ",
+                             any.shape()));
+  const Array x = contiguous(any);
   switch (x.dtype()) {
     case DType::float32: return py::float_(*x.data<float>());
     case DType::int64: return py::int_(*x.data<int64_t>());
@@ -100,44 +98,34 @@ py::object item(const Array& x) {
   return py::none();
 }
 
-Array reshape(const Array& x, const Shape& shape) { return x.reshape(shape); }
-
-Array full(const Shape& shape, float value) {
-  Array x = Array::empty(shape);
-  std::fill_n(x.data(), x.stored(), value);
-  return x;
-}
-
 using Floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
 
 // One value, or one a channel, as `channels` values.
-std::vector<float> spread(const Floats& values, int64_t channels) {
+std::vector<float> by_channel(const Floats& values, int64_t channels) {
   if (values.size() != 1 && values.size() != channels)
-    throw ShapeError(message("[gather_lanes] scale and shift have ", values.size(), " and ",
+    throw ShapeError(message("[gather_batch] scale and shift have ", values.size(), " and ",
                              channels, " values, expected 1 or the same number"));
   std::vector<float> all(values.data(), values.data() + values.size());
   all.resize(static_cast<size_t>(channels), all[0]);
   return all;
 }
 
-Array gather(const py::array& x, const py::array& indices, const Floats& scale,
-             const Floats& shift) {
+Array gather(const py::array& x, const py::array& indices, const Floats& scale, const Floats& shift,
+             bool gradient) {
   refuse_recording(kBrings);
-  const DType dtype = dtype_of(x, "gather_lanes");
-  const Shape shape = shape_of(x);
-  if ((x.flags() & py::array::c_style) == 0)
-    throw std::invalid_argument(
-        "[gather_lanes] x is not C-contiguous: use np.ascontiguousarray(x)");
-  if (dtype_of(indices, "gather_lanes") != DType::int64 || indices.ndim() != 1)
-    throw DTypeError(message("[gather_lanes] expected int64 indices of one dimension, got ",
+  const char* const op = "gather_batch";
+  if (dtype_of(indices, op) != DType::int64 || indices.ndim() != 1)
+    throw DTypeError(message("[", op, "] expected int64 indices of one dimension, got ",
                              py::str(indices.dtype()).cast<std::string>(), " ", shape_of(indices)));
   const int64_t channels = std::max<int64_t>({1, scale.size(), shift.size()});
-  const std::vector<float> a = spread(scale, channels), b = spread(shift, channels);
+  const HostSamples samples{x.data(), dtype_of(x, op), shape_of(x), by_channel(scale, channels),
+                            by_channel(shift, channels)};
+  if ((x.flags() & py::array::c_style) == 0)
+    throw std::invalid_argument(
+        message("[", op, "] x is not C-contiguous: use np.ascontiguousarray(x)"));
   const Array order = from_numpy(indices, false);
-  const void* data = x.data();
   const GilReleased release;
-  return gather_lanes(data, dtype, shape, order.data<int64_t>(), order.dim(0), a.data(), b.data(),
-                      channels);
+  return gather_batch(samples, order.data<int64_t>(), order.dim(0), {gradient, true});
 }
 
 }  // namespace
@@ -192,6 +180,7 @@ void register_array(py::module_& m) {
       .def_property_readonly("shape", &Array::shape)
       .def_property_readonly("dtype", [](const Array& x) { return name_of(x.dtype()); })
       .def_property_readonly("layout", [](const Array& x) { return name_of(x.layout()); })
+      .def_property_readonly("is_contiguous", &Array::is_contiguous)
       .def_property_readonly(
           "address", [](const Array& x) { return reinterpret_cast<uintptr_t>(x.data<void>()); })
       .def("numpy",
@@ -204,10 +193,11 @@ void register_array(py::module_& m) {
              refuse_recording(kLooks);
              return read_only_view(self);
            })
-      .def("to_lanes", [](const py::object& self) { return in_layout(self, Layout::lanes); })
-      .def("to_plain", [](const py::object& self) { return in_layout(self, Layout::plain); })
-      .def("reshape", recorded("reshape", &reshape), py::arg("shape"))
-      .def("copy", recorded("copy", [](const Array& x) { return x.copy(); }), ReleaseGil())
+      .def("to_lanes", recorded("to_lanes", &to_lanes))
+      .def("to_plain", recorded("to_plain", &to_plain))
+      .def("contiguous", &row_major)
+      .def("reshape", &reshape, py::arg("shape"))
+      .def("copy", &copy, ReleaseGil())
       .def("item", &item)
       .def("written", &Array::written)
       .def_property_readonly("saved", [](const Array& x) { return x.version()->is_saved(); })
@@ -238,13 +228,16 @@ void register_array(py::module_& m) {
            py::arg("arrays"))
       .def_property_readonly("changed", &Saved::changed)
       .def("__getitem__", [](const Saved& self, int64_t i) { return self[i]; });
-  define(m, "zeros", [](const Shape& shape) { return Array::zeros(shape); }, py::arg("shape"));
-  define(
-      m, "zeros_like",
-      [](const Array& x) { return Array::zeros(x.shape(), x.dtype(), x.layout()); }, py::arg("x"));
-  define(m, "full", &full, py::arg("shape"), py::arg("value"));
-  m.def("gather_lanes", &gather, py::arg("x"), py::arg("indices"), py::arg("scale"),
-        py::arg("shift"));
+  m.def("zeros", [](const Shape& shape) { return zeros(shape); }, py::arg("shape"), ReleaseGil());
+  m.def("zeros_like", &zeros_like, py::arg("x"), ReleaseGil());
+  m.def(
+      "full", [](const Shape& shape, float value) { return full(shape, value); }, py::arg("shape"),
+      py::arg("value"), ReleaseGil());
+  m.def("gather_batch", &gather, py::arg("x"), py::arg("indices"), py::arg("scale"),
+        py::arg("shift"), py::arg("gradient") = false);
+  // For tests and benchmarks of a device's layouts; nothing else asks.
+  m.def("layout", [](const Array& x) { return name_of(x.layout()); }, py::arg("x"));
+  m.def("to_lanes", recorded("to_lanes", &to_lanes), py::arg("x"), ReleaseGil());
 }
 
 }  // namespace fastconv::bind

@@ -27,46 +27,47 @@ constexpr std::pair<const char*, Binary> kBackward[] = {
 
 void register_elementwise(py::module_& m) {
   for (const auto& [name, f] : kUnary)
-    define(
-        m, name, [name = name, f = f](const Array& x) { return unary(name, f, x); }, py::arg("x"));
+    m.def(
+        name, [name = name, f = f](const Array& x) { return unary(name, f, x); }, py::arg("x"),
+        ReleaseGil());
   for (const auto& [name, f] : kBinary)
-    define(
-        m, name,
+    m.def(
+        name,
         [name = name, f = f](Array a, const Array& b) { return binary(name, f, std::move(a), b); },
-        py::arg("a"), py::arg("b"));
+        py::arg("a"), py::arg("b"), ReleaseGil());
   for (const auto& [name, f] : kBackward)
-    define(
-        m, name,
+    m.def(
+        name,
         [name = name, f = f](Array dy, const Array& y) {
           return binary(name, f, std::move(dy), y);
         },
-        py::arg("dy"), py::arg("y"));
-  define(
-      m, "add_into", [](Array& a, const Array& b) { add_into(a, b); }, py::arg("a"), py::arg("b"));
-  define(m, "assign", [](Array& a, const Array& b) { assign(a, b); }, py::arg("a"), py::arg("b"));
-  define(m, "divide", &divide, py::arg("x"), py::arg("divisor"));
-  define(
-      m, "scale_shift",
+        py::arg("dy"), py::arg("y"), ReleaseGil());
+  m.def("add_into", &add_into, py::arg("a"), py::arg("b"), ReleaseGil());
+  m.def("assign", &assign, py::arg("a"), py::arg("b"), ReleaseGil());
+  m.def(
+      "divide",
+      [](const Array& x, float divisor) { return unary("divide", Unary::divide, x, divisor); },
+      py::arg("x"), py::arg("divisor"), ReleaseGil());
+  m.def(
+      "scale_shift",
       [](const Array& x, float scale, float shift) {
         return unary("scale_shift", Unary::scale_shift, x, scale, shift);
       },
-      py::arg("x"), py::arg("scale"), py::arg("shift"));
-  define(
-      m, "leaky_relu",
+      py::arg("x"), py::arg("scale"), py::arg("shift"), ReleaseGil());
+  m.def(
+      "leaky_relu",
       [](const Array& x, float slope) { return unary("leaky_relu", Unary::leaky_relu, x, slope); },
-      py::arg("x"), py::arg("slope"));
-  define(
-      m, "leaky_relu_backward",
+      py::arg("x"), py::arg("slope"), ReleaseGil());
+  m.def(
+      "leaky_relu_backward",
       [](Array dy, const Array& x, float slope) {
         return binary("leaky_relu_backward", Binary::leaky_relu_backward, std::move(dy), x, slope);
       },
-      py::arg("dy"), py::arg("x"), py::arg("slope"));
-  define(m, "sum", &sum, py::arg("x"));
-  define(
-      m, "dropout",
-      [](const Array& x, double p, program::Seed seed) { return dropout(x, p, seed.value); },
-      py::arg("x"), py::arg("p"), py::arg("seed"));
-  define(m, "count_up", &count_up, py::arg("x"));
+      py::arg("dy"), py::arg("x"), py::arg("slope"), ReleaseGil());
+  m.def("scale_by", &scale_by, py::arg("x"), py::arg("factor"), ReleaseGil());
+  m.def("sum", &sum, py::arg("x"), ReleaseGil());
+  m.def("dropout", &dropout, py::arg("x"), py::arg("p"), py::arg("seed"), ReleaseGil());
+  m.def("count_up", &count_up, py::arg("x"), ReleaseGil());
 }
 
 }  // namespace fastconv::bind

@@ -14,6 +14,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -55,10 +56,19 @@ class OptimStep {
   Device device_;
 };
 
-struct DropoutParams {
-  float p;        // the probability of 0
-  float scale;    // of what is kept
-  uint64_t seed;  // an element's fate follows from it and from the element's row-major number
+// Samples in the memory of the host: a row-major array (count, ...) of uint8 or float32. As floats
+// they are x * scale[c] + shift[c], where c is the place along axis 1 when there are as many of
+// them, and 0 when there is one.
+struct HostSamples {
+  const void* data;
+  DType dtype;
+  Shape shape;
+  std::vector<float> scale, shift;
+};
+
+// The start of an operation's own random numbers. A recorded program gets a new one for every run.
+struct Seed {
+  uint64_t value;
 };
 
 struct LocalResponseNormParams {
@@ -81,12 +91,9 @@ struct Operations {
   Array (*contiguous)(const Array& x);  // row-major; x itself if it is
   void (*assign)(Array& to, const Array& from);
   void (*count_up)(Array& x);  // adds 1 to an int64, shape ()
-  // Samples indices[0 .. n) of a row-major array (count, ...) of uint8 or float32 in the memory of
-  // the host, as x * scale[c] + shift[c], shape (n, ...); c is the place along axis 1 when
-  // `channels` is shape[1], and 0 when it is 1. Indices are in range.
-  Array (*gather_batch)(const void* x, DType dtype, const Shape& shape, const int64_t* indices,
-                        int64_t n, const float* scale, const float* shift, int64_t channels,
-                        Use use);
+  // Samples indices[0 .. n), shape (n, ...). Indices are in range.
+  Array (*gather_batch)(Device device, const HostSamples& samples, const int64_t* indices,
+                        int64_t n, Use use);
 
   // ---- convolution
   // ------------------------------------------------------------------------------- (y, argmax, x):
@@ -125,7 +132,8 @@ struct Operations {
   Array (*max_pool2d_backward)(const Array& dy, const Array& argmax, const Array& y,
                                const PoolShape& shape);
   Array (*max_pool2d_indices)(const Array& argmax, const PoolShape& shape);  // int64, row-major
-  Array (*resample)(const Array& x, const Resampling& map, Use use);
+  // use: nothing when x is best left in the layout it came in, as the gradients of operations are.
+  Array (*resample)(const Array& x, const Resampling& map, std::optional<Use> use);
 
   // ---- normalisation: x (N, C, ...)
   // --------------------------------------------------------------
@@ -143,8 +151,10 @@ struct Operations {
   std::tuple<Array, Array, Array, Array> (*batch_norm_train_backward)(
       const Array& dy, const Array& x, const Array& weight, const Array& bias, const Array& mean,
       const Array& inv_std, const Array& y, Activation activation, bool wants_dadd);
-  // (y, x): post has normalise.
-  std::pair<Array, Array> (*batch_norm_eval)(const Array& x, const PostOps& post, Use use);
+  // (y, x): post has normalise. use: nothing when x is a gradient, which stays in the layout it
+  // came in.
+  std::pair<Array, Array> (*batch_norm_eval)(const Array& x, const PostOps& post,
+                                             std::optional<Use> use);
   std::tuple<Array, Array, Array> (*batch_norm_eval_backward)(const Array& dy, const Array& x,
                                                               const Array& weight,
                                                               const Array& mean, const Array& var,
@@ -160,8 +170,11 @@ struct Operations {
   Array (*unary)(Unary f, const Array& x, float p, float q);
   Array (*binary)(Binary f, Array a, const Array& b, float p);
   void (*add_into)(Array& a, const Array& b);  // a += b
-  Array (*dropout)(const Array& x, const DropoutParams& dropout);
-  Array (*sum)(const Array& x);  // shape ()
+  // 0 with probability p, else x * scale. What happens to an element follows from the seed and from
+  // the element's row-major number.
+  Array (*dropout)(const Array& x, float p, float scale, Seed seed);
+  Array (*scale_by)(const Array& x, const Array& factor);  // x * factor, which is one element
+  Array (*sum)(const Array& x);                            // shape ()
 
   // ---- softmax and losses
   // ------------------------------------------------------------------------

@@ -93,12 +93,15 @@ int64_t Array::lanes_in_last_block() const {
   return rest == 0 ? kLanes : rest;
 }
 
+bool Array::can_share(const Shape& shape) const {
+  return !in_lanes() || (shape.ndim() > 0 && shape[0] == dim(0));
+}
+
 Array Array::reshape(const Shape& shape) const {
-  const bool keeps_batch = shape.ndim() > 0 && ndim() > 0 && shape[0] == dim(0);
-  if (in_lanes() && !keeps_batch)
+  if (!can_share(shape))
     throw ShapeError(message("[reshape] the first dimension of an array in lanes must stay ",
                              dim(0), ": ", shape_, " to ", shape,
-                             "; convert with to_plain() first"));
+                             "; convert with contiguous() first"));
   if (shape.numel() != shape_.numel())
     throw ShapeError(message("[reshape] ", shape_, " has ", shape_.numel(), " elements, ", shape,
                              " has ", shape.numel()));
@@ -122,13 +125,6 @@ Array Array::slice(int64_t first, int64_t count) const {
   a.shape_[axis] = count;
   a.stored_ = count * each;
   a.data_ = static_cast<char*>(data_) + first * each * static_cast<int64_t>(size_of(dtype_));
-  return a;
-}
-
-Array Array::copy() const {
-  if (!defined()) return {};
-  Array a = empty(shape_, dtype_, layout_);
-  if (stored_ > 0) std::memcpy(a.data_, data_, static_cast<size_t>(stored_) * size_of(dtype_));
   return a;
 }
 

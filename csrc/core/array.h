@@ -52,6 +52,7 @@ class Array {
   Layout layout() const { return layout_; }
   Device device() const { return device_; }
   bool in_lanes() const { return layout_ == Layout::lanes; }
+  bool is_contiguous() const { return layout_ == Layout::plain; }
 
   // Elements in storage: numel(), or whole blocks of 16 samples in lanes.
   int64_t stored() const { return stored_; }
@@ -79,7 +80,7 @@ class Array {
 
   // The same storage under another shape. In lanes the first dimension must stay.
   Array reshape(const Shape& shape) const;
-  Array copy() const;
+  bool can_share(const Shape& shape) const;  // whether the layout allows that
   // In lanes: the samples of one block as an array of their own, sharing storage.
   Array block(int64_t index) const;
   // Positions first .. first + count - 1 of the outermost axis in storage, sharing it: of a plain

@@ -8,7 +8,7 @@
 #include "cpu/runtime/split.h"
 #include "cpu/runtime/thread_pool.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
 namespace {
 
 // Floats a task should move: some microseconds of work, many times what handing it out costs.
@@ -69,96 +69,55 @@ void fill_plain(Array& x, const Array& y, const Kernel& kernel) {
   });
 }
 
-}  // namespace
-
-Array to_lanes(const Array& x) {
-  if (x.in_lanes()) return x;
-  Array y = Array::empty(x.shape(), x.dtype(), Layout::lanes);
-  switch (x.dtype()) {
-    case DType::float32: fill_lanes<float>(y, x, cpu::kernels().to_lanes); break;
-    case DType::int64: fill_lanes<int64_t>(y, x, lanes_from_rows<int64_t>); break;
-    case DType::uint16: fill_lanes<uint16_t>(y, x, lanes_from_rows<uint16_t>); break;
-    case DType::uint8: fill_lanes<uint8_t>(y, x, lanes_from_rows<uint8_t>); break;
-  }
-  return y;
+// Features that have one scale and shift.
+int64_t features_alike(const HostSamples& samples) {
+  return samples.shape.numel_from(samples.scale.size() == 1 ? 1 : 2);
 }
 
-Array to_plain(const Array& y) {
-  if (!y.in_lanes()) return y;
-  Array x = Array::empty(y.shape(), y.dtype());
-  switch (y.dtype()) {
-    case DType::float32: fill_plain<float>(x, y, cpu::kernels().to_plain); break;
-    case DType::int64: fill_plain<int64_t>(x, y, rows_from_lanes<int64_t>); break;
-    case DType::uint16: fill_plain<uint16_t>(x, y, rows_from_lanes<uint16_t>); break;
-    case DType::uint8: fill_plain<uint8_t>(x, y, rows_from_lanes<uint8_t>); break;
-  }
-  return x;
-}
-
-Array as_layout(const Array& x, Layout layout) {
-  return layout == Layout::lanes ? to_lanes(x) : to_plain(x);
-}
-
-Array gather_lanes(const void* x, DType dtype, const Shape& shape, const int64_t* indices,
-                   int64_t n, const float* scale, const float* shift, int64_t channels) {
-  if (dtype != DType::uint8 && dtype != DType::float32)
-    throw DTypeError(message("[gather_lanes] expected uint8 or float32, got ", name_of(dtype)));
-  if (shape.ndim() < 1) throw ShapeError("[gather_lanes] expected (count, ...), got a shape of ()");
-  if (channels != 1 && (shape.ndim() < 2 || channels != shape[1]))
-    throw ShapeError(message("[gather_lanes] ", channels, " values of scale or shift, expected 1",
-                             " or one for each channel of x ", shape));
-  for (int64_t i = 0; i < n; ++i)
-    if (indices[i] < 0 || indices[i] >= shape[0])
-      throw std::out_of_range(message("[gather_lanes] indices[", i, "] is ", indices[i],
-                                      ", expected 0 to ", shape[0] - 1, " for shape ", shape));
-  Shape to = shape;
-  to[0] = n;
-  Array y = Array::empty(to, DType::float32, Layout::lanes);
-  const int64_t features = shape.numel_from(1);
-  const int64_t inner = channels == 1 ? features : shape.numel_from(2);
-  const cpu::Kernels& kernels = cpu::kernels();
-  // Pointers to the samples of a block, from feature f0 on, handed to the kernel of their type.
-  const auto gather = [&](auto* from, auto kernel, int64_t block, int64_t f0, int64_t f1) {
-    const int samples = samples_in(y, block);
-    decltype(from) rows[kLanes];
-    for (int64_t f = f0, end; f < f1; f = end) {
-      const int64_t c = f / inner;
-      end = std::min(f1, (c + 1) * inner);
-      for (int i = 0; i < samples; ++i) rows[i] = from + indices[block * kLanes + i] * features + f;
-      kernel(y.data() + (block * features + f) * kLanes, rows, end - f, samples, scale[c],
-             shift[c]);
-    }
-  };
+// Samples of type T, by the kernel for blocks of them.
+template <class T, class Kernel>
+void gather_lanes(Array& y, const T* x, const Kernel& kernel, const int64_t* indices,
+                  const HostSamples& samples) {
+  const int64_t features = y.shape().numel_from(1), alike = features_alike(samples);
   for_parts(y.blocks(), features, [&](int64_t block, int64_t f0, int64_t f1) {
-    if (dtype == DType::uint8)
-      gather(static_cast<const uint8_t*>(x), kernels.bytes_to_lanes, block, f0, f1);
-    else
-      gather(static_cast<const float*>(x), kernels.floats_to_lanes, block, f0, f1);
-  });
-  return y;
-}
-
-void transpose_matrices(float* turned, int64_t row, const float* w, int64_t groups, int64_t K,
-                        int64_t C) {
-  const int64_t sixteens = ceil_div(C, kLanes);
-  for_shares(groups * sixteens, kLanes * K, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t group = i / sixteens, c = i % sixteens * kLanes;
-      float* to = turned + (group * C + c) * row;
-      const float* from = w + group * K * C + c;
-      if (c + kLanes <= C) {  // the kernel reads sixteen columns, no fewer
-        cpu::kernels().to_plain(to, row, from, C, K, kLanes);
-        continue;
-      }
-      for (int64_t k = 0; k < K; ++k)
-        for (int64_t j = 0; j < C - c; ++j) to[j * row + k] = from[k * C + j];
+    const int count = samples_in(y, block);
+    const T* rows[kLanes];
+    for (int64_t f = f0, end; f < f1; f = end) {
+      const int64_t c = f / alike;
+      end = std::min(f1, (c + 1) * alike);
+      for (int i = 0; i < count; ++i) rows[i] = x + indices[block * kLanes + i] * features + f;
+      kernel(y.data() + (block * features + f) * kLanes, rows, end - f, count,
+             samples.scale[static_cast<size_t>(c)], samples.shift[static_cast<size_t>(c)]);
     }
   });
 }
 
-}  // namespace fastconv
+// A small batch: what NumPy makes of it, rounding after the product and after the sum, subnormal
+// numbers included (tasks of the thread pool take them for zero).
+template <class T>
+void gather_rows(Array& y, const T* x, const int64_t* indices, const HostSamples& samples) {
+  const int64_t features = y.shape().numel_from(1), alike = features_alike(samples);
+  const auto all = [](const std::vector<float>& values, float value) {
+    return std::all_of(values.begin(), values.end(), [=](float v) { return v == value; });
+  };
+  const bool as_they_are = all(samples.scale, 1.0f) && all(samples.shift, 0.0f);
+  float* to = y.data();
+  for (int64_t n = 0; n < y.dim(0); ++n, to += features) {
+    const T* from = x + indices[n] * features;
+    if (as_they_are) {
+      std::copy_n(from, features, to);
+      continue;
+    }
+    for (int64_t f = 0, c = 0; f < features; ++c) {
+      const float scale = samples.scale[static_cast<size_t>(c)];
+      const float shift = samples.shift[static_cast<size_t>(c)];
+      for (const int64_t end = f + alike; f < end; ++f)
+        to[f] = static_cast<float>(from[f]) * scale + shift;
+    }
+  }
+}
 
-namespace fastconv::cpu {
+}  // namespace
 
 Layout batch_layout(const Shape& x, Use use) {
   // Gradients of fewer samples than a block are as quick in lanes from here on: of images of at
@@ -173,6 +132,76 @@ Layout batch_layout(const Shape& x, Use use) {
 
 Array in_batch_layout(const Array& x, Use use) {
   return batch_layout(x.shape(), use) == Layout::lanes ? to_lanes(x) : x;
+}
+
+Array to_lanes(const Array& x) {
+  if (x.in_lanes()) return x;
+  Array y = Array::empty(x.shape(), x.dtype(), Layout::lanes);
+  switch (x.dtype()) {
+    case DType::float32: fill_lanes<float>(y, x, kernels().to_lanes); break;
+    case DType::int64: fill_lanes<int64_t>(y, x, lanes_from_rows<int64_t>); break;
+    case DType::uint16: fill_lanes<uint16_t>(y, x, lanes_from_rows<uint16_t>); break;
+    case DType::uint8: fill_lanes<uint8_t>(y, x, lanes_from_rows<uint8_t>); break;
+  }
+  return y;
+}
+
+Array to_plain(const Array& y) {
+  if (!y.in_lanes()) return y;
+  Array x = Array::empty(y.shape(), y.dtype());
+  switch (y.dtype()) {
+    case DType::float32: fill_plain<float>(x, y, kernels().to_plain); break;
+    case DType::int64: fill_plain<int64_t>(x, y, rows_from_lanes<int64_t>); break;
+    case DType::uint16: fill_plain<uint16_t>(x, y, rows_from_lanes<uint16_t>); break;
+    case DType::uint8: fill_plain<uint8_t>(x, y, rows_from_lanes<uint8_t>); break;
+  }
+  return x;
+}
+
+Array as_layout(const Array& x, Layout layout) {
+  return layout == Layout::lanes ? to_lanes(x) : to_plain(x);
+}
+
+Array contiguous(const Array& x) { return to_plain(x); }
+
+Array gather_batch(Device device, const HostSamples& samples, const int64_t* indices, int64_t n,
+                   Use use) {
+  Shape shape = samples.shape;
+  shape[0] = n;
+  const Layout layout = batch_layout(shape, use);
+  Array y = Array::empty(shape, DType::float32, layout, device);
+  const bool bytes = samples.dtype == DType::uint8;
+  if (layout == Layout::plain) {
+    if (bytes)
+      gather_rows(y, static_cast<const uint8_t*>(samples.data), indices, samples);
+    else
+      gather_rows(y, static_cast<const float*>(samples.data), indices, samples);
+  } else if (bytes) {
+    gather_lanes(y, static_cast<const uint8_t*>(samples.data), kernels().bytes_to_lanes, indices,
+                 samples);
+  } else {
+    gather_lanes(y, static_cast<const float*>(samples.data), kernels().floats_to_lanes, indices,
+                 samples);
+  }
+  return y;
+}
+
+void transpose_matrices(float* transposed, int64_t row, const float* w, int64_t groups, int64_t K,
+                        int64_t C) {
+  const int64_t sixteens = ceil_div(C, kLanes);
+  for_shares(groups * sixteens, kLanes * K, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t group = i / sixteens, c = i % sixteens * kLanes;
+      float* to = transposed + (group * C + c) * row;
+      const float* from = w + group * K * C + c;
+      if (c + kLanes <= C) {  // the kernel reads sixteen columns, no fewer
+        kernels().to_plain(to, row, from, C, K, kLanes);
+        continue;
+      }
+      for (int64_t k = 0; k < K; ++k)
+        for (int64_t j = 0; j < C - c; ++j) to[j * row + k] = from[k * C + j];
+    }
+  });
 }
 
 }  // namespace fastconv::cpu

@@ -2,9 +2,9 @@
 // L2.
 #include "cpu/channels.h"
 #include "cpu/dispatch.h"
+#include "cpu/elementwise.h"
 #include "cpu/layout.h"
 #include "cpu/norm.h"
-#include "ops/elementwise.h"
 
 namespace fastconv::cpu {
 namespace {

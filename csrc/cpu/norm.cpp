@@ -30,6 +30,11 @@ class PerChannel {
   Array values_;
 };
 
+// These channels of so many outer groups.
+ChannelGroups groups_of(const ChannelWise& v, int64_t groups, Channels some) {
+  return {groups, some.count, v.inner, v.C * v.inner};
+}
+
 // The moments of the union of two samples (Chan, Golub, LeVeque 1979).
 Moments join(const Moments& a, const Moments& b) {
   const double count = a.count + b.count, delta = b.mean - a.mean;
@@ -45,11 +50,6 @@ void moments_of(Moments* moments, const Array& x, Channels of) {
                               groups_of(v, groups, some), lanes);
   };
   reduce_channels<1>(moments, v, of, kernel, join);
-}
-
-// These channels of so many outer groups.
-ChannelGroups groups_of(const ChannelWise& v, int64_t groups, Channels some) {
-  return {groups, some.count, v.inner, v.C * v.inner};
 }
 
 // y = activation((x - mean) * scale + shift + add); y and add in the layout of x.
@@ -164,12 +164,14 @@ std::tuple<Array, Array, Array, Array> batch_norm_train(const Array& x_any, cons
   return {as_layout(y, kept.layout()), mean, inv_std, kept};
 }
 
-std::pair<Array, Array> batch_norm_eval(const Array& x_any, const PostOps& post, Use use) {
-  const Array kept = in_batch_layout(x_any, use);
+std::pair<Array, Array> batch_norm_eval(const Array& x_any, const PostOps& post,
+                                        std::optional<Use> use) {
+  const Array kept = use ? in_batch_layout(x_any, *use) : x_any;
   const int64_t C = kept.dim(1);
   const Normalise& norm = *post.normalise;
   const PerChannel weight(norm.weight, C, 1.0f), bias(norm.bias, C, 0.0f);
-  const Array mean = to_plain(norm.mean), var = to_plain(norm.var);
+  const PerChannel mean(norm.mean, C, 0.0f);
+  const Array var = to_plain(norm.var);
   const Array x = as_layout(kept, channel_layout(kept));
   Scratch<float> scale(C);
   for (int64_t c = 0; c < C; ++c)
@@ -182,12 +184,13 @@ std::pair<Array, Array> batch_norm_eval(const Array& x_any, const PostOps& post,
 
 ChannelMap channel_map(const Normalise& norm, int64_t C) {
   const PerChannel weight(norm.weight, C, 1.0f), bias(norm.bias, C, 0.0f);
-  const Array mean = to_plain(norm.mean), var = to_plain(norm.var);
+  const PerChannel mean(norm.mean, C, 0.0f);
+  const Array var = to_plain(norm.var);
   ChannelMap map{Array::empty({C}), Array::empty({C})};
   for (int64_t c = 0; c < C; ++c) {
     const double scale = weight[c] / std::sqrt(static_cast<double>(var.data()[c]) + norm.eps);
     map.scale.data()[c] = static_cast<float>(scale);
-    map.shift.data()[c] = static_cast<float>(bias[c] - scale * mean.data()[c]);
+    map.shift.data()[c] = static_cast<float>(bias[c] - scale * mean[c]);
   }
   return map;
 }
@@ -213,7 +216,7 @@ std::tuple<Array, Array, Array, Array> batch_norm_train_backward(
     scale.data()[c] = weight[c] * inv_std.data()[c];
   }
   const bool masked = activation != Activation::none;
-  const ReluMask mask{y.data(), scale.data(), masked ? bias.data() : nullptr,
+  const ReluMask mask{masked ? y.data() : nullptr, scale.data(), masked ? bias.data() : nullptr,
                       upper_limit(activation)};
   // dx = weight * inv_std * (dy - mean of dy - xhat * mean of (dy * xhat)), xhat = (x - mean) *
   // inv_std

@@ -65,6 +65,9 @@ struct BroadcastTile {
   bool prefetch_w;
 };
 
+// The taps of a product that has none: one, in place.
+static constexpr int64_t kNoOffset = 0;
+
 // Convolutions of one input and one output channel, plane by plane, sixteen samples a vector:
 //
 //   y[plane][row][col] = act(start + sum_{t, u} w[plane][t][u] * x[plane][row + t][col + u])

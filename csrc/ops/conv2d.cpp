@@ -12,12 +12,12 @@
 #include "cpu/conv/winograd/winograd.h"
 #include "cpu/dispatch.h"
 #include "cpu/layout.h"
+#include "cpu/linear.h"
 #include "cpu/norm.h"
 #include "cpu/runtime/cache_size.h"
 #include "cpu/runtime/scratch.h"
 #include "cpu/runtime/split.h"
 #include "ops/check.h"
-#include "ops/linear.h"
 
 namespace fastconv {
 namespace {
@@ -172,7 +172,11 @@ Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Geome
                      bool relu) {
   const Conv2dShape s = conv2d_shape(x, w, b, params);
   const Array weight = to_plain(w);
-  if (is_linear(s)) return linear_forward(as_rows(x), as_rows(weight), b, relu).reshape(s.y());
+  if (is_linear(s)) {
+    const Activation activation = relu ? Activation::relu : Activation::none;
+    const Array y = cpu::linear(as_rows(x), as_rows(weight), b, activation, {}).first;
+    return as_layout(y, x.layout()).reshape(s.y());
+  }
   const float* bias = b.defined() ? b.data() : nullptr;
   Array y = Array::empty(s.y(), DType::float32, x.layout());
   if (!x.in_lanes()) {
@@ -239,7 +243,7 @@ Array conv2d_backward_input(const Array& dy, const Array& w, const Shape& x_shap
   check_bias(b, x_shape[1]);
   if (is_linear(s) && !b.defined()) {
     const Array rows = as_rows(s.N < kLanes ? dy : to_lanes(dy));
-    return linear_backward_input(rows, as_rows(to_plain(w))).reshape(x_shape);
+    return cpu::linear_backward_input(rows, as_rows(to_plain(w))).reshape(x_shape);
   }
   if (!dy.in_lanes() && s.N < kLanes && has_backward_input_small_batch(s)) {
     Array dx = Array::empty(x_shape);
@@ -292,7 +296,8 @@ Array conv2d_backward_weight(const Array& dy_any, const Array& x_any, const Shap
   check_float32("conv2d", "input", x_any);
   const Conv2dShape s = conv2d_shape(x_any.shape(), w_shape, params);
   check_dy(dy_any, s);
-  if (is_linear(s)) return linear_backward_weight(as_rows(dy_any), as_rows(x_any)).reshape(w_shape);
+  if (is_linear(s))
+    return cpu::linear_backward_weight(as_rows(dy_any), as_rows(x_any)).reshape(w_shape);
   Array dw = Array::empty(w_shape);
   const int64_t weights = w_shape.numel();
   if (s.N == 0) {

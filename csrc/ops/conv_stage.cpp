@@ -5,11 +5,12 @@
 #include <vector>
 
 #include "cpu/conv/pooled/conv_pool.h"
+#include "cpu/elementwise.h"
 #include "cpu/layout.h"
 #include "cpu/norm.h"
+#include "cpu/pool.h"
 #include "cpu/runtime/thread_pool.h"
 #include "ops/check.h"
-#include "ops/elementwise.h"
 
 namespace fastconv {
 namespace {
@@ -17,15 +18,23 @@ namespace {
 // The gradient of a convolution's output of shape conv_y.
 Array through_stage(Array dy, const Array& y, const Array& argmax, const Shape& conv_y,
                     const ConvStage& stage) {
-  if (stage.pool) return max_pool2d_backward(dy, argmax, y, conv_y, *stage.pool);
-  return stage.relu ? binary("relu_backward", Binary::relu_backward, std::move(dy), y) : dy;
+  if (stage.pool) {
+    check_pool_gradient(dy, argmax, y);
+    return cpu::max_pool2d_backward(
+        dy, argmax, y, max_pool2d_shape_behind("max_pool2d_backward", dy, conv_y, *stage.pool));
+  }
+  if (!stage.relu) return dy;
+  check_float32("relu_backward", "the first operand", dy);
+  check_float32("relu_backward", "the second operand", y);
+  check_same_shape("relu_backward", "the first operand", dy, "the second", y);
+  return cpu::binary(Binary::relu_backward, std::move(dy), y, 0.0f);
 }
 
 // Of dy, y and argmax, as far as they are there.
 void check_outputs(const Conv2dShape& s, const ConvStage& stage,
                    std::initializer_list<const Array*> arrays) {
   constexpr char op[] = "conv_stage_backward";
-  const Shape expected = stage.pool ? pooled_shape(op, s.y(), *stage.pool) : s.y();
+  const Shape expected = stage.pool ? pool2d_shape(op, s.y(), *stage.pool).y() : s.y();
   for (const Array* a : arrays)
     if (a->defined() && a->shape() != expected)
       throw ShapeError(message("[", op, "] dy and what goes with it must have the stage's shape ",
@@ -93,17 +102,17 @@ std::pair<Array, Array> conv_stage_forward(const Array& x, const Array& w, const
                                            const ConvStage& stage, bool placed) {
   if (!stage.pool) return {conv2d_forward(x, w, b, stage.conv, stage.relu), Array()};
   const Conv2dShape s = conv2d_shape(x, w, b, stage.conv);
-  const Shape y_shape = pooled_shape("max_pool2d", s.y(), *stage.pool);
+  const PoolShape pool = max_pool2d_shape("max_pool2d", s.y(), *stage.pool);
   const bool few = !x.in_lanes() && !placed && conv_pool_small_batch_applies(s, stage);
   const bool in_registers = few || (x.in_lanes() && conv_pool_applies(s, stage));
   // ReLU and the maximum of what a window holds commute; after pooling it has less to do.
-  if (!in_registers && (!x.in_lanes() || !by_blocks(s)))
-    return max_pool2d_forward(conv2d_forward(x, w, b, stage.conv, false), *stage.pool, stage.relu,
-                              placed);
-
-  Array y = Array::empty(y_shape, DType::float32, x.layout());
+  Array y = Array::empty(pool.y(), DType::float32, x.layout());
   Array argmax;
-  if (placed) argmax = Array::empty(y_shape, DType::uint16, x.layout());
+  if (placed) argmax = Array::empty(pool.y(), DType::uint16, x.layout());
+  if (!in_registers && (!x.in_lanes() || !by_blocks(s))) {
+    cpu::max_pool2d_into(y, argmax, conv2d_forward(x, w, b, stage.conv, false), pool, stage.relu);
+    return {y, argmax};
+  }
   const Array weight = to_plain(w);
   if (few) {
     conv_pool_forward_small_batch(y, x, weight, b, s, stage.relu);
@@ -119,7 +128,7 @@ std::pair<Array, Array> conv_stage_forward(const Array& x, const Array& w, const
     const Array conv = conv2d_forward(x.block(block), tasks.part(weight, cut),
                                       b.defined() ? tasks.part(b, cut) : b, stage.conv, false);
     Array y_part = tasks.part(y, block, cut), argmax_part = tasks.part(argmax, block, cut);
-    max_pool2d_forward_into(y_part, argmax_part, conv, *stage.pool, stage.relu);
+    cpu::max_pool2d_into(y_part, argmax_part, conv, pool, stage.relu);
   });
   return {y, argmax};
 }

@@ -1,162 +1,62 @@
 #include "ops/elementwise.h"
 
-#include <cmath>
-#include <cstring>
-
-#include "cpu/dispatch.h"
-#include "cpu/layout.h"
-#include "cpu/runtime/split.h"
 #include "ops/check.h"
+#include "program/run.h"
 
 namespace fastconv {
-namespace {
-
-// Of the values in empty lanes, which are finite.
-bool may_leave_the_reals(Unary f, float p, float q) {
-  switch (f) {
-    case Unary::exp:
-    case Unary::log:
-    case Unary::sqrt: return true;
-    case Unary::divide: return true;
-    case Unary::scale_shift: return !(std::abs(p) <= 1.0f) || q != 0.0f;
-    default: return false;
-  }
-}
-
-// Steele, Lea and Flood's SplitMix64: neighbouring seeds give unrelated keys.
-uint64_t split_mix(uint64_t z) {
-  z += 0x9e3779b97f4a7c15u;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  return z ^ (z >> 31);
-}
-
-}  // namespace
 
 Array unary(const char* op, Unary f, const Array& x, float p, float q) {
   check_float32(op, "input", x);
-  Array y = Array::empty(x.shape(), DType::float32, x.layout());
-  const cpu::Kernels& kernels = cpu::kernels();
-  const bool streaming = streams(y);
-  parallel_ranges(x.stored(), kGrain, [&](int64_t begin, int64_t end) {
-    kernels.unary(f, y.data() + begin, x.data() + begin, end - begin, p, q, streaming);
-  });
-  if (may_leave_the_reals(f, p, q)) clear_empty_lanes(y);
-  return y;
+  return program::run(op, &Operations::unary, f, x, p, q);
 }
 
-Array binary(const char* op, Binary f, Array a, const Array& b_any, float p) {
+Array binary(const char* op, Binary f, Array a, const Array& b, float p) {
   check_float32(op, "the first operand", a);
-  check_float32(op, "the second operand", b_any);
-  check_same_shape(op, "the first operand", a, "the second", b_any);
-  const Array b = as_layout(b_any, a.layout());
-  Array y = a.sole_owner() ? a : Array::empty(a.shape(), DType::float32, a.layout());
-  const cpu::Kernels& kernels = cpu::kernels();
-  const bool streaming = streams(y);
-  parallel_ranges(a.stored(), kGrain, [&](int64_t begin, int64_t end) {
-    kernels.binary(f, y.data() + begin, a.data() + begin, b.data() + begin, end - begin, p,
-                   streaming);
-  });
-  if (f == Binary::div) clear_empty_lanes(y);
-  return y;
+  check_float32(op, "the second operand", b);
+  check_same_shape(op, "the first operand", a, "the second", b);
+  return program::run(op, &Operations::binary, f, std::move(a), b, p);
 }
 
-Array divide(const Array& x, float divisor) {
-  constexpr float kUp = 1 << 24;
-  // Kernels take subnormal numbers for zero. Both sides times a power of two is the same quotient.
-  if (std::fpclassify(divisor) != FP_SUBNORMAL) return unary("divide", Unary::divide, x, divisor);
-  const Array scaled = unary("divide", Unary::scale_shift, x, kUp, -0.0f);
-  return unary("divide", Unary::divide, scaled, divisor * kUp);
-}
-
-void add_into(Array& a, const Array& b_any) {
+void add_into(Array& a, const Array& b) {
   check_float32("add_into", "the first operand", a);
-  check_float32("add_into", "the second operand", b_any);
-  check_same_shape("add_into", "the first operand", a, "the second", b_any);
-  const Array b = as_layout(b_any, a.layout());
-  const cpu::Kernels& kernels = cpu::kernels();
-  parallel_ranges(a.stored(), kGrain, [&](int64_t begin, int64_t end) {
-    float* to = a.data() + begin;
-    kernels.binary(Binary::add, to, to, b.data() + begin, end - begin, 0.0f, false);
-  });
-  a.written();
+  check_float32("add_into", "the second operand", b);
+  check_same_shape("add_into", "the first operand", a, "the second", b);
+  program::run("add_into", &Operations::add_into, a, b);
 }
 
-void assign(Array& a, const Array& b_any) {
+void assign(Array& a, const Array& b) {
   check_float32("assign", "the target", a);
-  check_float32("assign", "the source", b_any);
-  check_same_shape("assign", "the target", a, "the source", b_any);
-  const Array b = as_layout(b_any, a.layout());
-  parallel_ranges(a.stored(), kGrain, [&](int64_t begin, int64_t end) {
-    std::memmove(a.data() + begin, b.data() + begin,
-                 static_cast<size_t>(end - begin) * sizeof(float));
-  });
-  a.written();
+  check_float32("assign", "the source", b);
+  check_same_shape("assign", "the target", a, "the source", b);
+  program::run("assign", &Operations::assign, a, b);
 }
 
-Array dropout(const Array& x, double p, uint64_t seed) {
+Array dropout(const Array& x, double p, Seed seed) {
   check_float32("dropout", "input", x);
   if (!(p >= 0.0 && p <= 1.0))
     throw std::invalid_argument(message("[dropout] p must be between 0 and 1, got ", p));
-  const uint64_t key = split_mix(seed);
-  cpu::Dropout dropout{};
-  dropout.key[0] = static_cast<uint32_t>(key);
-  dropout.key[1] = static_cast<uint32_t>(key >> 32);
-  dropout.p = static_cast<float>(p);
-  dropout.scale = p < 1.0 ? static_cast<float>(1.0 / (1.0 - p)) : 0.0f;
+  const float scale = p < 1.0 ? static_cast<float>(1.0 / (1.0 - p)) : 0.0f;
+  return program::run("dropout", &Operations::dropout, x, static_cast<float>(p), scale, seed);
+}
 
-  Array y = Array::empty(x.shape(), DType::float32, x.layout());
-  if (x.stored() == 0) return y;
-  const cpu::Kernels& kernels = cpu::kernels();
-  if (!x.in_lanes()) {
-    dropout.row_step = kLanes;
-    dropout.lane_step = 1;
-    parallel_ranges(x.stored(), kGrain, [&](int64_t begin, int64_t end) {
-      kernels.dropout(y.data() + begin, x.data() + begin, end - begin, dropout,
-                      static_cast<uint32_t>(begin));
-    });
-    return y;
-  }
-  const int64_t features = x.shape().numel_from(1);
-  dropout.row_step = 1;
-  dropout.lane_step = static_cast<uint32_t>(features);
-  // Rows of sixteen: row r is feature r % features of block r / features.
-  for_shares(x.stored() / kLanes, kLanes, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end;) {
-      const int64_t block = row / features, stop = std::min(end, (block + 1) * features);
-      const int64_t first = block * kLanes * features + row % features;
-      kernels.dropout(y.data() + row * kLanes, x.data() + row * kLanes, (stop - row) * kLanes,
-                      dropout, static_cast<uint32_t>(first));
-      row = stop;
-    }
-  });
-  return y;
+Array scale_by(const Array& x, const Array& factor) {
+  check_float32("scale_by", "input", x);
+  check_float32("scale_by", "factor", factor);
+  if (factor.shape().numel() != 1)
+    throw ShapeError(message("[scale_by] factor must be one element, got ", factor.shape()));
+  return program::run("scale_by", &Operations::scale_by, x, factor);
 }
 
 Array sum(const Array& x) {
   check_float32("sum", "input", x);
-  const cpu::Kernels& kernels = cpu::kernels();
-  Array total = Array::empty({});
-  *total.data() = static_cast<float>(sum_ranges(x, [&](int64_t begin, int64_t end, int lanes) {
-    return kernels.sum(x.data() + begin, end - begin, lanes);
-  }));
-  return total;
+  return program::run("sum", &Operations::sum, x);
 }
 
 void count_up(Array& x) {
   if (x.dtype() != DType::int64 || x.shape().numel() != 1)
     throw DTypeError(
         message("[count_up] expected one int64, got ", x.shape(), " ", name_of(x.dtype())));
-  ++*x.data<int64_t>();
-  x.written();
-}
-
-void clear_empty_lanes(Array& x) {
-  const int64_t lanes = x.lanes_in_last_block();
-  if (!x.in_lanes() || lanes == kLanes || x.stored() == 0) return;
-  const int64_t block = x.stored() / x.blocks();
-  float* last = x.data() + x.stored() - block;
-  for (int64_t i = 0; i < block; i += kLanes) std::fill(last + i + lanes, last + i + kLanes, 0.0f);
+  program::run("count_up", &Operations::count_up, x);
 }
 
 }  // namespace fastconv

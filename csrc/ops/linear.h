@@ -1,15 +1,16 @@
 // Linear layers: y = x w^T + b, x (N, I), w (O, I), y (N, O).
 #pragma once
 
-#include "core/array.h"
+#include <utility>
+
+#include "contract/operations.h"
 
 namespace fastconv {
 
-// y has the layout of x. b may be undefined.
-Array linear_forward(const Array& x, const Array& w, const Array& b, bool relu);
-// dx = dy w, in the layout of dy.
-Array linear_backward_input(const Array& dy, const Array& w);
-// dw = dy^T x, plain (O, I).
-Array linear_backward_weight(const Array& dy, const Array& x);
+// (y, x): the second is x as linear_backward_weight likes it best. b may be undefined.
+std::pair<Array, Array> linear(const Array& x, const Array& w, const Array& b,
+                               Activation activation, Use use);
+Array linear_backward_input(const Array& dy, const Array& w);   // dx = dy w
+Array linear_backward_weight(const Array& dy, const Array& x);  // dw = dy^T x
 
 }  // namespace fastconv

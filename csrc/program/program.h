@@ -22,11 +22,6 @@ using Seeds = std::vector<uint64_t>;
 // From 0: a value of this run. Below 0: constant number ~slot.
 using Slot = int32_t;
 
-// The start of an operation's own random numbers: a program is given new ones for every run.
-struct Seed {
-  uint64_t value;
-};
-
 class Instruction;
 
 // What one run works on.

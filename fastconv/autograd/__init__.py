@@ -17,7 +17,6 @@ from .conversion import as_array, check_device, from_numpy
 from .creation import from_dlpack, ones, rand, randn, zeros
 from .grad_mode import enable_grad, grad_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .operands import as_tensor
-from .shaping import reshaped
 from .tape import Node, needs_grad, record, unary, wrap
 from .tensor import Tensor
 
@@ -38,7 +37,6 @@ __all__ = [
     "rand",
     "randn",
     "record",
-    "reshaped",
     "set_grad_enabled",
     "unary",
     "wrap",

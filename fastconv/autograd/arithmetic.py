@@ -1,8 +1,7 @@
 """The operators of `Tensor`: arithmetic, the matrix product, comparisons.
 
-Equal shapes and numbers go through the compiled core in whatever layout they are; broadcasting is
-not where networks spend their time, and goes through NumPy. Division, which is not finite at zero,
-runs on plain arrays: the empty lanes of a lane block may hold zeros.
+Equal shapes and numbers go through the compiled core. Broadcasting is not where networks spend
+their time, and goes through NumPy.
 """
 
 from __future__ import annotations
@@ -93,11 +92,10 @@ def divide(x: Tensor, other: Operand) -> Tensor:
         return unary(x, y, lambda dy: _core.divide(dy, divisor), "div")
     a, b = broadcast(x, other)
     need_a, need_b = a.requires_grad, b.requires_grad
-    b_array = b._array.to_plain()
-    y = _core.div(a._array.to_plain(), b_array)
+    b_array = b._array
+    y = _core.div(a._array, b_array)
 
     def backward(dy: Array) -> tuple[Array | None, Array | None]:
-        dy = dy.to_plain()
         da = _core.div(dy, b_array) if need_a else None
         db = _negative(_core.mul(dy, _core.div(y, b_array))) if need_b else None
         return da, db
@@ -179,7 +177,7 @@ def matmul(x: Tensor, other: Operand) -> Tensor:
         db = _transposed(_core.linear_backward_weight(dy, a_array)) if need_b else None
         return da, db
 
-    y = _core.linear_forward(a_array, b_transposed, None, False)
+    y, _ = _core.linear_forward(a_array, b_transposed, None, False)
     return binary(x, b, y, backward, "matmul", a_array if need_b else None)
 
 

@@ -1,8 +1,4 @@
-"""Functions of each element, as methods of `Tensor`.
-
-Those that are not finite at zero (logarithm, square root's gradient) run on plain arrays: the empty
-lanes of a lane block may hold zeros.
-"""
+"""Functions of each element, as methods of `Tensor`."""
 
 from __future__ import annotations
 
@@ -29,15 +25,15 @@ def exp(x: Tensor) -> Tensor:
 
 
 def log(x: Tensor) -> Tensor:
-    u = x._array.to_plain()
-    return unary(x, _core.log(u), lambda dy: _core.div(dy.to_plain(), u), "log", u)
+    u = x._array
+    return unary(x, _core.log(u), lambda dy: _core.div(dy, u), "log", u)
 
 
 def sqrt(x: Tensor) -> Tensor:
-    y = _core.sqrt(x._array.to_plain())
+    y = _core.sqrt(x._array)
 
     def backward(dy: Array) -> Array:
-        return _core.div(dy.to_plain(), _core.scale_shift(y, 2.0, 0.0))
+        return _core.div(dy, _core.scale_shift(y, 2.0, 0.0))
 
     return unary(x, y, backward, "sqrt", y)
 

@@ -15,7 +15,7 @@ from .changes import changes
 from .conversion import from_numpy
 from .grad_mode import grad_mode
 from .operands import operand
-from .shaping import index_parts, reshaped, sum_to
+from .shaping import index_parts, sum_to
 from .tape import Node, binary, is_tensor, needs_grad, wrap
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
     source = operand(value)
     values = source._array.values()
     values = values.reshape(()) if values.size == 1 else values  # one value fits any place
-    if x.is_leaf and x._array.layout == "plain" and not needs_grad(x, source):
+    if x.is_leaf and x._array.is_contiguous and not needs_grad(x, source):
         x.numpy()[parts] = values
         return
     y = np.array(x._array.values())
@@ -138,10 +138,10 @@ def _become(x: Tensor, result: Tensor) -> Tensor:
 
 def _follow(reshape: Tensor, changed: Tensor, recorded: bool) -> None:
     """Brings a reshape of `changed` up to date."""
-    array, shape = reshaped(changed._array, reshape.shape), changed.shape
+    array, shape = changed._array.reshape(reshape.shape), changed.shape
     if array.address != reshape._array.address:
         reshape._array = array
         changes.of_state()
     if recorded:
-        reshape._node = Node((changed,), lambda dy: (reshaped(dy, shape),), "reshape", ())
+        reshape._node = Node((changed,), lambda dy: (dy.reshape(shape),), "reshape", ())
         reshape._requires_grad = True

@@ -1,7 +1,7 @@
 """The operations that give the same elements another shape or order: methods of `Tensor`.
 
-Reshaping is free in any layout as long as the batch stays the first dimension. What moves elements
-goes through NumPy: networks do it at their edges.
+Reshaping is free as long as the batch stays the first dimension. What moves elements goes through
+NumPy: networks do it at their edges.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ __all__ = [
     "index_parts",
     "permute",
     "reshape",
-    "reshaped",
     "sizes_of",
     "squeeze",
     "sum_to",
@@ -48,13 +47,6 @@ _LARGE_FAMILY = 8  # reshapes of one tensor, of which some may have gone
 
 
 # ------------------------------------------------------------------------- shapes, axes, indices
-def reshaped(x: Array, shape: Sequence[int]) -> Array:
-    """The same elements under another shape: free, unless lanes would have to change their N."""
-    if x.layout == "lanes" and (len(shape) == 0 or shape[0] != x.shape[0]):
-        x = x.to_plain()
-    return x.reshape(shape)
-
-
 def sizes_of(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     """Sizes given as f(2, 3) or f((2, 3))."""
     if len(sizes) == 1 and not isinstance(sizes[0], (int, np.integer)):
@@ -185,7 +177,7 @@ def cat(tensors: Sequence[Tensor], axis: int) -> Tensor:
 
     def backward(dy: Array) -> tuple[Array | None, ...]:
         if axis == 0:
-            dy = dy.to_plain()
+            dy = dy.contiguous()  # once, not for each part
         return tuple(None if r is None else _core.slice_axis(dy, axis, *r) for r in ranges)
 
     return record(y, tuple(tensors), backward, "cat")
@@ -194,8 +186,8 @@ def cat(tensors: Sequence[Tensor], axis: int) -> Tensor:
 # -------------------------------------------------------------------------------------- reshapes
 def _reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     before = x.shape
-    y = reshaped(x._array, shape)
-    return _related(x, unary(x, y, lambda dy: reshaped(dy, before), "reshape"))
+    y = x._array.reshape(shape)
+    return _related(x, unary(x, y, lambda dy: dy.reshape(before), "reshape"))
 
 
 def _related(x: Tensor, reshape: Tensor) -> Tensor:

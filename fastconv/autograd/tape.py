@@ -222,6 +222,6 @@ def accumulate(leaf: Tensor, grad: Array, dy: Array) -> None:
     if leaf.grad is not None:
         _core.add_into(leaf.grad._array, grad)
         return
-    grad = grad.to_plain()
+    grad = grad.contiguous()
     # From here on the user may write into it: it must not share storage with another gradient.
     leaf.grad = wrap(grad.copy() if grad.address == dy.address else grad)

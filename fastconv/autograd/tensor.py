@@ -97,7 +97,7 @@ class Tensor(TensorBase):
 
     # ---- leaving fastconv
     def numpy(self) -> NDArray[Any]:
-        """The values: shared memory, or a copy when they are stored in lane blocks."""
+        """The values: shared memory, or a copy when a device keeps them in another order."""
         return self._array.numpy()
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
@@ -171,7 +171,7 @@ class Tensor(TensorBase):
 
     @data.setter
     def data(self, value: Tensor) -> None:
-        self._array = as_tensor(value)._array.to_plain()
+        self._array = as_tensor(value)._array.contiguous()
         changes.of_state()
 
     def backward(self, gradient: object = None, retain_graph: bool = False) -> None:

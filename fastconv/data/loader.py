@@ -1,9 +1,9 @@
 """Arrays in memory, or pictures in files, to batches for the network.
 
-A batch is gathered from the data set straight into lane blocks, bytes to floats on the way, by the
-compiled core: there is no per-image Python, and for plain data no copy of a batch in between. With
-a random transform, or with pictures that have to be read first, the next batches are prepared in
-background threads while the network works.
+The compiled core gathers a batch from the data set straight into the layout that suits its network,
+bytes to floats on the way: there is no per-image Python, and without a transform no copy of a batch
+in between. With a random transform, or with pictures that have to be read first, background threads
+prepare the next batches while the network works.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..autograd import Tensor, from_numpy, is_grad_enabled, wrap
+from ..autograd import Tensor, is_grad_enabled, wrap
 from ..errors import CorruptFileError, ShapeError
-from ..functional._arguments import in_lanes
 from ..random import generator
 from .background import cores, in_order
 
@@ -77,7 +76,7 @@ class Loader:
         preprocessing: scale and shift of bytes, in place of those of a source.
 
     Yields:
-        A float32 Tensor in lanes, and the targets as a NumPy array. Pictures of a source that
+        A float32 Tensor, and the targets as a NumPy array. Pictures of a source that
         cannot be read are missing from their batch.
 
     Raises:
@@ -239,14 +238,9 @@ class Loader:
         scale, shift = self.scale, self.shift
         if x.dtype != np.uint8 and not self._given:
             scale, shift = 1.0, 0.0  # what is no byte any more has its scale
-        if not in_lanes((len(indices), *x.shape[1:]), is_grad_enabled()):
-            # Few samples: the plain layout has kernels of its own.
-            few = x[indices].astype(np.float32)
-            scale, shift = (_along_channels(v, few.ndim) for v in (scale, shift))
-            if np.any(scale != 1) or np.any(shift != 0):
-                few = few * scale + shift
-            return wrap(from_numpy(few))
-        return wrap(_core.gather_lanes(x, indices, scale, shift))
+        if x.dtype != np.uint8:
+            x = x.astype(np.float32, copy=False)  # whatever floats a transform makes
+        return wrap(_core.gather_batch(x, indices, scale, shift, is_grad_enabled()))
 
     def _numbers(self, name: str, value: Scale | None, default: float) -> Any:
         """A float, or float32 (C,)."""
@@ -260,11 +254,6 @@ class Loader:
                 f"the {channels} channels of x {self.x.shape}"
             )
         return values
-
-
-def _along_channels(value: Any, ndim: int) -> NDArray[np.float32]:
-    values = np.asarray(value, np.float32)
-    return values.reshape(-1, *[1] * (ndim - 2)) if values.ndim else values
 
 
 def _nothing_to_read(source: Any) -> CorruptFileError:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import _core
 from ..autograd import Tensor, grad_mode, record, wrap
-from ._arguments import LANES, empty_batch, numpy_too, operand
+from ._arguments import empty_batch, numpy_too, operand
 from ._neighbours import recent, remember
 
 if TYPE_CHECKING:
@@ -28,14 +28,13 @@ def _linear(x: Tensor, w: Tensor, b: Tensor | None, relu: bool) -> Tensor:
         return _linear_unusual(x, w, b, relu)
     b_array = None if b is None else b._array
     need_x, need_w, need_b = x.requires_grad, w.requires_grad, b is not None and b.requires_grad
-    if shape[0] >= LANES:
-        x_array = x_array.to_lanes()
-    y = _core.linear_forward(x_array, w_array, b_array, relu)
-    if not (grad_mode.enabled and (need_x or need_w or need_b)):
+    recorded = grad_mode.enabled and (need_x or need_w or need_b)
+    y, kept_x = _core.linear_forward(x_array, w_array, b_array, relu, recorded, x._node is None)
+    if not recorded:
         return _remembered(wrap(y), x, w, b, relu)
 
     mask = y if relu else None
-    saved_x = x_array if need_w else None
+    saved_x = kept_x if need_w else None
 
     def backward(dy: Array) -> tuple[Array | None, Array | None, Array | None]:
         dx = dw = db = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from .. import _core
-from ..autograd import Tensor, reshaped, shaping, unary
+from ..autograd import Tensor, shaping, unary
 from ._arguments import numpy_too, operand, pair, shape_error
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def pad(
     if before[0] != (0, 0):
         raise _core.ShapeError(f"[pad] the batch cannot be padded: pad {tuple(pad)}, {input.shape}")
     _, (front, back), (top, bottom), (left, right) = before
-    x = reshaped(input._array, shape4)
+    x = input._array.reshape(shape4)
     y = _pad_channels(x, front, back, fill)
     if top or bottom or left or right:
         y = _core.pad2d(y, (top, bottom, left, right), fill)
@@ -100,12 +100,12 @@ def pad(
     input_shape, pads_back = input.shape, (-top, -bottom, -left, -right)
 
     def backward(dy: Array) -> Array:
-        dx = reshaped(dy, y.shape)
+        dx = dy.reshape(y.shape)
         if top or bottom or left or right:
             dx = _core.pad2d(dx, pads_back, 0.0)
-        return reshaped(_pad_channels(dx, -front, -back, 0.0), input_shape)
+        return _pad_channels(dx, -front, -back, 0.0).reshape(input_shape)
 
-    return unary(input, reshaped(y, joined), backward, "pad")
+    return unary(input, y.reshape(joined), backward, "pad")
 
 
 def _pad_with_image(input: Tensor, pad: Sequence[int], mode: str) -> Tensor:
@@ -116,18 +116,18 @@ def _pad_with_image(input: Tensor, pad: Sequence[int], mode: str) -> Tensor:
             f'[pad] mode="{mode}" takes two numbers for (C, L) and (N, C, L), four for (C, H, W) '
             f"and (N, C, H, W): got pad {tuple(pad)}, input {shape}"
         )
-    shape4 = (shape[0], *(1,) * (4 - len(shape)), *shape[1:])  # the first dimension may be in lanes
+    shape4 = (shape[0], *(1,) * (4 - len(shape)), *shape[1:])  # the batch stays in front
     left, right, top, bottom = (*widths, 0, 0)[:4]
     rows = _border(shape4[2], top, bottom, mode)
     cols = _border(shape4[3], left, right, mode)
-    y = _core.gather2d(reshaped(input._array, shape4), rows, cols)
+    y = _core.gather2d(input._array.reshape(shape4), rows, cols)
     gathered, joined = y.shape, (y.shape[0], *y.shape[5 - len(shape) :])
 
     def backward(dy: Array) -> Array:
-        dx = _core.gather2d_backward(reshaped(dy, gathered), rows, cols, shape4)
-        return reshaped(dx, shape)
+        dx = _core.gather2d_backward(dy.reshape(gathered), rows, cols, shape4)
+        return dx.reshape(shape)
 
-    return unary(input, reshaped(y, joined), backward, "pad")
+    return unary(input, y.reshape(joined), backward, "pad")
 
 
 @functools.lru_cache(256)
@@ -163,19 +163,15 @@ def _padded_shape(shape: tuple[int, ...], widths: Sequence[int]) -> tuple[int, .
 
 def _pad_channels(x: Array, front: int, back: int, value: float) -> Array:
     """Constant channels before and after those of x; negative numbers take channels away."""
-    begin, end = max(-front, 0), x.shape[1] - max(-back, 0)
-    if begin or end != x.shape[1]:
-        x = _core.slice_axis(x, 1, begin, end)
-
-    def block(channels: int) -> Array:
-        y = _core.full((x.shape[0], channels, *x.shape[2:]), value)
-        return y.to_lanes() if x.layout == "lanes" else y
-
-    parts = [block(front)] if front > 0 else []
-    parts.append(x)
-    if back > 0:
-        parts.append(block(back))
-    return x if len(parts) == 1 else _core.cat(parts, 1)
+    if front == 0 == back:
+        return x
+    count, channels, height, width = x.shape
+    shape = (count, channels + front + back, height, width)
+    if 0 in x.shape or 0 in shape:  # none of x is left
+        return _core.full(shape, value)
+    # A channel is a row of one large image.
+    rows = x.reshape((count, 1, channels, height * width))
+    return _core.pad2d(rows, (front, back, 0, 0), value).reshape(shape)
 
 
 @overload

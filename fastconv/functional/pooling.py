@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _core
 from ..autograd import Tensor, grad_mode, record, unary, wrap
-from ._arguments import empty_batch, in_lanes, numpy_too, operand, pair, shape_error
+from ._arguments import empty_batch, numpy_too, operand, pair, shape_error
 from ._neighbours import max_pool_behind, node_of
 
 if TYPE_CHECKING:
@@ -45,17 +45,16 @@ def _window(
 # --------------------------------------------------------------------------------------- maximum
 def _max_pool2d(x: Tensor, pooling: Pooling) -> Tensor:
     """max_pool2d of checked arguments."""
-    x_array = x._array
-    shape = x_array.shape
+    shape = x._array.shape
     if len(shape) != 4 or shape[0] == 0:
         return _unusual("max_pool2d", x, lambda x: _max_pool2d(x, pooling))
     fused = max_pool_behind(x, pooling)
     if fused is not None:
         return fused
     recorded = grad_mode.enabled and x.requires_grad
-    if in_lanes(shape, recorded, x._node is None):
-        x_array = x_array.to_lanes()
-    y, argmax = _core.max_pool2d_forward(x_array, *pooling, False, recorded)
+    y, argmax = _core.max_pool2d_forward(
+        x._array, *pooling, False, recorded, recorded, x._node is None
+    )
     if not recorded:
         return wrap(y)
     node = node_of(x)
@@ -146,11 +145,11 @@ def max_pool2d(
     numpy = not isinstance(input, Tensor)
     x = operand(input, "max_pool2d", "input")
     kernel, step, pads = _window("max_pool2d", kernel_size, stride, padding)
-    spread = pair(dilation, "[max_pool2d] dilation")
-    y = _max_pool2d(x, (kernel, step, pads, spread, bool(ceil_mode)))
+    spacing = pair(dilation, "[max_pool2d] dilation")
+    y = _max_pool2d(x, (kernel, step, pads, spacing, bool(ceil_mode)))
     if not return_indices:
         return y.numpy() if numpy else y
-    indices = wrap(_indices(x, y.shape, kernel, step, pads, spread, ceil_mode))
+    indices = wrap(_indices(x, y.shape, kernel, step, pads, spacing, ceil_mode))
     return (y.numpy(), indices.numpy()) if numpy else (y, indices)
 
 
@@ -205,17 +204,17 @@ def max_pool2d_backward(
     tensors = isinstance(dy, Tensor) or isinstance(x, Tensor)
     gy, gx = operand(dy, op, "dy"), operand(x, op, "x")
     kernel, step, pads = _window(op, kernel_size, stride, padding)
-    spread = pair(dilation, f"[{op}] dilation")
+    spacing = pair(dilation, f"[{op}] dilation")
     _check_four(op, gy, gx)
     if gx.shape[0] == 0:
         dx = _core.zeros(gx.shape)
     else:
         y, argmax = _core.max_pool2d_forward(
-            gx._array.to_lanes(), kernel, step, pads, spread, bool(ceil_mode), False
+            gx._array, kernel, step, pads, spacing, bool(ceil_mode), False
         )
         _check_dy(op, gy, y.shape)
         dx = _core.max_pool2d_backward(
-            gy._array.to_lanes(), argmax, None, gx.shape, kernel, step, pads, spread
+            gy._array, argmax, None, gx.shape, kernel, step, pads, spacing
         )
     return wrap(dx) if tensors else dx.numpy()
 
@@ -231,8 +230,7 @@ def _avg_pool2d(
     divisor: int,
 ) -> Tensor:
     """avg_pool2d of checked arguments; divisor 0: the size of the window."""
-    x_array = x._array
-    shape = x_array.shape
+    shape = x._array.shape
     if len(shape) != 4 or shape[0] == 0:
         return _unusual(
             "avg_pool2d",
@@ -240,10 +238,16 @@ def _avg_pool2d(
             lambda x: _avg_pool2d(x, kernel, stride, pads, ceil_mode, count_include_pad, divisor),
         )
     recorded = grad_mode.enabled and x.requires_grad
-    if in_lanes(shape, recorded, x._node is None):
-        x_array = x_array.to_lanes()
     y = _core.avg_pool2d_forward(
-        x_array, kernel, stride, pads, ceil_mode, count_include_pad, divisor
+        x._array,
+        kernel,
+        stride,
+        pads,
+        ceil_mode,
+        count_include_pad,
+        divisor,
+        recorded,
+        x._node is None,
     )
     if not recorded:
         return wrap(y)
@@ -333,7 +337,7 @@ def avg_pool2d_backward(
         dx = _core.zeros(x_shape)
     else:
         dx = _core.avg_pool2d_backward(
-            gy._array.to_lanes(),
+            gy._array,
             x_shape,
             kernel,
             step,
@@ -341,6 +345,7 @@ def avg_pool2d_backward(
             bool(ceil_mode),
             bool(count_include_pad),
             _divisor(divisor_override, op),
+            True,
         )
     return wrap(dx) if isinstance(dy, Tensor) else dx.numpy()
 
@@ -374,10 +379,8 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] |
         )
     height, width = (shape[2 + i] if size is None else size for i, size in enumerate(wanted))
     size = pair((height, width), "[adaptive_avg_pool2d] output_size")
-    x_array = input._array
-    if in_lanes(shape, grad_mode.enabled and input.requires_grad, input._node is None):
-        x_array = x_array.to_lanes()
-    y = _core.adaptive_avg_pool2d_forward(x_array, size)
+    recorded = grad_mode.enabled and input.requires_grad
+    y = _core.adaptive_avg_pool2d_forward(input._array, size, recorded, input._node is None)
 
     def backward(dy: Array) -> Array:
         return _core.adaptive_avg_pool2d_backward(dy, shape)

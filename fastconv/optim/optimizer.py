@@ -157,7 +157,7 @@ class Optimizer:
                 alike[key] = [], [], []
             arrays, grads, slots = alike[key]
             arrays.append(p._array)
-            grads.append(grad._array.to_plain())
+            grads.append(grad._array.contiguous())
             slots.append(remembered)
         return [
             self._plan(

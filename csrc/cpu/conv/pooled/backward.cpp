@@ -5,6 +5,7 @@
 #include "cpu/conv/pooled/conv_pool.h"
 #include "cpu/conv/winograd/winograd.h"
 #include "cpu/dispatch.h"
+#include "cpu/pool.h"
 #include "cpu/runtime/scratch.h"
 #include "cpu/runtime/thread_pool.h"
 
@@ -167,8 +168,11 @@ void conv_pool_backward(Array& dx, Array& dw, Array& db, const Array& dy, const 
   const auto input_through_conv_dy = [&](Array to, const Array& dy, const Array& y,
                                          const Array& argmax) {
     const Shape conv_y{to.dim(0), s.OC, s.OH, s.OW};
-    conv2d_backward_input_into(to, max_pool2d_backward(dy, argmax, y, conv_y, *stage.pool), w,
-                               s.params);
+    conv2d_backward_input_into(
+        to,
+        cpu::max_pool2d_backward(
+            dy, argmax, y, max_pool2d_shape_behind("max_pool2d_backward", dy, conv_y, *stage.pool)),
+        w, s.params);
   };
   if (wanted.dx && shares.bands > 1) input_through_conv_dy(dx, dy, y, argmax);
   if (shares.bands > 1 && !wanted.dw && !wanted.db) return;

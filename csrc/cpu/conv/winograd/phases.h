@@ -13,8 +13,6 @@
 
 namespace fastconv {
 
-inline const int64_t kNoOffset = 0;
-
 // A convolution with stride S is one with stride 1 over S * S times the channels of x: the pixels
 // and taps of each phase of the stride, a row and a column of 0 .. S - 1, are channels of their
 // own. Along one axis, with r = q * S + phase,

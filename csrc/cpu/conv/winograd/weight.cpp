@@ -207,7 +207,7 @@ class WeightGradient {
     args.groups = args.taps = args.rows = 1;
     args.K = k_count, args.cols = ceil_div(c_count, kLanes);
     args.x_c = v_row_, args.x_col = kLanes, args.w_k = m_k_, args.w_c = 1;
-    args.x_tap = args.w_tap = &kNoOffset;
+    args.x_tap = args.w_tap = &cpu::kNoOffset;
     args.y = du, args.y_k = share_c_, args.y_col = kLanes;
     args.tail = static_cast<int>(c_count - (args.cols - 1) * kLanes);
     args.prefetch_w = K_ * C_ >= kFarPairs;

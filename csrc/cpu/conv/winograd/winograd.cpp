@@ -180,7 +180,7 @@ struct Products {
     args.taps = args.rows = 1, args.cols = tiles;
     args.x_group = v_point, args.x_c = tiles * kLanes, args.x_col = kLanes;
     args.w_group = weights.point, args.w_k = weights.row, args.w_c = 1;
-    args.x_tap = args.w_tap = &kNoOffset;
+    args.x_tap = args.w_tap = &cpu::kNoOffset;
     args.y_group = m_point, args.y_k = tiles * kLanes, args.y_col = kLanes;
     args.tail = kLanes;
     args.accumulate = accumulate, args.prefetch_w = weights.size() > kNear;

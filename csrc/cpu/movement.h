@@ -1,0 +1,14 @@
+// Operations that move pixels (contract/operations.h). Results have the layout of the first array,
+// but plain along axis 0, which lanes cannot cut.
+#pragma once
+
+#include "contract/operations.h"
+
+namespace fastconv::cpu {
+
+Array pad2d(const Array& x, const Shape& y, const std::array<int64_t, 4>& pads, float value);
+Array cat(const Arrays& arrays, const Shape& y, int axis);
+Array slice_axis(const Array& x, int axis, int64_t begin, int64_t end);
+Array gather2d(const Array& x, const std::vector<int64_t>& rows, const std::vector<int64_t>& cols);
+
+}  // namespace fastconv::cpu
