@@ -176,6 +176,7 @@ def add_into(a: Array, b: Array) -> None: ...  # a += b
 def assign(a: Array, b: Array) -> None: ...  # the values of b into the storage of a
 def divide(x: Array, divisor: float) -> Array: ...  # x / divisor, correctly rounded
 def scale_shift(x: Array, scale: float, shift: float) -> Array: ...  # x * scale + shift
+def scale_by(x: Array, factor: Array) -> Array: ...  # x * factor, which is one element
 def exp(x: Array) -> Array: ...
 def log(x: Array) -> Array: ...
 def sqrt(x: Array) -> Array: ...
@@ -229,6 +230,8 @@ def batch_norm_train_backward(
 def batch_norm_eval_backward(
     dy: Array, x: Array, weight: Array | None, mean: Array, var: Array, eps: float
 ) -> tuple[Array, Array, Array]: ...
+# dx alone, where weight and bias are frozen
+def batch_norm_eval_backward_input(dy: Array, weight: Array | None, var: Array, eps: float) -> Array: ...
 # y = x / (k + alpha/size * sum over `size` neighbouring channels of x^2)^beta; returns y, x
 def local_response_norm(
     x: Array, size: int, alpha: float, beta: float, k: float, gradient: bool = False, leaf: bool = True

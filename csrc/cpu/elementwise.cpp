@@ -119,6 +119,10 @@ Array dropout(const Array& x, float p, float scale, Seed seed) {
   return y;
 }
 
+Array scale_by(const Array& x, const Array& factor) {
+  return unary(Unary::scale_shift, x, *factor.data(), 0.0f);
+}
+
 Array sum(const Array& x) {
   Array total = Array::empty({});
   *total.data() = static_cast<float>(sum_ranges(x, [&](int64_t begin, int64_t end, int lanes) {

@@ -158,7 +158,7 @@ class PooledBackward {
                             near,
                             plane_};
     if (wanted_.db)
-      cpu::kernels().channel_sums(db_sums_.data() + sum * s_.OC + k, own.g, 1, K, near, near);
+      cpu::kernels().channel_sums(db_sums_.data() + sum * s_.OC + k, own.g, {1, K, near, near});
     if (wanted_.dw)
       weight_gradient(dw_sums_.data() + sum * weights_ + k * weights_ / s_.OC, own, block, row, K);
     const int64_t c = chunk * tiling_.C, C = std::min(tiling_.C, s_.IC - c);

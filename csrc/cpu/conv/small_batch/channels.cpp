@@ -84,8 +84,8 @@ void put_planes(float* y, const float* sums, const float* bias, int64_t K, int64
     mean[k] = 0.0f, scale[k] = finish.scale ? finish.scale[k] : 1.0f;
     shift[k] = (finish.scale ? finish.shift[k] : 0.0f) + (bias ? scale[k] * bias[k] : 0.0f);
   }
-  kernels.channel_affine(y, y, finish.plus, 0, K, K, pixels, mean, scale, shift, finish.low,
-                         finish.high, false);
+  kernels.channel_affine({y, y, finish.plus, mean, scale, shift, finish.low, finish.high, false},
+                         {0, K, K, pixels});
 }
 
 }  // namespace
