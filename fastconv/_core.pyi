@@ -62,7 +62,7 @@ def gather_batch(
     x: NDArray[Any], indices: NDArray[np.int64], scale: float | NDArray[Any], shift: float | NDArray[Any],
     gradient: bool = False,
 ) -> Array: ...
-# For tests and benchmarks of layouts; nothing else asks.
+# For tests and benchmarks of a device's layouts.
 def layout(x: Array) -> str: ...  # "plain", or "lanes": blocks of sixteen samples
 def to_lanes(x: Array) -> Array: ...
 
@@ -159,6 +159,7 @@ def avg_pool2d_forward(
 def avg_pool2d_backward(
     dy: Array, x_shape: Sequence[int], kernel: Pair, stride: Pair, pads: Pads, ceil_mode: bool,
     count_include_pad: bool, divisor_override: int,
+    leaf: bool = False,  # whether dy comes from the user
 ) -> Array: ...
 def adaptive_avg_pool2d_forward(
     x: Array, output_size: Pair, gradient: bool = False, leaf: bool = True
@@ -175,6 +176,7 @@ def add_into(a: Array, b: Array) -> None: ...  # a += b
 def assign(a: Array, b: Array) -> None: ...  # the values of b into the storage of a
 def divide(x: Array, divisor: float) -> Array: ...  # x / divisor, correctly rounded
 def scale_shift(x: Array, scale: float, shift: float) -> Array: ...  # x * scale + shift
+def scale_by(x: Array, factor: Array) -> Array: ...  # x * factor, which is one element
 def exp(x: Array) -> Array: ...
 def log(x: Array) -> Array: ...
 def sqrt(x: Array) -> Array: ...
@@ -228,6 +230,8 @@ def batch_norm_train_backward(
 def batch_norm_eval_backward(
     dy: Array, x: Array, weight: Array | None, mean: Array, var: Array, eps: float
 ) -> tuple[Array, Array, Array]: ...
+# dx alone, where weight and bias are frozen
+def batch_norm_eval_backward_input(dy: Array, weight: Array | None, var: Array, eps: float) -> Array: ...
 # y = x / (k + alpha/size * sum over `size` neighbouring channels of x^2)^beta; returns y, x
 def local_response_norm(
     x: Array, size: int, alpha: float, beta: float, k: float, gradient: bool = False, leaf: bool = True

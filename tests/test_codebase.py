@@ -56,10 +56,10 @@ def without_comments(text: str) -> str:
 MAY_INCLUDE = {
     "core": set(),
     "contract": {"core"},
-    "cpu": {"core", "contract", "ops"},
+    "cpu": {"core", "contract"},
     "cuda": {"core", "contract"},
     "program": {"core", "contract"},
-    "ops": {"core", "contract", "program", "cpu", "cuda/cuda.h"},
+    "ops": {"core", "contract", "program"},
     "bind": {"core", "contract", "ops", "program", "cpu", "cuda/cuda.h"},
 }
 

@@ -61,7 +61,7 @@ py::object row_major(const py::object& self) {
   return py::cast(std::move(y));
 }
 
-// Shares memory, writable: what Python may do to it is watched. Another layout is converted, to a
+// Shares memory, writable: what Python may do to it is watched. In another layout, a row-major
 // copy.
 py::array writable_view(const py::object& self) {
   const Array& x = self.cast<const Array&>();
@@ -235,7 +235,7 @@ void register_array(py::module_& m) {
       py::arg("value"), ReleaseGil());
   m.def("gather_batch", &gather, py::arg("x"), py::arg("indices"), py::arg("scale"),
         py::arg("shift"), py::arg("gradient") = false);
-  // For tests and benchmarks of a device's layouts; nothing else asks.
+  // For tests and benchmarks of a device's layouts.
   m.def("layout", [](const Array& x) { return name_of(x.layout()); }, py::arg("x"));
   m.def("to_lanes", recorded("to_lanes", &to_lanes), py::arg("x"), ReleaseGil());
 }

@@ -59,6 +59,12 @@ void register_norm(py::module_& m) {
       py::arg("dy"), py::arg("x"), py::arg("weight"), py::arg("mean"), py::arg("var"),
       py::arg("eps"), ReleaseGil());
   m.def(
+      "batch_norm_eval_backward_input",
+      [](const Array& dy, Optional weight, const Array& var, double eps) {
+        return batch_norm_eval_backward_input(dy, or_undefined(weight), var, eps);
+      },
+      py::arg("dy"), py::arg("weight"), py::arg("var"), py::arg("eps"), ReleaseGil());
+  m.def(
       "local_response_norm",
       [](const Array& x, int64_t size, double alpha, double beta, double k, bool gradient,
          bool leaf) { return local_response_norm(x, size, alpha, beta, k, {gradient, leaf}); },

@@ -54,13 +54,13 @@ void register_avg_pool(py::module_& m) {
   m.def(
       "avg_pool2d_backward",
       [](const Array& dy, const Shape& x_shape, Pair kernel, Pair stride, Pads pads, bool ceil_mode,
-         bool count_include_pad, int64_t divisor_override) {
+         bool count_include_pad, int64_t divisor_override, bool leaf) {
         return avg_pool2d_backward(dy, x_shape, {kernel, stride, pads, {1, 1}, ceil_mode},
-                                   {count_include_pad, divisor_override});
+                                   {count_include_pad, divisor_override}, leaf);
       },
       py::arg("dy"), py::arg("x_shape"), py::arg("kernel"), py::arg("stride"), py::arg("pads"),
       py::arg("ceil_mode"), py::arg("count_include_pad"), py::arg("divisor_override"),
-      ReleaseGil());
+      py::arg("leaf") = false, ReleaseGil());
   m.def(
       "adaptive_avg_pool2d_forward",
       [](const Array& x, Pair output_size, bool gradient, bool leaf) {

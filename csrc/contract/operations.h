@@ -132,7 +132,7 @@ struct Operations {
   Array (*max_pool2d_backward)(const Array& dy, const Array& argmax, const Array& y,
                                const PoolShape& shape);
   Array (*max_pool2d_indices)(const Array& argmax, const PoolShape& shape);  // int64, row-major
-  // use: nothing when x is a gradient, which is best left in the layout it came in.
+  // use: nothing when x is best left in the layout it came in, as the gradients of operations are.
   Array (*resample)(const Array& x, const Resampling& map, std::optional<Use> use);
 
   // ---- normalisation: x (N, C, ...)
@@ -151,8 +151,10 @@ struct Operations {
   std::tuple<Array, Array, Array, Array> (*batch_norm_train_backward)(
       const Array& dy, const Array& x, const Array& weight, const Array& bias, const Array& mean,
       const Array& inv_std, const Array& y, Activation activation, bool wants_dadd);
-  // (y, x): post has normalise.
-  std::pair<Array, Array> (*batch_norm_eval)(const Array& x, const PostOps& post, Use use);
+  // (y, x): post has normalise. use: nothing when x is a gradient, which stays in the layout it
+  // came in.
+  std::pair<Array, Array> (*batch_norm_eval)(const Array& x, const PostOps& post,
+                                             std::optional<Use> use);
   std::tuple<Array, Array, Array> (*batch_norm_eval_backward)(const Array& dy, const Array& x,
                                                               const Array& weight,
                                                               const Array& mean, const Array& var,
@@ -171,7 +173,8 @@ struct Operations {
   // 0 with probability p, else x * scale. What happens to an element follows from the seed and from
   // the element's row-major number.
   Array (*dropout)(const Array& x, float p, float scale, Seed seed);
-  Array (*sum)(const Array& x);  // shape ()
+  Array (*scale_by)(const Array& x, const Array& factor);  // x * factor, which is one element
+  Array (*sum)(const Array& x);                            // shape ()
 
   // ---- softmax and losses
   // ------------------------------------------------------------------------

@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "core/array.h"
+#include "cpu/kernels.h"
 #include "cpu/runtime/scratch.h"
 #include "cpu/runtime/split.h"
 #include "cpu/runtime/thread_pool.h"
@@ -50,16 +51,16 @@ void for_channels(const ChannelWise& x, const Body& body) {
   });
 }
 
-// body(first plane, planes) for planes of these channels that lie one behind the other, in the
-// outer groups from `begin` to end - 1.
+// body(planes) for planes of these channels that lie one behind the other, in the outer groups from
+// `begin` to end - 1.
 template <class Body>
 void for_planes(const ChannelWise& x, Channels of, int64_t begin, int64_t end, const Body& body) {
   for_shares((end - begin) * of.count, x.inner, [&](int64_t at, int64_t last) {
     while (at < last) {
       const int64_t o = begin + at / of.count, c = at % of.count;
-      const int64_t planes = std::min(last - at, of.count - c);
-      body(o * x.C + of.first + c, planes);
-      at += planes;
+      const int64_t count = std::min(last - at, of.count - c);
+      body(Planes{o * x.C + of.first + c, count, x.C, x.inner});
+      at += count;
     }
   });
 }

@@ -65,13 +65,46 @@ struct Resample {
   const float* col_divisor;
 };
 
-// The gradient behind a ReLU (or ReLU6) with the result y: 0 where y <= 0 or y >= high, else dy.
-// Where y is null it is computed once more, as channel_affine did: (x - mean[c]) * scale[c] +
-// shift[c]. Where shift is null as well there is no ReLU.
+// A channel-wise array, of which a kernel gets the first plane of `inner` floats: `outer` groups of
+// `channels` planes, from one group to the next `stride` floats.
+struct ChannelGroups {
+  int64_t outer, channels, inner, stride;
+};
+
+// Planes first .. first + count - 1 of a channel-wise array (outer, C, inner), of which a kernel
+// gets the beginning; plane p is of channel c = p % C.
+struct Planes {
+  int64_t first, count, C, inner;
+};
+
+// y = min(max((x - mean[c]) * scale[c] + shift[c] + add, low), high), NaN staying NaN; add may be
+// null, for 0; y may be x.
+struct ChannelAffine {
+  float* y;
+  const float *x, *add;
+  const float *mean, *scale, *shift;
+  float low, high;
+  bool streaming;
+};
+
+// The gradient g before a ReLU (or ReLU6) with the result y: 0 where y <= 0 or y >= high, else dy.
+// Where y is null it is computed once more, as ChannelAffine: (x - mean[c]) * scale[c] + shift[c].
+// Where shift is null as well there is no ReLU.
 struct ReluMask {
   const float* y;
   const float *scale, *shift;
   float high;
+};
+
+// dx = scale[c] * (g - dy_mean[c] - (x - mean[c]) * slope[c]), where g is dy behind the mask. Lanes
+// of dx beyond `lanes` of every sixteen become 0. dadd = g unless null.
+struct BatchNormGradient {
+  float *dx, *dadd;
+  const float *dy, *x;
+  ReluMask mask;
+  const float *mean, *scale, *dy_mean, *slope;
+  int lanes;
+  bool streaming;
 };
 
 struct Moments {
@@ -233,33 +266,18 @@ struct Kernels {
   void (*resample)(float* y, const float* x, int64_t planes, const Resample& map, float* scratch);
 
   // ---- norm.cpp --------------------------------------------------------------------------------
-  // Sums over a channel-wise array: x points at the first of `channels` planes of `inner` floats,
-  // and outer such groups lie `stride` floats apart. sums[c]: the sum of channel c.
-  void (*channel_sums)(double* sums, const float* x, int64_t outer, int64_t channels, int64_t inner,
-                       int64_t stride);
+  // sums[c]: the sum of channel c.
+  void (*channel_sums)(double* sums, const float* x, const ChannelGroups& groups);
   // Mean and sum of squared deviations of each channel, by the two-pass formula over short runs
   // (which stay in L1) joined in double (Chan, Golub, LeVeque 1979): exact to float32 whatever the
   // mean. In the last of the outer groups only the first `lanes` of every sixteen elements count.
-  void (*channel_moments)(Moments* moments, const float* x, int64_t outer, int64_t channels,
-                          int64_t inner, int64_t stride, int lanes);
-  // sums[2 * c] = sum of g, sums[2 * c + 1] = sum of g * (x - mean[c]), with g the gradient dy
-  // behind the gate.
-  void (*channel_dots)(double* sums, const float* dy, const float* x, const ReluMask& gate,
-                       const float* mean, int64_t outer, int64_t channels, int64_t inner,
-                       int64_t stride);
-  // Planes first .. first + planes - 1 of (outer, C, inner), plane p being of channel c = p % C;
-  // pointers are to the whole arrays. y = act((x - mean[c]) * scale[c] + shift[c] + plus), plus 0
-  // when null; act is min(max(., low), high), NaN staying NaN; y may be x.
-  void (*channel_affine)(float* y, const float* x, const float* plus, int64_t first, int64_t planes,
-                         int64_t C, int64_t inner, const float* mean, const float* scale,
-                         const float* shift, float low, float high, bool streaming);
-  // dx = scale[c] * (g - dy_mean[c] - (x - mean[c]) * slope[c]) and, unless dplus is null, dplus =
-  // g, with g as for channel_dots; lanes of dx beyond `lanes` become 0.
-  void (*batch_norm_backward_input)(float* dx, float* dplus, const float* dy, const float* x,
-                                    const ReluMask& gate, int64_t first, int64_t planes, int64_t C,
-                                    int64_t inner, const float* mean, const float* scale,
-                                    const float* dy_mean, const float* slope, int lanes,
-                                    bool streaming);
+  void (*channel_moments)(Moments* moments, const float* x, const ChannelGroups& groups, int lanes);
+  // sums[2 * c] = sum of g, sums[2 * c + 1] = sum of g * (x - mean[c]), where g is dy behind the
+  // mask. All pointers are to the first channel.
+  void (*channel_dots)(double* sums, const float* dy, const float* x, const ReluMask& mask,
+                       const float* mean, const ChannelGroups& groups);
+  void (*channel_affine)(const ChannelAffine& map, const Planes& planes);
+  void (*batch_norm_gradient)(const BatchNormGradient& gradient, const Planes& planes);
   // Columns 0 .. n - 1 of (C, stride), n <= stride: see LocalResponseNorm. The scratch memory of
   // the backward pass is C * n floats.
   void (*local_response_norm)(float* y, const float* x, int64_t n, const LocalResponseNorm& norm);

@@ -14,19 +14,17 @@ namespace {
 // Floats a task should move: some microseconds of work, many times what handing it out costs.
 constexpr int64_t kTaskFloats = 16384;
 
-// Runs part(block, f0, f1) so that every block's features [0, features) are covered: several small
-// blocks a task, or several tasks a large block.
-template <class Part>
-void for_parts(int64_t blocks, int64_t features, const Part& part) {
+// body(block, f0, f1) for chunks of features that cover [0, features) of every block: several small
+// blocks in a task, or several tasks for a large block.
+template <class Body>
+void for_chunks(int64_t blocks, int64_t features, const Body& body) {
   if (blocks == 0 || features == 0) return;
-  const int64_t step = kTaskFloats / kLanes;
-  const int64_t pieces = (features + step - 1) / step;
-  const int64_t together = std::max<int64_t>(1, step / features);
-  const int64_t groups = (blocks + together - 1) / together;
-  parallel_for(groups * pieces, [&](int64_t task) {
-    const int64_t first = task / pieces * together, f0 = task % pieces * step;
-    const int64_t end = std::min(blocks, first + together), f1 = std::min(features, f0 + step);
-    for (int64_t block = first; block < end; ++block) part(block, f0, f1);
+  const int64_t chunk = kTaskFloats / kLanes, chunks = ceil_div(features, chunk);
+  const int64_t task_blocks = std::max<int64_t>(1, chunk / features);
+  parallel_for(ceil_div(blocks, task_blocks) * chunks, [&](int64_t task) {
+    const int64_t first = task / chunks * task_blocks, f0 = task % chunks * chunk;
+    const int64_t end = std::min(blocks, first + task_blocks), f1 = std::min(features, f0 + chunk);
+    for (int64_t block = first; block < end; ++block) body(block, f0, f1);
   });
 }
 
@@ -52,7 +50,7 @@ void fill_lanes(Array& y, const Array& x, const Kernel& kernel) {
   const int64_t features = x.shape().numel_from(1);
   T* to = y.data<T>();
   const T* from = x.data<T>();
-  for_parts(y.blocks(), features, [&](int64_t block, int64_t f0, int64_t f1) {
+  for_chunks(y.blocks(), features, [&](int64_t block, int64_t f0, int64_t f1) {
     kernel(to + (block * features + f0) * kLanes, from + block * kLanes * features + f0, f1 - f0,
            features, samples_in(y, block));
   });
@@ -63,7 +61,7 @@ void fill_plain(Array& x, const Array& y, const Kernel& kernel) {
   const int64_t features = x.shape().numel_from(1);
   T* to = x.data<T>();
   const T* from = y.data<T>();
-  for_parts(y.blocks(), features, [&](int64_t block, int64_t f0, int64_t f1) {
+  for_chunks(y.blocks(), features, [&](int64_t block, int64_t f0, int64_t f1) {
     kernel(to + block * kLanes * features + f0, features, from + (block * features + f0) * kLanes,
            kLanes, f1 - f0, samples_in(y, block));
   });
@@ -79,7 +77,7 @@ template <class T, class Kernel>
 void gather_lanes(Array& y, const T* x, const Kernel& kernel, const int64_t* indices,
                   const HostSamples& samples) {
   const int64_t features = y.shape().numel_from(1), alike = features_alike(samples);
-  for_parts(y.blocks(), features, [&](int64_t block, int64_t f0, int64_t f1) {
+  for_chunks(y.blocks(), features, [&](int64_t block, int64_t f0, int64_t f1) {
     const int count = samples_in(y, block);
     const T* rows[kLanes];
     for (int64_t f = f0, end; f < f1; f = end) {
@@ -120,9 +118,8 @@ void gather_rows(Array& y, const T* x, const int64_t* indices, const HostSamples
 }  // namespace
 
 Layout batch_layout(const Shape& x, Use use) {
-  // Gradients of fewer samples than a block are as quick in lanes from here on: of images of at
-  // most kSmallImage values, and of larger ones. What an operation made stays as it is: only a
-  // network's first layer sees its images.
+  // A whole block of samples runs in lanes. With a gradient, a block of which so many are empty is
+  // still as quick; of small images, which only the first layer sees, more of it may be empty.
   constexpr int64_t kSmallImage = 1 * 32 * 32, kSmallImageSamples = 8, kGradientSamples = 12;
   int64_t least = kLanes;
   if (use.gradient)

@@ -5,7 +5,6 @@
 #include "cpu/elementwise.h"
 #include "cpu/layout.h"
 #include "cpu/norm.h"
-#include "ops/elementwise.h"
 
 namespace fastconv::cpu {
 namespace {

@@ -48,9 +48,10 @@ void gather_pixels(float* to, const float* from, const std::vector<int64_t>& col
   }
 }
 
-// Where an image begins on the padded axis, where what is left of it begins, and how much is left.
-struct Placed {
-  Placed(int64_t size, int64_t before, int64_t padded)
+// The pixels along one axis that padding keeps: from .. from + count - 1 of the image, which become
+// to .. to + count - 1 of the result.
+struct KeptPixels {
+  KeptPixels(int64_t size, int64_t before, int64_t padded)
       : to(std::max<int64_t>(before, 0)),
         from(std::max<int64_t>(-before, 0)),
         count(std::min(size + before, padded) - to) {}
@@ -62,7 +63,7 @@ struct Placed {
 
 Array pad2d(const Array& x, const Shape& y_shape, const std::array<int64_t, 4>& pads, float value) {
   const int64_t IH = x.dim(2), IW = x.dim(3), OH = y_shape[2], OW = y_shape[3];
-  const Placed rows(IH, pads[0], OH), cols(IW, pads[2], OW);
+  const KeptPixels rows(IH, pads[0], OH), cols(IW, pads[2], OW);
   Array y = Array::empty(y_shape, DType::float32, x.layout());
   const int64_t unit = x.in_lanes() ? kLanes : 1;
   const float* from = x.data();

@@ -1,5 +1,5 @@
-// Operations that move pixels (contract/operations.h). Results have the layout of the first array,
-// but plain along axis 0, which lanes cannot cut.
+// Operations that move pixels (contract/operations.h). Results have the layout of the first array.
+// Along axis 0, whose samples lanes hold in blocks, arrays are plain.
 #pragma once
 
 #include "contract/operations.h"

@@ -30,6 +30,11 @@ class PerChannel {
   Array values_;
 };
 
+// These channels of so many outer groups.
+ChannelGroups groups_of(const ChannelWise& v, int64_t groups, Channels some) {
+  return {groups, some.count, v.inner, v.C * v.inner};
+}
+
 // The moments of the union of two samples (Chan, Golub, LeVeque 1979).
 Moments join(const Moments& a, const Moments& b) {
   const double count = a.count + b.count, delta = b.mean - a.mean;
@@ -41,8 +46,8 @@ void moments_of(Moments* moments, const Array& x, Channels of) {
   const ChannelWise v = channel_wise(x);
   const auto kernel = [&](Moments* to, int64_t o, int64_t groups, Channels some) {
     const int lanes = o + groups == v.outer ? v.lanes : static_cast<int>(kLanes);
-    kernels().channel_moments(to, x.data() + (o * v.C + some.first) * v.inner, groups, some.count,
-                              v.inner, v.C * v.inner, lanes);
+    kernels().channel_moments(to, x.data() + (o * v.C + some.first) * v.inner,
+                              groups_of(v, groups, some), lanes);
   };
   reduce_channels<1>(moments, v, of, kernel, join);
 }
@@ -60,11 +65,10 @@ struct Affine {
   }
   void run(Array& y, const Array& x, Channels of) const {
     const ChannelWise v = channel_wise(x);
-    const bool streaming = streams(y);
-    for_planes(v, of, 0, v.outer, [&](int64_t first, int64_t planes) {
-      kernels().channel_affine(y.data(), x.data(), add.data(), first, planes, v.C, v.inner, mean,
-                               scale, shift, low, high, streaming);
-    });
+    const ChannelAffine map{y.data(), x.data(), add.data(), mean,      scale,
+                            shift,    low,      high,       streams(y)};
+    for_planes(v, of, 0, v.outer,
+               [&](const Planes& planes) { kernels().channel_affine(map, planes); });
   }
 };
 
@@ -88,7 +92,7 @@ struct ParameterGradients {
                                                mask.scale ? mask.scale + c : nullptr,
                                                mask.shift ? mask.shift + c : nullptr, mask.high};
                            kernels().channel_dots(to, dy.data() + at, x.data() + at, from, mean + c,
-                                                  groups, some.count, v.inner, v.C * v.inner);
+                                                  groups_of(v, groups, some));
                          });
     else
       std::fill_n(sums.data() + 2 * of.first, 2 * of.count, 0.0);
@@ -119,7 +123,7 @@ Array channel_sum(const Array& x_any) {
   reduce_channels<1>(sums.data(), v, Channels{0, v.C},
                      [&](double* to, int64_t o, int64_t groups, Channels some) {
                        kernels().channel_sums(to, x.data() + (o * v.C + some.first) * v.inner,
-                                              groups, some.count, v.inner, v.C * v.inner);
+                                              groups_of(v, groups, some));
                      });
   for (int64_t c = 0; c < v.C; ++c) y.data()[c] = static_cast<float>(sums.data()[c]);
   return y;
@@ -160,12 +164,14 @@ std::tuple<Array, Array, Array, Array> batch_norm_train(const Array& x_any, cons
   return {as_layout(y, kept.layout()), mean, inv_std, kept};
 }
 
-std::pair<Array, Array> batch_norm_eval(const Array& x_any, const PostOps& post, Use use) {
-  const Array kept = in_batch_layout(x_any, use);
+std::pair<Array, Array> batch_norm_eval(const Array& x_any, const PostOps& post,
+                                        std::optional<Use> use) {
+  const Array kept = use ? in_batch_layout(x_any, *use) : x_any;
   const int64_t C = kept.dim(1);
   const Normalise& norm = *post.normalise;
   const PerChannel weight(norm.weight, C, 1.0f), bias(norm.bias, C, 0.0f);
-  const Array mean = to_plain(norm.mean), var = to_plain(norm.var);
+  const PerChannel mean(norm.mean, C, 0.0f);
+  const Array var = to_plain(norm.var);
   const Array x = as_layout(kept, channel_layout(kept));
   Scratch<float> scale(C);
   for (int64_t c = 0; c < C; ++c)
@@ -178,12 +184,13 @@ std::pair<Array, Array> batch_norm_eval(const Array& x_any, const PostOps& post,
 
 ChannelMap channel_map(const Normalise& norm, int64_t C) {
   const PerChannel weight(norm.weight, C, 1.0f), bias(norm.bias, C, 0.0f);
-  const Array mean = to_plain(norm.mean), var = to_plain(norm.var);
+  const PerChannel mean(norm.mean, C, 0.0f);
+  const Array var = to_plain(norm.var);
   ChannelMap map{Array::empty({C}), Array::empty({C})};
   for (int64_t c = 0; c < C; ++c) {
     const double scale = weight[c] / std::sqrt(static_cast<double>(var.data()[c]) + norm.eps);
     map.scale.data()[c] = static_cast<float>(scale);
-    map.shift.data()[c] = static_cast<float>(bias[c] - scale * mean.data()[c]);
+    map.shift.data()[c] = static_cast<float>(bias[c] - scale * mean[c]);
   }
   return map;
 }
@@ -209,13 +216,12 @@ std::tuple<Array, Array, Array, Array> batch_norm_train_backward(
     scale.data()[c] = weight[c] * inv_std.data()[c];
   }
   const bool masked = activation != Activation::none;
-  const ReluMask mask{y.data(), scale.data(), masked ? bias.data() : nullptr,
+  const ReluMask mask{masked ? y.data() : nullptr, scale.data(), masked ? bias.data() : nullptr,
                       upper_limit(activation)};
   // dx = weight * inv_std * (dy - mean of dy - xhat * mean of (dy * xhat)), xhat = (x - mean) *
   // inv_std
   const double count = static_cast<double>(x.shape().numel() / C);
   const ChannelWise v = channel_wise(x);
-  const bool streaming = streams(dx);
   const int64_t whole = v.lanes == kLanes ? v.outer : v.outer - 1;  // blocks without empty lanes
   for_channels(v, [&](Channels of) {
     gradients.run(dy, x, mask, mean.data(), inv.data(), of);
@@ -225,11 +231,11 @@ std::tuple<Array, Array, Array, Array> batch_norm_train_backward(
       slope.data()[c] = static_cast<float>(sums[2 * c + 1] * inv.data()[c] * inv.data()[c] / count);
     }
     const auto run = [&](int64_t begin, int64_t end, int lanes) {
-      for_planes(v, of, begin, end, [&](int64_t first, int64_t planes) {
-        kernels().batch_norm_backward_input(dx.data(), dadd.data(), dy.data(), x.data(), mask,
-                                            first, planes, v.C, v.inner, mean.data(), scale.data(),
-                                            dy_mean.data(), slope.data(), lanes, streaming);
-      });
+      const BatchNormGradient gradient{dx.data(),    dadd.data(), dy.data(),    x.data(),
+                                       mask,         mean.data(), scale.data(), dy_mean.data(),
+                                       slope.data(), lanes,       streams(dx)};
+      for_planes(v, of, begin, end,
+                 [&](const Planes& planes) { kernels().batch_norm_gradient(gradient, planes); });
     };
     run(0, whole, static_cast<int>(kLanes));
     run(whole, v.outer, v.lanes);

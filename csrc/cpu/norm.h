@@ -13,7 +13,8 @@ std::tuple<Array, Array, Array, Array> batch_norm_train(const Array& x, const Ar
 std::tuple<Array, Array, Array, Array> batch_norm_train_backward(
     const Array& dy, const Array& x, const Array& weight, const Array& bias, const Array& mean,
     const Array& inv_std, const Array& y, Activation activation, bool wants_dadd);
-std::pair<Array, Array> batch_norm_eval(const Array& x, const PostOps& post, Use use);
+std::pair<Array, Array> batch_norm_eval(const Array& x, const PostOps& post,
+                                        std::optional<Use> use);
 std::tuple<Array, Array, Array> batch_norm_eval_backward(const Array& dy, const Array& x,
                                                          const Array& weight, const Array& mean,
                                                          const Array& var, double eps);

@@ -45,6 +45,7 @@ Operations make_table() {
   table.binary = binary;
   table.add_into = add_into;
   table.dropout = dropout;
+  table.scale_by = scale_by;
   table.sum = sum;
   // ---- movement
   table.pad2d = pad2d;

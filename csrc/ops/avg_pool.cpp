@@ -38,9 +38,9 @@ Windows adaptive_windows(int64_t input, int64_t output) {
   Windows w(output);
   for (int64_t o = 0; o < output; ++o) {
     // floor(o * input / output) and ceil((o + 1) * input / output), without the large product
-    const int64_t whole = input / output, part = input % output;
-    const int64_t begin = o * whole + o * part / output;
-    const int64_t end = (o + 1) * whole + ceil_div((o + 1) * part, output);
+    const int64_t whole = input / output, rest = input % output;
+    const int64_t begin = o * whole + o * rest / output;
+    const int64_t end = (o + 1) * whole + ceil_div((o + 1) * rest, output);
     w.add(begin, end, end - begin);
   }
   return w;
@@ -62,12 +62,12 @@ Resampling averages(const PoolShape& shape, const Averaging& averaging) {
   return averages(std::move(rows), std::move(cols));
 }
 
-Array run_backward(const char* op, const Array& dy, const Shape& x, Resampling map) {
+Array run_backward(const char* op, const Array& dy, const Shape& x, Resampling map, bool leaf) {
   map.rows.divide_by(map.row_divisor);
   map.cols.divide_by(map.col_divisor);
   return program::run(op, &Operations::resample, dy,
                       Resampling{map.rows.transposed(x[2]), map.cols.transposed(x[3]), {}, {}},
-                      std::nullopt);
+                      leaf ? std::optional<Use>({true, true}) : std::nullopt);
 }
 
 }  // namespace
@@ -79,12 +79,12 @@ Array avg_pool2d(const Array& x, const PoolParams& params, const Averaging& aver
 }
 
 Array avg_pool2d_backward(const Array& dy, const Shape& x, const PoolParams& params,
-                          const Averaging& averaging) {
+                          const Averaging& averaging, bool leaf) {
   const char* const op = "avg_pool2d_backward";
   const PoolShape shape = pool2d_shape(op, x, params);
   check_float32(op, "dy", dy);
   check_gradient_shape(op, dy, shape.y(), x);
-  return run_backward(op, dy, x, averages(shape, averaging));
+  return run_backward(op, dy, x, averages(shape, averaging), leaf);
 }
 
 Array adaptive_avg_pool2d(const Array& x, std::array<int64_t, 2> output_size, Use use) {
@@ -103,7 +103,8 @@ Array adaptive_avg_pool2d_backward(const Array& dy, const Shape& x) {
   check_images(op, "dy", dy);
   check_gradient_shape(op, dy, {x[0], x[1], dy.dim(2), dy.dim(3)}, x);
   return run_backward(
-      op, dy, x, averages(adaptive_windows(x[2], dy.dim(2)), adaptive_windows(x[3], dy.dim(3))));
+      op, dy, x, averages(adaptive_windows(x[2], dy.dim(2)), adaptive_windows(x[3], dy.dim(3))),
+      false);
 }
 
 }  // namespace fastconv

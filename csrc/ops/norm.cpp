@@ -133,6 +133,18 @@ std::tuple<Array, Array, Array> batch_norm_eval_backward(const Array& dy, const 
              var, eps);
 }
 
+// dy * weight / sqrt(var + eps): the forward formula without mean and bias.
+Array batch_norm_eval_backward_input(const Array& dy, const Array& weight, const Array& var,
+                                     double eps) {
+  const char* const op = "batch_norm_backward";
+  check_channels(op, "dy", dy);
+  check_optional(op, "weight", weight, dy.dim(1));
+  check_vector(op, "var", var, dy.dim(1));
+  const PostOps post{Normalise{weight, {}, {}, var, eps}, {}, Activation::none, {}};
+  return run("batch_norm_eval_backward_input", &Operations::batch_norm_eval, dy, post, std::nullopt)
+      .first;
+}
+
 std::pair<Array, Array> local_response_norm(const Array& x, int64_t size, double alpha, double beta,
                                             double k, Use use) {
   const char* const op = "local_response_norm";

@@ -31,6 +31,9 @@ std::pair<Array, Array> batch_norm_eval(const Array& x, const PostOps& post, Use
 std::tuple<Array, Array, Array> batch_norm_eval_backward(const Array& dy, const Array& x,
                                                          const Array& weight, const Array& mean,
                                                          const Array& var, double eps);
+// dx alone, where weight and bias are frozen.
+Array batch_norm_eval_backward_input(const Array& dy, const Array& weight, const Array& var,
+                                     double eps);
 // What normalises C channels, as a post-op of any operation.
 void check_normalise(const Normalise& norm, int64_t C);
 

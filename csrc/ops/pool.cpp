@@ -59,8 +59,8 @@ PoolShape max_pool2d_shape(const char* op, const Shape& x, const PoolParams& par
   return shape;
 }
 
-PoolShape max_pool2d_shape_behind(const char* op, const Array& dy, const Shape& x,
-                                  PoolParams params) {
+PoolShape max_pool2d_shape_of_gradient(const char* op, const Array& dy, const Shape& x,
+                                       PoolParams params) {
   params.ceil_mode = true;
   const PoolShape up = max_pool2d_shape(op, x, params);
   if (dy.ndim() == 4 && dy.dim(2) == up.rows.output && dy.dim(3) == up.cols.output) return up;
@@ -93,7 +93,7 @@ Array max_pool2d_backward(const Array& dy, const Array& argmax, const Array& y, 
   const char* const op = "max_pool2d_backward";
   check_image_shape(op, x);
   check_pool_gradient(dy, argmax, y);
-  const PoolShape shape = max_pool2d_shape_behind(op, dy, x, params);
+  const PoolShape shape = max_pool2d_shape_of_gradient(op, dy, x, params);
   check_gradient_shape(op, dy, shape.y(), x);
   return program::run(op, &Operations::max_pool2d_backward, dy, argmax, y, shape);
 }
@@ -102,7 +102,7 @@ Array max_pool2d_indices(const Array& argmax, const Shape& x, const PoolParams& 
   const char* const op = "max_pool2d_indices";
   if (argmax.dtype() != DType::uint16)
     throw DTypeError(message("[", op, "] argmax must be uint16, got ", name_of(argmax.dtype())));
-  const PoolShape shape = max_pool2d_shape_behind(op, argmax, x, params);
+  const PoolShape shape = max_pool2d_shape_of_gradient(op, argmax, x, params);
   if (argmax.shape() != shape.y())
     throw ShapeError(message("[", op, "] argmax must have shape ", shape.y(), " for an input of ",
                              x, ", got ", argmax.shape()));

@@ -15,10 +15,10 @@ namespace fastconv {
 PoolShape pool2d_shape(const char* op, const Shape& x, const PoolParams& params);
 // The same for maxima, whose position in a window must fit 16 bits.
 PoolShape max_pool2d_shape(const char* op, const Shape& x, const PoolParams& params);
-// The same behind a gradient or the positions, which tell which way the forward pass rounded:
-// ceil_mode of params is not used.
-PoolShape max_pool2d_shape_behind(const char* op, const Array& dy, const Shape& x,
-                                  PoolParams params);
+// The same of a gradient dy (or of the positions), whose size tells which way the forward pass
+// rounded: ceil_mode of params is not used.
+PoolShape max_pool2d_shape_of_gradient(const char* op, const Array& dy, const Shape& x,
+                                       PoolParams params);
 // Of the gradient of the maxima, their positions and, where there was a ReLU, the maxima: element
 // types, and that all have one shape.
 void check_pool_gradient(const Array& dy, const Array& argmax, const Array& y);
@@ -37,8 +37,9 @@ struct Averaging {
   int64_t divisor_override;  // 0 for none
 };
 Array avg_pool2d(const Array& x, const PoolParams& params, const Averaging& averaging, Use use);
+// leaf: dy comes from the user, not from an operation, and may be moved to another layout.
 Array avg_pool2d_backward(const Array& dy, const Shape& x, const PoolParams& params,
-                          const Averaging& averaging);
+                          const Averaging& averaging, bool leaf);
 // Cell i of O averages the pixels from floor(i * I / O) to ceil((i + 1) * I / O) - 1.
 Array adaptive_avg_pool2d(const Array& x, std::array<int64_t, 2> output_size, Use use);
 Array adaptive_avg_pool2d_backward(const Array& dy, const Shape& x);

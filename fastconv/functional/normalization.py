@@ -176,11 +176,9 @@ def _evaluated(
         x._array, w_array, b_array, mean, var, eps, None, None, True, x._node is None
     )
     if not (need_w or need_b):
-        # Frozen: dx = dy * w / sqrt(var + eps), the forward formula without shifts; no x is kept.
-        zero = _core.full(mean.shape, 0.0)
-
+        # Frozen: no x is kept.
         def frozen(dy: Array) -> Array:
-            return _core.batch_norm_eval(dy, w_array, None, zero, var, eps)[0]
+            return _core.batch_norm_eval_backward_input(dy, w_array, var, eps)
 
         return unary(x, y, frozen, "batch_norm", w_array, var)
 

@@ -325,6 +325,7 @@ def avg_pool2d_backward(
             bool(ceil_mode),
             bool(count_include_pad),
             _divisor(divisor_override, op),
+            True,
         )
     return wrap(dx) if isinstance(dy, Tensor) else dx.numpy()
 

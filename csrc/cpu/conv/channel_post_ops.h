@@ -30,8 +30,10 @@ inline float with_post_ops(float sum, const ChannelPostOps& post, int64_t k, int
 // Those of n neighbours in one plane of y, in place.
 inline void apply_post_ops(float* y, const ChannelPostOps& post, int64_t n) {
   const float mean = 0.0f, one = 1.0f, zero = 0.0f;
-  cpu::kernels().channel_affine(y, y, post.plus, 0, 1, 1, n, &mean, post.scale ? post.scale : &one,
-                                post.scale ? post.shift : &zero, post.low, post.high, false);
+  const float* scale = post.scale ? post.scale : &one;
+  const float* shift = post.scale ? post.shift : &zero;
+  cpu::kernels().channel_affine({y, y, post.plus, &mean, scale, shift, post.low, post.high, false},
+                                {0, 1, 1, n});
 }
 
 // y = activation(y), in a pass of its own.

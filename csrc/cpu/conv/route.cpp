@@ -84,8 +84,9 @@ void add_bias(Array& y, const Array& b) {
   std::fill_n(mean, C, 0.0f), std::fill_n(scale, C, 1.0f);
   const ChannelPostOps nothing = post_ops_of(Activation::none);
   for_shares(planes, inner, [&](int64_t begin, int64_t end) {
-    kernels().channel_affine(y.data(), y.data(), nullptr, begin, end - begin, C, inner, mean, scale,
-                             b.data(), nothing.low, nothing.high, false);
+    kernels().channel_affine(
+        {y.data(), y.data(), nullptr, mean, scale, b.data(), nothing.low, nothing.high, false},
+        {begin, end - begin, C, inner});
   });
 }
 

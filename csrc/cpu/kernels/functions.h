@@ -79,20 +79,12 @@ void max_pool_backward_2x2(float* dx, const float* dy, const uint16_t* argmax, c
 void resample(float* y, const float* x, int64_t planes, const Resample& map, float* scratch);
 
 // norm.cpp
-void channel_sums(double* sums, const float* x, int64_t outer, int64_t channels, int64_t inner,
-                  int64_t stride);
-void channel_moments(Moments* moments, const float* x, int64_t outer, int64_t channels,
-                     int64_t inner, int64_t stride, int lanes);
-void channel_dots(double* sums, const float* dy, const float* x, const ReluMask& gate,
-                  const float* mean, int64_t outer, int64_t channels, int64_t inner,
-                  int64_t stride);
-void channel_affine(float* y, const float* x, const float* plus, int64_t first, int64_t planes,
-                    int64_t C, int64_t inner, const float* mean, const float* scale,
-                    const float* shift, float low, float high, bool streaming);
-void batch_norm_backward_input(float* dx, float* dplus, const float* dy, const float* x,
-                               const ReluMask& gate, int64_t first, int64_t planes, int64_t C,
-                               int64_t inner, const float* mean, const float* scale,
-                               const float* dy_mean, const float* slope, int lanes, bool streaming);
+void channel_sums(double* sums, const float* x, const ChannelGroups& groups);
+void channel_moments(Moments* moments, const float* x, const ChannelGroups& groups, int lanes);
+void channel_dots(double* sums, const float* dy, const float* x, const ReluMask& mask,
+                  const float* mean, const ChannelGroups& groups);
+void channel_affine(const ChannelAffine& map, const Planes& planes);
+void batch_norm_gradient(const BatchNormGradient& gradient, const Planes& planes);
 void local_response_norm(float* y, const float* x, int64_t n, const LocalResponseNorm& norm);
 void local_response_norm_backward(float* dx, const float* dy, const float* x, int64_t n,
                                   const LocalResponseNorm& norm, float* scratch);

@@ -66,7 +66,7 @@ constexpr Kernels make_table() {
   t.channel_moments = channel_moments;
   t.channel_dots = channel_dots;
   t.channel_affine = channel_affine;
-  t.batch_norm_backward_input = batch_norm_backward_input;
+  t.batch_norm_gradient = batch_norm_gradient;
   t.local_response_norm = local_response_norm;
   t.local_response_norm_backward = local_response_norm_backward;
   // loss.cpp

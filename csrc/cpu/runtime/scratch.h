@@ -32,7 +32,7 @@ template <class T>
 class Scratch : public ScratchBytes {
  public:
   explicit Scratch(int64_t n) : ScratchBytes(static_cast<size_t>(n) * sizeof(T)) {}
-  T* data() { return static_cast<T*>(begin_); }
+  T* data() const { return static_cast<T*>(begin_); }
 };
 
 }  // namespace fastconv

@@ -75,6 +75,14 @@ void join_chunks(T* results, const T* partial, int64_t chunks, int64_t stride, i
   }
 }
 
+// The same for many floats, stride n apart.
+inline void join_chunks_in_parallel(float* results, const float* partial, int64_t chunks,
+                                    int64_t n) {
+  parallel_ranges(n, 1 << 14, [&](int64_t begin, int64_t end) {
+    join_chunks(results + begin, partial + begin, chunks, n, end - begin);
+  });
+}
+
 // The sum over ranges of x of part(begin, end, lanes), added up in order.
 template <class Part>
 double sum_ranges(const Array& x, const Part& part) {

@@ -44,7 +44,7 @@ def configurations(task: Task, quick: bool) -> list[str]:
     # The layout that the package gives such a batch, whichever build it is.
     conv = task.subject
     x = fastconv.zeros(conv.x_shape(task.batch), requires_grad=task.work != "forward")
-    return [fastconv.functional.conv2d(x, fastconv.zeros((1, conv.IC, 1, 1)))._array.layout]
+    return [core.layout(fastconv.functional.conv2d(x, fastconv.zeros((1, conv.IC, 1, 1)))._array)]
 
 
 def prepare(task: Task, configuration: str) -> Work:
@@ -85,7 +85,7 @@ def prepare(task: Task, configuration: str) -> Work:
 def _layer(task: Task, conv: Conv, lanes: bool) -> Work:
     def image(value: Array) -> Any:
         array = core.array(value)
-        return array.to_lanes() if lanes else array
+        return core.to_lanes(array) if lanes else array
 
     first, second = conv_operands(task)
     left = image(first)

@@ -1,4 +1,4 @@
-// A rectangle of an image in lane blocks, with zeros outside the image: what a band of output rows
+// A rectangle of an image in lane blocks, with zeros outside the image: what a tile of output rows
 // and columns reads. Taken in place where it lies inside the image, copied into scratch where it
 // does not, so that kernels never test for edges.
 #pragma once

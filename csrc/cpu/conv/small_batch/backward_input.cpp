@@ -53,14 +53,14 @@ std::vector<PhaseAxis> col_phases(const Conv2dShape& s) {
 
 // The taps of a phase of kernels [k][c], for some neighbouring c, to [c][k]. R and T: taps along
 // the axes, or 0 where not known to the compiler.
-struct TurnedTaps {
+struct PhaseTaps {
   int64_t first, row, col;  // in a kernel: of the first tap and from one to the next
   int64_t rows, cols;
 };
 
 template <int R, int T>
-void turn_kernels(float* to, const float* from, int64_t taps, int64_t C, int64_t K,
-                  int64_t channels, const TurnedTaps& phase) {
+void transpose_kernels(float* to, const float* from, int64_t taps, int64_t C, int64_t K,
+                       int64_t channels, const PhaseTaps& phase) {
   const int64_t rows = R > 0 ? R : phase.rows, cols = T > 0 ? T : phase.cols;
   const int64_t row = phase.row, col = phase.col;
   for (int64_t k = 0; k < K; ++k, from += C * taps)
@@ -72,33 +72,34 @@ void turn_kernels(float* to, const float* from, int64_t taps, int64_t C, int64_t
     }
 }
 
-// The weights of a phase with the channels exchanged: turned[c][k][r][s] of each group.
-void turn(float* turned, const float* w, const Conv2dShape& s, const PhaseAxis& rows,
-          const PhaseAxis& cols) {
+// The weights of a phase with their taps flipped and the channels exchanged: [c][k][r][s] of each
+// group.
+void transpose_phase(float* transposed, const float* w, const Conv2dShape& s, const PhaseAxis& rows,
+                     const PhaseAxis& cols) {
   const int64_t C = s.IC_per_group, K = s.OC_per_group, taps = s.KH * s.KW;
-  if (taps == 1) return transpose_matrices(turned, K, w, s.geometry.groups, K, C);
+  if (taps == 1) return transpose_matrices(transposed, K, w, s.geometry.groups, K, C);
   const auto step = [](const PhaseAxis& axis) {
     return axis.taps.size() > 1 ? axis.taps[1] - axis.taps[0] : 0;
   };
-  const TurnedTaps phase{rows.taps[0] * s.KW + cols.taps[0], step(rows) * s.KW, step(cols),
-                         static_cast<int64_t>(rows.taps.size()),
-                         static_cast<int64_t>(cols.taps.size())};
+  const PhaseTaps phase{rows.taps[0] * s.KW + cols.taps[0], step(rows) * s.KW, step(cols),
+                        static_cast<int64_t>(rows.taps.size()),
+                        static_cast<int64_t>(cols.taps.size())};
   const bool one = phase.rows == 1 && phase.cols == 1;
-  const auto kernels_turned = one                                  ? turn_kernels<1, 1>
-                              : phase.rows == 1 && phase.cols == 2 ? turn_kernels<1, 2>
-                              : phase.rows == 2 && phase.cols == 1 ? turn_kernels<2, 1>
-                              : phase.rows == 2 && phase.cols == 2 ? turn_kernels<2, 2>
-                              : phase.rows == 3 && phase.cols == 3 ? turn_kernels<3, 3>
-                              : phase.rows == 5 && phase.cols == 5 ? turn_kernels<5, 5>
-                                                                   : turn_kernels<0, 0>;
+  const auto transpose = one                                  ? transpose_kernels<1, 1>
+                         : phase.rows == 1 && phase.cols == 2 ? transpose_kernels<1, 2>
+                         : phase.rows == 2 && phase.cols == 1 ? transpose_kernels<2, 1>
+                         : phase.rows == 2 && phase.cols == 2 ? transpose_kernels<2, 2>
+                         : phase.rows == 3 && phase.cols == 3 ? transpose_kernels<3, 3>
+                         : phase.rows == 5 && phase.cols == 5 ? transpose_kernels<5, 5>
+                                                              : transpose_kernels<0, 0>;
   const int64_t sixteens = ceil_div(C, kLanes);
   for_shares(s.geometry.groups * sixteens, kLanes * K * taps, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t group = i / sixteens, c = i % sixteens * kLanes;
       const int64_t channels = std::min(C - c, kLanes);
       const float* from = w + (group * K * C + c) * taps;
-      float* to = turned + (group * C + c) * K * phase.rows * phase.cols;
-      kernels_turned(to, from, taps, C, K, channels, phase);
+      float* to = transposed + (group * C + c) * K * phase.rows * phase.cols;
+      transpose(to, from, taps, C, K, channels, phase);
     }
   });
 }
@@ -123,8 +124,8 @@ Conv2dShape forward_of(const Conv2dShape& s, const PhaseAxis& rows, const PhaseA
 }
 
 // dx at the rows of a phase, from the phases of its columns, each [plane][row][col].
-void spread(float* dx, const std::vector<const float*>& phases, const Conv2dShape& s,
-            const PhaseAxis& rows, const std::vector<PhaseAxis>& cols) {
+void interleave(float* dx, const std::vector<const float*>& phases, const Conv2dShape& s,
+                const PhaseAxis& rows, const std::vector<PhaseAxis>& cols) {
   const int64_t step = s.geometry.stride[1];
   for_shares(s.N * s.IC, rows.count * s.IW * 2, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin * rows.count; i < end * rows.count; ++i) {
@@ -145,12 +146,12 @@ void spread(float* dx, const std::vector<const float*>& phases, const Conv2dShap
   });
 }
 
-// dx from the turned weights of all phases.
-void input_gradient(float* dx, const float* dy, const std::vector<const float*>& turned,
+// dx from the transposed weights of all phases.
+void input_gradient(float* dx, const float* dy, const std::vector<const float*>& transposed,
                     const float* bias, const Conv2dShape& s) {
   const bool whole = s.geometry.stride[0] == 1 && s.geometry.stride[1] == 1;
   const std::vector<PhaseAxis> row_axes = row_phases(s), col_axes = col_phases(s);
-  auto w = turned.begin();
+  auto w = transposed.begin();
   for (const PhaseAxis& rows : row_axes) {
     Scratch<float> sums(whole ? 1 : s.N * s.IC * rows.count * s.IW);
     float* y = whole ? dx : sums.data();
@@ -168,7 +169,7 @@ void input_gradient(float* dx, const float* dy, const std::vector<const float*>&
       y += s.N * s.IC * plane;
       ++w;
     }
-    if (!whole) spread(dx, phases, s, rows, col_axes);
+    if (!whole) interleave(dx, phases, s, rows, col_axes);
   }
 }
 
@@ -182,11 +183,11 @@ bool columns_small_batch_pay(const Conv2dShape& s) {
   if (s.IC_per_group % kLanes != 0 || taps == 1) return false;
   if (s.geometry.stride[0] == 1 && s.geometry.stride[1] == 1) {
     const Conv2dShape forward = forward_of(s, row_phases(s)[0], col_phases(s)[0]);
-    constexpr double kAdded = 2.5, kTurned = 2.2;  // cycles, of a float of columns and of w
+    constexpr double kAdded = 2.5, kTransposed = 2.2;  // cycles, of a float of columns and of w
     const double floats = double(s.N * pixels * taps * s.IC);
     if (winograd_small_batch_pays(forward))
       return floats * (1.05 * double(s.OC) / double(kLanes) + kAdded) <
-             winograd_small_batch_cycles(forward) + kTurned * double(s.w().numel());
+             winograd_small_batch_cycles(forward) + kTransposed * double(s.w().numel());
     constexpr int64_t kManyOutputs = 128;  // with one phase there is less to gain
     if (s.OC_per_group < kManyOutputs) return false;
   }
@@ -203,22 +204,22 @@ bool has_backward_input_small_batch(const Conv2dShape& s) {
 
 void backward_input_small_batch(float* dx, const float* dy, const float* w, const float* bias,
                                 const Conv2dShape& s) {
-  Scratch<float> all_turned(s.w().numel());
-  std::vector<const float*> turned;  // of each phase; null where no tap reaches it
-  std::vector<int64_t> of_group;     // floats
-  float* to = all_turned.data();
+  Scratch<float> all_transposed(s.w().numel());
+  std::vector<const float*> transposed;  // of each phase; null where no tap reaches it
+  std::vector<int64_t> of_group;         // floats
+  float* to = all_transposed.data();
   for (const PhaseAxis& rows : row_phases(s))
     for (const PhaseAxis& cols : col_phases(s)) {
       const auto taps = static_cast<int64_t>(rows.taps.size() * cols.taps.size());
-      turned.push_back(taps > 0 ? to : nullptr);
+      transposed.push_back(taps > 0 ? to : nullptr);
       of_group.push_back(s.IC_per_group * s.OC_per_group * taps);
-      if (taps > 0) turn(to, w, s, rows, cols);
+      if (taps > 0) transpose_phase(to, w, s, rows, cols);
       to += s.geometry.groups * of_group.back();
     }
   // Many groups: some at a time, which stay in a cache until their phases are put together.
   constexpr int64_t kManyGroups = 16, kCachedFloats = 32 * 1024;
   const int64_t groups = s.geometry.groups, group_floats = s.IC_per_group * s.IH * s.IW;
-  if (groups < kManyGroups) return input_gradient(dx, dy, turned, bias, s);
+  if (groups < kManyGroups) return input_gradient(dx, dy, transposed, bias, s);
   const int64_t together =
       std::clamp<int64_t>(kCachedFloats / group_floats, 1, ceil_div(groups, kManyGroups));
   const int64_t cuts = ceil_div(groups, together);
@@ -228,7 +229,7 @@ void backward_input_small_batch(float* dx, const float* dy, const float* w, cons
     Conv2dShape part = s;
     part.N = 1, part.geometry.groups = count;
     part.IC = count * s.IC_per_group, part.OC = count * s.OC_per_group;
-    std::vector<const float*> own = turned;
+    std::vector<const float*> own = transposed;
     for (size_t i = 0; i < own.size(); ++i)
       if (own[i]) own[i] += group * of_group[i];
     const int64_t channel = group * s.IC_per_group;

@@ -1,4 +1,4 @@
-// Plane by plane of outputs; few of them in bands of rows.
+// Plane by plane of outputs; where planes are few, a task is some rows of one.
 #include "cpu/conv/small_batch/depthwise.h"
 
 #include <algorithm>
@@ -25,14 +25,14 @@ bool depthwise_small_batch_pays(const Conv2dShape& s) {
 }
 
 void depthwise_small_batch(float* y, const float* x, const float* w, const float* bias,
-                           const Conv2dShape& s, const ChannelPostOps& finish) {
+                           const Conv2dShape& s, const ChannelPostOps& post) {
   const Geometry& p = s.geometry;
   const int64_t x_plane = s.IH * s.IW, y_plane = s.OH * s.OW, taps = s.KH * s.KW;
   const int64_t planes = s.N * s.OC;
   constexpr int64_t kTasks = 16, kWholeTiles = 28;  // rows that every instruction set tiles well
-  const int64_t part_rows = ceil_div(s.OH, std::max<int64_t>(1, kTasks / planes));
-  const int64_t rows = std::min(s.OH, ceil_div(part_rows, kWholeTiles) * kWholeTiles);
-  const int64_t parts = ceil_div(s.OH, rows);
+  const int64_t task_rows = ceil_div(s.OH, std::max<int64_t>(1, kTasks / planes));
+  const int64_t rows = std::min(s.OH, ceil_div(task_rows, kWholeTiles) * kWholeTiles);
+  const int64_t tasks_of_plane = ceil_div(s.OH, rows);
 
   DepthwiseImage job{};
   job.window = {s.IH,        s.IW,      s.OH,      s.OW,          s.KH,          s.KW, p.stride[0],
@@ -44,7 +44,7 @@ void depthwise_small_batch(float* y, const float* x, const float* w, const float
   const auto window_rows = [&](int64_t count) {
     return (count - 1) * p.stride[0] + (s.KH - 1) * p.dilation[0] + 1;
   };
-  // The window of a band takes half of L1.
+  // The window of a tile of rows takes half of L1.
   constexpr int64_t kWindowFloats = 4096;
   const int64_t most = kWindowFloats / (job.phases * job.pitch) - window_rows(1);
   job.band = std::clamp<int64_t>(most / p.stride[0] + 1, std::min<int64_t>(7, rows), rows);
@@ -52,17 +52,17 @@ void depthwise_small_batch(float* y, const float* x, const float* w, const float
   const int64_t floats = job.in_place ? s.IW : window_rows(job.band) * job.phases * job.pitch;
 
   const int64_t work = rows * s.OW * std::max<int64_t>(1, taps / 8);
-  for_shares(planes * parts, work, [&](int64_t begin, int64_t end) {
+  for_shares(planes * tasks_of_plane, work, [&](int64_t begin, int64_t end) {
     Scratch<float> scratch(floats + kLanes);
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t plane = i / parts, row = i % parts * rows, k = plane % s.OC;
+      const int64_t plane = i / tasks_of_plane, row = i % tasks_of_plane * rows, k = plane % s.OC;
       const int64_t at = plane * y_plane + row * s.OW;
-      DepthwiseImage part = job;
-      part.window.OH = std::min(rows, s.OH - row);
-      part.window.PT -= row * p.stride[0];
+      DepthwiseImage own = job;
+      own.window.OH = std::min(rows, s.OH - row);
+      own.window.PT -= row * p.stride[0];
       cpu::kernels().depthwise_image(
           y + at, x + (plane / s.OC * s.IC + k / s.OC_per_group) * x_plane, w + k * taps,
-          bias ? bias + k : nullptr, part, post_ops_from(finish, k, at), scratch.data());
+          bias ? bias + k : nullptr, own, post_ops_from(post, k, at), scratch.data());
     }
   });
 }

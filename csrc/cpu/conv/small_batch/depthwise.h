@@ -8,9 +8,9 @@ namespace fastconv::cpu {
 
 // For groups of one input channel: whether this is quicker than what other groups run on.
 bool depthwise_small_batch_pays(const Conv2dShape& s);
-// y, x, w: plain. bias may be null. Pointers in finish are to arrays of OC floats and of y's shape.
+// y, x, w: plain. bias may be null. Pointers in post are to arrays of OC floats and of y's shape.
 void depthwise_small_batch(float* y, const float* x, const float* w, const float* bias,
-                           const Conv2dShape& s, const ChannelPostOps& finish);
+                           const Conv2dShape& s, const ChannelPostOps& post);
 
 // dw, dy, x: plain; for the shapes that the kernel takes.
 bool depthwise_weight_small_batch_applies(const Conv2dShape& s);

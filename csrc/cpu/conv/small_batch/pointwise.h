@@ -6,8 +6,8 @@
 
 namespace fastconv::cpu {
 
-// y, x, w: plain. bias may be null. Pointers in finish are to arrays of OC floats and of y's shape.
+// y, x, w: plain. bias may be null. Pointers in post are to arrays of OC floats and of y's shape.
 void pointwise_small_batch(float* y, const float* x, const float* w, const float* bias,
-                           const Conv2dShape& s, const ChannelPostOps& finish);
+                           const Conv2dShape& s, const ChannelPostOps& post);
 
 }  // namespace fastconv::cpu

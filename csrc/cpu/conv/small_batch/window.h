@@ -1,4 +1,4 @@
-// The window of a plain image that a band of output rows reads: copied with its padding, every
+// The window of a plain image that a tile of output rows reads: copied with its padding, every
 // channel `height` rows of `width`. A stride splits it into stride x stride phases; a tap then lies
 // in one phase, and outputs next to each other read inputs next to each other. Phases that no tap
 // reaches are left out.
@@ -16,7 +16,7 @@ class SmallBatchWindow {
  public:
   explicit SmallBatchWindow(const Conv2dShape& shape);
 
-  // For bands of so many output rows.
+  // For tiles of so many output rows.
   void set_rows(int64_t rows) { height = rows + reach_; }
 
   int64_t phase() const { return height * width; }

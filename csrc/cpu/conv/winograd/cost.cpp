@@ -41,7 +41,7 @@ WinogradPart quickest(const Conv2dShape& s, Pass pass, const Phases& phases, Win
   const int64_t size = phases.tile, stride = phases.stride, points = phases.axis_points;
   const bool by_weight = pass == Pass::backward_weight, by_input = pass == Pass::backward_input;
   const double blocks = double(ceil_div(s.N, kLanes)), IC = double(s.IC), OC = double(s.OC);
-  // Transforms as measured, of the pixels of the points and of those at the other end; short sums
+  // Transforms, of the pixels of the points and of those at the other end; short sums
   // begin and end more often.
   const bool small = points == 5 && size == 3;
   const double full = small ? 150.0 : 220.0;

@@ -20,8 +20,8 @@ namespace fastconv::cpu {
 //   x'[phase][c][h] = x[c][h * S + phase - pad],  w'[k][phase][c][q] = w[k][c][r]
 //
 // with kernels of R x R taps, R = ceil(size / S): 3x3 with stride 2 becomes 2x2 of four times the
-// channels. A phase whose rows (or columns) have a tap less is short; its kernels vanish at
-// infinity along that axis, turned ones of 3x3 to 5x5 at zero, and there are no products to add.
+// channels. Short phases, those with one tap fewer along an axis, contribute nothing at the point
+// at infinity of that axis, or, flipped and of 3x3 to 5x5, at zero: these products are skipped.
 // Phases are so numbered that those with products at a point are neighbours.
 class Phases {
  public:
@@ -62,8 +62,8 @@ class Phases {
     int64_t first, last;
     bool operator==(const Range& other) const { return first == other.first && last == other.last; }
   };
-  Range at_point(int64_t point, bool turned) const {
-    const int64_t gone = turned && taps > 2 ? 0 : axis_points - 1;
+  Range at_point(int64_t point, bool flipped) const {
+    const int64_t gone = flipped && taps > 2 ? 0 : axis_points - 1;
     const int64_t row_short = (stride - full_) * full_;
     const bool rows = point / axis_points == gone, cols = point % axis_points == gone;
     return {rows ? row_short : 0, cols   ? row_short + full_ * full_
@@ -83,7 +83,7 @@ class Phases {
 
 // By input, position q of phase p along an axis is pixel q * stride + p - pad of dx; it meets dy
 // from q - taps + 1 to q. Where kernels are 2x2, in short phases, one position is counted as the
-// one before it: their only tap, turned, comes first and vanishes at infinity, for there is no
+// one before it: their only tap, flipped, comes first and vanishes at infinity, for there is no
 // point zero. The first position that some phase has, and how many there are up to pixel size - 1.
 struct Positions {
   // Position 0 of a phase is counted as this.
