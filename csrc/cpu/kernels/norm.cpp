@@ -1,15 +1,25 @@
 // Sums by channel, batch normalisation and local response normalisation on channel-wise arrays
 // (outer, C, inner) (contracts: cpu/kernels.h). Vectors run along inner; lane blocks and plain
 // images differ only in its length.
+//
+//   batch norm, forward    y = (x - mean[c]) * scale[c] + shift[c]
+//   batch norm, by input   dx = scale[c] * (g - dy_mean[c] - (x - mean[c]) * slope[c])
+//   local response norm    y = x * (k + alpha / size * sum_j x_j^2)^-beta
+//
+//     outer | c0: [ v v v .. v ]  c1: [ v v v .. v ]  ..      mean, scale, shift of a channel are
+//           | c0: [ v v v .. v ]  c1: [ v v v .. v ]  ..      broadcast once for its `inner` floats
+//
+// Cost of a vector: one or two loads, a store, and two or three operations, so memory is the
+// ceiling.
 #include "cpu/kernels/functions.h"
 #include "cpu/simd_math.h"
 
 namespace fastconv::cpu::FASTCONV_ISA {
 namespace {
 
-// K sums over the planes of one channel, each of them in turn. Planes of one vector, which is what
-// features in lanes have, are taken as one long array instead, so that a run is more than a vector.
-// term(at, valid, v): at is the offset from the first plane.
+// K sums over the planes of one channel, plane by plane. Planes of a single vector (features in
+// lanes) count as one long array, so that a run is longer than a vector. term(at, valid, v): at is
+// the offset from the first plane.
 template <int K, class Term>
 FASTCONV_INLINE void sum_planes(double (&total)[K], int64_t outer, int64_t inner, int64_t stride,
                                 int lanes, const Term& term) {
@@ -35,8 +45,8 @@ Moments join(const Moments& a, const Moments& b) {
           a.sum_squares + b.sum_squares + delta * delta * a.count * share};
 }
 
-// The moments of outer planes of n floats, few enough to stay in L1 for the second pass. The
-// rounding of the first mean is made good by the sum of the deviations from it.
+// The moments of `outer` planes of n floats, few enough to stay in L1 for the second pass. The sum
+// of the deviations corrects the rounding of the first mean.
 Moments short_moments(const float* x, int64_t outer, int64_t n, int64_t stride, int lanes) {
   const double count = static_cast<double>(outer) * static_cast<double>(n) * lanes / kBlock;
   double sum[1], deviations[2];
@@ -53,7 +63,7 @@ Moments short_moments(const float* x, int64_t outer, int64_t n, int64_t stride, 
   return {count, static_cast<double>(mean) + shift, deviations[1] - deviations[0] * shift};
 }
 
-constexpr int64_t kShort = 2048;  // floats, 8 KiB
+constexpr int64_t kShort = 2048;  // floats of a short run: 8 KiB, a quarter of L1
 
 // body(offset, channel)
 template <class Body>
@@ -65,8 +75,8 @@ FASTCONV_INLINE void for_planes(const Planes& planes, const Body& body) {
   }
 }
 
-// The gradient dy of max(0, min(high, y)).
-FASTCONV_INLINE V passed(V dy, V y, float high) {
+// dy times the derivative of max(0, min(high, .)), whose result is y.
+FASTCONV_INLINE V masked(V dy, V y, float high) {
   return select(y <= zero(), zero(), select(set1(high) <= y, zero(), dy));
 }
 
@@ -76,22 +86,22 @@ template <class Body>
 FASTCONV_INLINE void with_mask(const ReluMask& mask, int64_t c, const Body& body) {
   if (mask.y)
     return body([&](V dy, V, int64_t at, int valid) {
-      return passed(dy, load_first(mask.y + at, valid), mask.high);
+      return masked(dy, load_first(mask.y + at, valid), mask.high);
     });
   if (!mask.shift) return body([](V dy, V, int64_t, int) { return dy; });
   const V scale = set1(mask.scale[c]), shift = set1(mask.shift[c]);
   body([&](V dy, V centred, int64_t, int) {
-    return passed(dy, fma(centred, scale, shift), mask.high);
+    return masked(dy, fma(centred, scale, shift), mask.high);
   });
 }
 
-// Which lanes of the vector at offset i of a plane in lanes belong to samples.
+// The lanes of the vector at offset i of a plane that belong to samples.
 FASTCONV_INLINE Mask samples_at(int64_t i, int lanes) {
   const int left = lanes - static_cast<int>(i % kBlock);
   return first_lanes(left < 0 ? 0 : left < kWidth ? left : kWidth);
 }
 
-// a^-beta. 3/4, which AlexNet and all after it use, takes two square roots; the rest a logarithm.
+// a^-beta. For AlexNet's 3/4 two square roots, else a logarithm and an exponential.
 FASTCONV_INLINE V negative_power(V a, float beta) {
   if (beta == 0.75f) {
     const V root = sqrt(a);
@@ -100,7 +110,7 @@ FASTCONV_INLINE V negative_power(V a, float beta) {
   return exp(set1(-beta) * log(a));
 }
 
-// The sum of column i of rows c - before .. c + after, those that there are, after `f`.
+// The sum of f(x) over the existing rows of c - before .. c + after, one vector of columns.
 template <class F>
 FASTCONV_INLINE V sum_rows(const float* x, int64_t c, int64_t before, int64_t after, int64_t C,
                            int64_t stride, int valid, const F& f) {
@@ -210,8 +220,9 @@ void local_response_norm(float* y, const float* x, int64_t n, const LocalRespons
 
 void local_response_norm_backward(float* dx, const float* dy, const float* x, int64_t n,
                                   const LocalResponseNorm& m, float* scratch) {
-  // dx_j = dy_j s_j^-beta - 2 alpha beta / size * x_j * sum of dy_c x_c s_c^(-beta - 1) over the c
-  // whose neighbour j is: first the parts of each c, then their sums.
+  //   dx_j = dy_j s_j^-beta - 2 alpha beta / size * x_j * sum_c dy_c x_c s_c^(-beta - 1)
+  //
+  // over the channels c whose window contains j. First the terms of each c, then their sums.
   for (int64_t c = 0; c < m.C; ++c)
     for_vectors(n, [&](int64_t i, int valid) {
       const int64_t at = c * m.stride + i;

@@ -1,5 +1,5 @@
-// How work on whole arrays is cut into tasks: by the shape alone, so that sums have the same bits
-// for any number of threads.
+// How work on whole arrays is split into tasks: by shape alone, never by the number of threads, so
+// that sums have the same bits for any number of threads.
 #pragma once
 
 #include <algorithm>
@@ -11,18 +11,17 @@
 
 namespace fastconv {
 
-// Floats a task should work on: some ten microseconds from L2, many times what handing it out
-// costs.
+// Floats in a task: some ten microseconds from L2, many times the cost of starting a task.
 constexpr int64_t kGrain = 32768;
 
-// Arrays in lanes this large are written past the caches (`streaming` in cpu/kernels.h): L2 would
-// have lost their beginning before the next operation reads it, and each line would be read before
-// it is overwritten.
+// Arrays in lanes of at least this size are written with non-temporal stores (`streaming` in
+// cpu/kernels.h): their beginning would have left L2 before the next operation reads it, and a
+// normal store reads each line first.
 constexpr int64_t kStreamedFloats = 1 << 20;
 inline bool streams(const Array& y) { return y.in_lanes() && y.stored() >= kStreamedFloats; }
 
-// body(begin, end) over [0, n), where each item is `floats` of work. Shares are equal, but for the
-// last.
+// body(begin, end) for equal chunks of [0, n) (the last may be shorter), where an item is `floats`
+// of work.
 template <class Body>
 void for_shares(int64_t n, int64_t floats, const Body& body) {
   if (n == 0) return;
@@ -32,9 +31,8 @@ void for_shares(int64_t n, int64_t floats, const Body& body) {
                [&](int64_t task) { body(task * share, std::min(n, (task + 1) * share)); });
 }
 
-// The storage of x as ranges of whole sixteens (but for the end of a plain array):
-// body(range, begin, end, lanes), where `lanes` of every sixteen floats count. Returns the number
-// of ranges.
+// body(range, begin, end, lanes) for the storage of x in ranges of whole sixteens (except at the
+// end of a plain array). `lanes` of every sixteen floats count. Returns the number of ranges.
 template <class Body>
 int64_t for_ranges(const Array& x, const Body& body) {
   const int64_t lanes = x.in_lanes() ? x.lanes_in_last_block() : kLanes;
@@ -83,7 +81,7 @@ inline void join_chunks_in_parallel(float* results, const float* partial, int64_
   });
 }
 
-// The sum over ranges of x of part(begin, end, lanes), added up in order.
+// The sum of part(begin, end, lanes) over the ranges of x, added in order.
 template <class Part>
 double sum_ranges(const Array& x, const Part& part) {
   if (x.stored() == 0) return 0.0;
