@@ -6,7 +6,7 @@
 
 #include "bind/bind.h"
 #include "core/versions.h"
-#include "ops/layout.h"
+#include "cpu/layout.h"
 
 namespace fastconv::bind {
 namespace {

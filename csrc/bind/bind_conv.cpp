@@ -1,9 +1,9 @@
 // Bindings of convolution.
 #include "bind/bind.h"
+#include "cpu/conv/winograd/winograd.h"
 #include "ops/conv2d.h"
 #include "ops/conv_stage.h"
 #include "ops/norm.h"
-#include "ops/winograd.h"
 
 namespace fastconv::bind {
 namespace {

@@ -1,6 +1,6 @@
 // Bindings of the operations that move pixels.
 #include "bind/bind.h"
-#include "ops/layout.h"
+#include "cpu/layout.h"
 #include "ops/movement.h"
 
 namespace fastconv::bind {

@@ -1,12 +1,12 @@
 // Threads, instruction sets, memory, devices: what the process runs on.
 #include "bind/bind.h"
-#include "core/arena.h"
-#include "core/cpu_count.h"
-#include "core/thread_pool.h"
 #include "cpu/dispatch.h"
+#include "cpu/peak.h"
+#include "cpu/runtime/arena.h"
+#include "cpu/runtime/cpu_count.h"
+#include "cpu/runtime/split.h"
+#include "cpu/runtime/thread_pool.h"
 #include "cuda/cuda.h"
-#include "ops/peak.h"
-#include "ops/split.h"
 
 namespace fastconv::bind {
 namespace {

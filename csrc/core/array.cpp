@@ -4,8 +4,8 @@
 #include <cstring>
 #include <utility>
 
-#include "core/arena.h"
 #include "core/versions.h"
+#include "cpu/runtime/arena.h"
 
 namespace fastconv {
 namespace {

@@ -5,7 +5,7 @@
 #include <stdexcept>
 
 #include "core/errors.h"
-#include "cpu/cpu_features.h"
+#include "cpu/runtime/cpu_features.h"
 
 namespace fastconv::cpu {
 

@@ -17,7 +17,7 @@
 //     from memory first, nor does it drive out others.
 #pragma once
 
-#include "cpu/sweeps.h"
+#include "cpu/tiles.h"
 
 namespace fastconv::cpu {
 
@@ -65,7 +65,7 @@ struct PoolShape {
 // it, `band` output rows at a time, into scratch: (window of `band` rows) * `phases` * `pitch`
 // floats and sixteen more, where phases = min(SW, (KW - 1) * DW + 1) and pitch >= (KW - 1) * DW /
 // SW + OW rounded up to sixteens.
-struct Depthwise {
+struct DepthwiseImage {
   PoolShape window;  // unit = 1
   bool in_place;
   int64_t band, phases, pitch;
@@ -91,7 +91,7 @@ struct Resample {
 // The gradient behind a ReLU (or ReLU6) with the result y: 0 where y <= 0 or y >= high, else dy.
 // Where y is null it is computed once more, as channel_affine did: (x - mean[c]) * scale[c] +
 // shift[c]. Where shift is null as well there is no ReLU.
-struct Gate {
+struct ReluMask {
   const float* y;
   const float *scale, *shift;
   float high;
@@ -186,17 +186,20 @@ struct Kernels {
   double (*fma_loop)(int64_t rounds);
 
   // ---- tile.cpp: convolution forward and by input, linear layers --------------------------------
-  void (*tile_sweep)(const TileSweep& sweep);
+  void (*broadcast_tile)(const BroadcastTile& args);
 
-  // ---- planes.cpp, plane_dot.cpp ----------------------------------------------------------------
-  void (*plane_sweep)(const PlaneSweep& sweep);
-  void (*plane_dot)(const PlaneDot& sum);
+  // ---- depthwise_tile.cpp, depthwise_weight_tile.cpp
+  // ----------------------------------------------------------------
+  void (*depthwise_tile)(const DepthwiseTile& args);
+  void (*depthwise_weight_tile)(const DepthwiseWeightTile& sum);
 
-  // ---- depthwise.cpp, depthwise_dot.cpp ---------------------------------------------------------
-  // finish: of these K channels; never null.
-  void (*depthwise)(float* y, const float* x, const float* w, const float* bias,
-                    const Depthwise& shape, const Finish& finish, float* scratch);
-  void (*depthwise_dot)(const DepthwiseDot& sum);
+  // ---- depthwise_image.cpp, depthwise_image_weight.cpp
+  // --------------------------------------------------------- finish: of these K channels; never
+  // null.
+  void (*depthwise_image)(float* y, const float* x, const float* w, const float* bias,
+                          const DepthwiseImage& shape, const ChannelPostOps& finish,
+                          float* scratch);
+  void (*depthwise_image_weight)(const DepthwiseImageWeight& sum);
 
   // ---- winograd.cpp, winograd_weight.cpp -------------------------------------------------------
   // One NaN or infinity makes a whole transformed tile so: those that make results return whether
@@ -225,10 +228,10 @@ struct Kernels {
                                  const float* start, const WinogradGrid& grid, bool last);
   // pairs (1 .. 16) kernels, w_pair floats apart, of each of which `taps` are transformed; point p
   // of pair i is u[p * u_point + i]. turned: the taps by 180 degrees, but where r = 2 and the
-  // kernel has a single one along an axis, it stays the first. w + w_ahead will be read soon: it is
-  // asked for.
+  // kernel has a single one along an axis, it stays the first. w + w_prefetch will be read soon: it
+  // is asked for.
   void (*winograd_weight)(float* u, int64_t u_point, const float* w, int64_t w_pair, int pairs,
-                          const WinogradTaps& taps, bool turned, int64_t w_ahead);
+                          const WinogradTaps& taps, bool turned, int64_t w_prefetch);
   // C kernels for each of sixteen output channels, which are the lanes: w is [C][taps * taps][16],
   // point p of channel c the vector u + p * u_point + c * u_c. 3 to 5 taps, 36 points.
   void (*winograd_weight_channels)(float* u, int64_t u_point, int64_t u_c, const float* w,
@@ -239,19 +242,19 @@ struct Kernels {
                       const WinogradTaps& taps);
 
   // ---- dot.cpp: convolution by weight, linear layers for a few samples --------------------------
-  void (*dot_sweep)(const DotSweep& sweep);
+  void (*dot_tile)(const DotTile& args);
 
   // ---- pooled_tile.cpp, pooled.cpp: convolution and 2x2 maxima, forward and back ----------------
-  void (*pooled_sweep)(const PooledSweep& sweep);
+  void (*pooled_tile)(const PooledTile& args);
   // The same of a plain image, whose columns are neighbouring floats: x_col is 1 and argmax null.
   // Beyond the last column that is met, 31 floats of x can be read.
-  void (*pooled_sweep_plain)(const PooledSweep& sweep);
+  void (*pooled_tile_plain)(const PooledTile& args);
   // The gradients of `windows` maxima of each of K channels, 0 where y <= 0: as g[k][window], and,
   // unless null, as maxima[window][k].
-  void (*pooled_gate)(float* g, PooledMaximum* maxima, const float* dy, const float* y,
-                      const uint16_t* argmax, int64_t K, int64_t windows);
-  void (*pooled_dot)(const PooledDot& sum);
-  void (*pooled_spread)(const PooledSpread& sum);
+  void (*pooled_relu_mask)(float* g, PooledMaximum* maxima, const float* dy, const float* y,
+                           const uint16_t* argmax, int64_t K, int64_t windows);
+  void (*pooled_weight_gradient)(const PooledWeightGradient& sum);
+  void (*pooled_input_gradient)(const PooledInputGradient& sum);
 
   // ---- elementwise.cpp -------------------------------------------------------------------------
   // y[i] = f(x[i]) for i < n; y may be x.
@@ -305,7 +308,7 @@ struct Kernels {
                           int64_t inner, int64_t stride, int lanes);
   // sums[2 * c] = sum of g, sums[2 * c + 1] = sum of g * (x - mean[c]), with g the gradient dy
   // behind the gate.
-  void (*channel_dots)(double* sums, const float* dy, const float* x, const Gate& gate,
+  void (*channel_dots)(double* sums, const float* dy, const float* x, const ReluMask& gate,
                        const float* mean, int64_t outer, int64_t channels, int64_t inner,
                        int64_t stride);
   // Planes first .. first + planes - 1 of (outer, C, inner), plane p being of channel c = p % C;
@@ -317,7 +320,7 @@ struct Kernels {
   // dx = scale[c] * (g - dy_mean[c] - (x - mean[c]) * slope[c]) and, unless dplus is null, dplus =
   // g, with g as for channel_dots; lanes of dx beyond `lanes` become 0.
   void (*batch_norm_backward_input)(float* dx, float* dplus, const float* dy, const float* x,
-                                    const Gate& gate, int64_t first, int64_t planes, int64_t C,
+                                    const ReluMask& gate, int64_t first, int64_t planes, int64_t C,
                                     int64_t inner, const float* mean, const float* scale,
                                     const float* dy_mean, const float* slope, int lanes,
                                     bool streaming);

@@ -1,8 +1,8 @@
 // What operations on channels (N, C, ...) have in common.
 #pragma once
 
+#include "cpu/layout.h"
 #include "ops/check.h"
-#include "ops/layout.h"
 
 namespace fastconv {
 

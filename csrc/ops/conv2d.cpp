@@ -2,21 +2,21 @@
 
 #include <algorithm>
 
-#include "core/cache_size.h"
-#include "core/scratch.h"
+#include "cpu/conv/channel_post_ops.h"
+#include "cpu/conv/direct/correlate.h"
+#include "cpu/conv/small_batch/backward.h"
+#include "cpu/conv/small_batch/depthwise.h"
+#include "cpu/conv/small_batch/forward.h"
+#include "cpu/conv/weight/weight_gradient.h"
+#include "cpu/conv/winograd/not_finite.h"
+#include "cpu/conv/winograd/winograd.h"
 #include "cpu/dispatch.h"
+#include "cpu/layout.h"
+#include "cpu/runtime/cache_size.h"
+#include "cpu/runtime/scratch.h"
+#include "cpu/runtime/split.h"
 #include "ops/check.h"
-#include "ops/conv2d_few.h"
-#include "ops/conv2d_few_backward.h"
-#include "ops/correlate.h"
-#include "ops/depthwise_few.h"
-#include "ops/finish.h"
-#include "ops/formula.h"
-#include "ops/layout.h"
 #include "ops/linear.h"
-#include "ops/split.h"
-#include "ops/weight_gradient.h"
-#include "ops/winograd.h"
 
 namespace fastconv {
 namespace {
@@ -148,7 +148,7 @@ Array conv_norm_forward(const Array& x, const Array& w, const Array& b, const Co
                            norm.mean, norm.var, norm.eps, epilogue);
   const Conv2dShape s = conv2d_shape(x, w, b, params);
   const ChannelMap map = batch_norm_map(s.OC, norm);
-  cpu::Finish finish = finish_relu(epilogue.relu);
+  cpu::ChannelPostOps finish = finish_relu(epilogue.relu);
   if (epilogue.relu) finish.high = static_cast<float>(epilogue.cap);
   finish.scale = map.scale.data(), finish.shift = map.shift.data();
   Array plus;
@@ -161,8 +161,8 @@ Array conv_norm_forward(const Array& x, const Array& w, const Array& b, const Co
     finish.plus = plus.data();
   }
   Array y = Array::empty(s.y());
-  conv2d_forward_few(y.data(), x.data(), to_plain(w).data(), b.defined() ? b.data() : nullptr, s,
-                     finish);
+  conv2d_forward_small_batch(y.data(), x.data(), to_plain(w).data(),
+                             b.defined() ? b.data() : nullptr, s, finish);
   return y;
 }
 
@@ -174,7 +174,7 @@ Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2
   const float* bias = b.defined() ? b.data() : nullptr;
   Array y = Array::empty(s.y(), DType::float32, x.layout());
   if (!x.in_lanes()) {
-    conv2d_forward_few(y.data(), x.data(), weight.data(), bias, s, finish_relu(relu));
+    conv2d_forward_small_batch(y.data(), x.data(), weight.data(), bias, s, finish_relu(relu));
     return y;
   }
   if (s.N == 0) return y;
@@ -239,10 +239,10 @@ Array conv2d_backward_input(const Array& dy, const Array& w, const Shape& x_shap
     const Array rows = as_rows(s.N < kLanes ? dy : to_lanes(dy));
     return linear_backward_input(rows, as_rows(to_plain(w))).reshape(x_shape);
   }
-  if (!dy.in_lanes() && s.N < kLanes && has_backward_input_few(s)) {
+  if (!dy.in_lanes() && s.N < kLanes && has_backward_input_small_batch(s)) {
     Array dx = Array::empty(x_shape);
-    conv2d_backward_input_few(dx.data(), dy.data(), to_plain(w).data(),
-                              b.defined() ? b.data() : nullptr, s);
+    conv2d_backward_input_small_batch(dx.data(), dy.data(), to_plain(w).data(),
+                                      b.defined() ? b.data() : nullptr, s);
     return dx;
   }
   Array dx = Array::empty(x_shape, DType::float32, Layout::lanes);
@@ -263,11 +263,11 @@ void conv2d_backward_input_into(Array& dx, const Array& dy_any, const Array& w,
   int64_t w_k = s.KH * s.KW, w_c = s.IC_per_group * w_k;
   int64_t w_group = s.OC_per_group * w_c;
   const bool turns = turns_weights(s);
-  const int64_t turned_row = spread_stride(s.OC_per_group);
+  const int64_t turned_row = conflict_free_stride(s.OC_per_group);
   Scratch<float> turned(turns ? params.groups * s.IC_per_group * turned_row : 1);
   if (turns) {
-    turn_matrices(turned.data(), turned_row, weight.data(), params.groups, s.OC_per_group,
-                  s.IC_per_group);
+    transpose_matrices(turned.data(), turned_row, weight.data(), params.groups, s.OC_per_group,
+                       s.IC_per_group);
     w_k = turned_row, w_c = 1, w_group = s.IC_per_group * turned_row;
   }
   Correlation job{params.groups, s.IC_per_group, s.OC_per_group, w_group, w_k, w_c, {}, {},
@@ -298,20 +298,20 @@ Array conv2d_backward_weight(const Array& dy_any, const Array& x_any, const Shap
     return dw;
   }
   if (!dy_any.in_lanes() && !x_any.in_lanes() && s.N < kLanes) {
-    if (has_depthwise_weight_few(s))
-      depthwise_weight_few(dw.data(), dy_any.data(), x_any.data(), s);
+    if (has_depthwise_weight_small_batch(s))
+      depthwise_weight_small_batch(dw.data(), dy_any.data(), x_any.data(), s);
     else if (weight_by_channels_pays(s, false))
-      weight_by_channels(dw.data(), dy_any.data(), x_any.data(), s.N, false, s);
+      weight_gradient_transposed(dw.data(), dy_any.data(), x_any.data(), s.N, false, s);
     else
-      conv2d_backward_weight_few(dw.data(), dy_any.data(), x_any.data(), s);
+      conv2d_backward_weight_small_batch(dw.data(), dy_any.data(), x_any.data(), s);
     return dw;
   }
   const Array dy = to_lanes(dy_any), x = to_lanes(x_any);
   const auto by_formula = [&](float* to) {
     if (weight_by_channels_pays(s, true))
-      weight_by_channels(to, dy.data(), x.data(), x.blocks(), true, s);
+      weight_gradient_transposed(to, dy.data(), x.data(), x.blocks(), true, s);
     else
-      weight_by_lanes(to, dy.data(), x.data(), x.blocks(), s);
+      weight_gradient_dot(to, dy.data(), x.data(), x.blocks(), s);
   };
   const WinogradPart part = winograd_part(s, Pass::backward_weight);
   if (part.rows == 0) {

@@ -4,11 +4,11 @@
 #include <utility>
 #include <vector>
 
-#include "core/thread_pool.h"
+#include "cpu/conv/pooled/conv_pool.h"
+#include "cpu/layout.h"
+#include "cpu/runtime/thread_pool.h"
 #include "ops/check.h"
-#include "ops/conv_pool.h"
 #include "ops/elementwise.h"
-#include "ops/layout.h"
 #include "ops/norm.h"
 
 namespace fastconv {
@@ -94,7 +94,7 @@ std::pair<Array, Array> conv_stage_forward(const Array& x, const Array& w, const
   if (!stage.pool) return {conv2d_forward(x, w, b, stage.conv, stage.relu), Array()};
   const Conv2dShape s = conv2d_shape(x, w, b, stage.conv);
   const Shape y_shape = pooled_shape("max_pool2d", s.y(), *stage.pool);
-  const bool few = !x.in_lanes() && !placed && conv_pool_few_applies(s, stage);
+  const bool few = !x.in_lanes() && !placed && conv_pool_small_batch_applies(s, stage);
   const bool in_registers = few || (x.in_lanes() && conv_pool_applies(s, stage));
   // ReLU and the maximum of what a window holds commute; after pooling it has less to do.
   if (!in_registers && (!x.in_lanes() || !by_blocks(s)))
@@ -106,7 +106,7 @@ std::pair<Array, Array> conv_stage_forward(const Array& x, const Array& w, const
   if (placed) argmax = Array::empty(y_shape, DType::uint16, x.layout());
   const Array weight = to_plain(w);
   if (few) {
-    conv_pool_forward_few(y, x, weight, b, s, stage.relu);
+    conv_pool_forward_small_batch(y, x, weight, b, s, stage.relu);
     return {y, argmax};
   }
   if (in_registers) {

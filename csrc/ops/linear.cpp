@@ -8,12 +8,12 @@
 
 #include <algorithm>
 
-#include "core/scratch.h"
-#include "core/thread_pool.h"
 #include "cpu/dispatch.h"
+#include "cpu/layout.h"
+#include "cpu/runtime/scratch.h"
+#include "cpu/runtime/split.h"
+#include "cpu/runtime/thread_pool.h"
 #include "ops/check.h"
-#include "ops/layout.h"
-#include "ops/split.h"
 
 namespace fastconv {
 namespace {
@@ -54,20 +54,20 @@ void product_in_lanes(Array& y, const Array& x, const float* w, int64_t w_k, int
   const cpu::Kernels& kernels = cpu::kernels();
   parallel_for(ceil_div(O, cut), [&](int64_t task) {
     const int64_t o = task * cut;
-    cpu::TileSweep sweep{};
-    sweep.groups = sweep.taps = sweep.rows = 1;
-    sweep.K = std::min(cut, O - o), sweep.C = I, sweep.cols = blocks;
-    sweep.x = x.data();
-    sweep.x_c = kLanes, sweep.x_col = I * kLanes;
-    sweep.x_tap = sweep.w_tap = &kNoOffset;
-    sweep.w = w + o * w_k;
-    sweep.w_k = w_k, sweep.w_c = w_c;
-    sweep.y = y.data() + o * kLanes;
-    sweep.y_k = kLanes, sweep.y_col = O * kLanes;
-    sweep.bias = bias ? bias + o : nullptr;
-    sweep.relu = relu;
-    sweep.tail = kLanes;
-    kernels.tile_sweep(sweep);
+    cpu::BroadcastTile args{};
+    args.groups = args.taps = args.rows = 1;
+    args.K = std::min(cut, O - o), args.C = I, args.cols = blocks;
+    args.x = x.data();
+    args.x_c = kLanes, args.x_col = I * kLanes;
+    args.x_tap = args.w_tap = &kNoOffset;
+    args.w = w + o * w_k;
+    args.w_k = w_k, args.w_c = w_c;
+    args.y = y.data() + o * kLanes;
+    args.y_k = kLanes, args.y_col = O * kLanes;
+    args.bias = bias ? bias + o : nullptr;
+    args.relu = relu;
+    args.tail = kLanes;
+    kernels.broadcast_tile(args);
   });
 }
 
@@ -83,25 +83,25 @@ void input_gradient_along_features(float* dx, const float* dy, const float* w, i
       std::clamp<int64_t>(ceil_div(I, 8 * kPanel) * kPanel, 2 * kPanel, kFeatures);
   parallel_for(ceil_div(I, features), [&](int64_t task) {
     const int64_t i = task * features, width = std::min(features, I - i);
-    cpu::TileSweep sweep{};
-    sweep.groups = sweep.taps = sweep.rows = 1;
+    cpu::BroadcastTile args{};
+    args.groups = args.taps = args.rows = 1;
     // Behind a row's last, partial vector there is the next row (sixteen floats at least), but for
     // the last one.
     const int64_t rows = width % kLanes == 0 ? O : O - 1;
-    sweep.K = N, sweep.cols = ceil_div(width, kLanes);
-    sweep.x_c = I, sweep.x_col = kLanes;
-    sweep.x_tap = sweep.w_tap = &kNoOffset;
-    sweep.w_k = O, sweep.w_c = 1;
-    sweep.y = dx + i;
-    sweep.y_k = I, sweep.y_col = kLanes;
-    sweep.tail = static_cast<int>(width - (sweep.cols - 1) * kLanes);
-    sweep.ahead = {kRows * I, 1, 0, kLanes, 0, 0, 1};
+    args.K = N, args.cols = ceil_div(width, kLanes);
+    args.x_c = I, args.x_col = kLanes;
+    args.x_tap = args.w_tap = &kNoOffset;
+    args.w_k = O, args.w_c = 1;
+    args.y = dx + i;
+    args.y_k = I, args.y_col = kLanes;
+    args.tail = static_cast<int>(width - (args.cols - 1) * kLanes);
+    args.prefetch = {kRows * I, 1, 0, kLanes, 0, 0, 1};
     for (int64_t o = 0; o < rows; o += kRows) {
-      sweep.C = std::min(kRows, rows - o);
-      sweep.x = w + o * I + i, sweep.w = dy + o;
-      sweep.accumulate = o > 0;
-      if (o + kRows >= rows) sweep.ahead.offset = 0;
-      cpu::kernels().tile_sweep(sweep);
+      args.C = std::min(kRows, rows - o);
+      args.x = w + o * I + i, args.w = dy + o;
+      args.accumulate = o > 0;
+      if (o + kRows >= rows) args.prefetch.offset = 0;
+      cpu::kernels().broadcast_tile(args);
     }
     for (int64_t n = 0; n < N && rows < O; ++n)
       for (int64_t j = i; j < i + width; ++j) {
@@ -122,17 +122,17 @@ Array forward_few(const Array& x, const Array& w, const float* bias, bool relu) 
   const cpu::Kernels& kernels = cpu::kernels();
   parallel_for(ceil_div(O, cut), [&](int64_t task) {
     const int64_t o0 = task * cut, K = std::min(cut, O - o0);
-    cpu::DotSweep sweep{};
-    sweep.K = K, sweep.J = N, sweep.images = sweep.rows = 1, sweep.cols = ceil_div(I, kLanes);
-    sweep.a = w.data() + o0 * I;
-    sweep.a_k = I, sweep.a_col = kLanes;
-    sweep.b = x.data();
-    sweep.b_col = kLanes;
-    sweep.b_j = samples.data();
-    sweep.out = y.data() + o0;
-    sweep.out_k = 1, sweep.out_j = O;
-    sweep.tail = static_cast<int>(I - (sweep.cols - 1) * kLanes);
-    kernels.dot_sweep(sweep);
+    cpu::DotTile args{};
+    args.K = K, args.J = N, args.images = args.rows = 1, args.cols = ceil_div(I, kLanes);
+    args.a = w.data() + o0 * I;
+    args.a_k = I, args.a_col = kLanes;
+    args.b = x.data();
+    args.b_col = kLanes;
+    args.b_j = samples.data();
+    args.out = y.data() + o0;
+    args.out_k = 1, args.out_j = O;
+    args.tail = static_cast<int>(I - (args.cols - 1) * kLanes);
+    kernels.dot_tile(args);
     for (int64_t n = 0; n < N; ++n)
       for (int64_t o = o0; o < o0 + K; ++o) {
         float& value = y.data()[n * O + o];
@@ -242,20 +242,20 @@ Array linear_backward_weight(const Array& dy_any, const Array& x) {
   parallel_for(panel_count * o_cuts, [&](int64_t task) {
     const int64_t p = task % panel_count, o = task / panel_count * o_cut;
     const int64_t width = std::min(kPanel, I - p * kPanel);
-    cpu::TileSweep sweep{};
-    sweep.groups = sweep.C = sweep.rows = 1;
-    sweep.K = std::min(o_cut, O - o), sweep.taps = N;
-    sweep.cols = ceil_div(width, kLanes);
-    sweep.x = panels.data() + p * N * kPanel;
-    sweep.x_col = kLanes;
-    sweep.x_tap = x_tap, sweep.w_tap = dy_tap;
-    sweep.w = dy.data() + o * kLanes;
-    sweep.w_k = kLanes;
-    sweep.y = dw.data() + o * I + p * kPanel;
-    sweep.y_k = I, sweep.y_col = kLanes;
-    sweep.tail = static_cast<int>(width - (sweep.cols - 1) * kLanes);
-    sweep.streaming = I % kLanes == 0 && O * I >= kStreamedFloats;
-    kernels.tile_sweep(sweep);
+    cpu::BroadcastTile args{};
+    args.groups = args.C = args.rows = 1;
+    args.K = std::min(o_cut, O - o), args.taps = N;
+    args.cols = ceil_div(width, kLanes);
+    args.x = panels.data() + p * N * kPanel;
+    args.x_col = kLanes;
+    args.x_tap = x_tap, args.w_tap = dy_tap;
+    args.w = dy.data() + o * kLanes;
+    args.w_k = kLanes;
+    args.y = dw.data() + o * I + p * kPanel;
+    args.y_k = I, args.y_col = kLanes;
+    args.tail = static_cast<int>(width - (args.cols - 1) * kLanes);
+    args.streaming = I % kLanes == 0 && O * I >= kStreamedFloats;
+    kernels.broadcast_tile(args);
   });
   return dw;
 }

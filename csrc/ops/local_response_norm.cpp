@@ -1,9 +1,9 @@
-#include "core/scratch.h"
 #include "cpu/dispatch.h"
+#include "cpu/runtime/scratch.h"
+#include "cpu/runtime/split.h"
 #include "ops/channels.h"
 #include "ops/elementwise.h"
 #include "ops/norm.h"
-#include "ops/split.h"
 
 namespace fastconv {
 namespace {

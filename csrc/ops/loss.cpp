@@ -4,9 +4,9 @@
 #include <limits>
 
 #include "cpu/dispatch.h"
+#include "cpu/layout.h"
+#include "cpu/runtime/split.h"
 #include "ops/check.h"
-#include "ops/layout.h"
-#include "ops/split.h"
 
 namespace fastconv {
 namespace {

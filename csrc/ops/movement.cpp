@@ -3,11 +3,11 @@
 #include <cmath>
 #include <cstring>
 
+#include "cpu/layout.h"
+#include "cpu/resample.h"
+#include "cpu/runtime/split.h"
 #include "ops/check.h"
 #include "ops/elementwise.h"
-#include "ops/layout.h"
-#include "ops/resample.h"
-#include "ops/split.h"
 
 namespace fastconv {
 namespace {

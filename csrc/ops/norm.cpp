@@ -3,11 +3,11 @@
 #include <cmath>
 #include <limits>
 
-#include "core/scratch.h"
 #include "cpu/dispatch.h"
+#include "cpu/layout.h"
+#include "cpu/runtime/scratch.h"
+#include "cpu/runtime/split.h"
 #include "ops/channels.h"
-#include "ops/layout.h"
-#include "ops/split.h"
 
 namespace fastconv {
 namespace {
@@ -124,15 +124,16 @@ void check_plus(const Array& x, const Array& plus) {
 // Of these channels dbias = sum of dy, dweight = sum of dy * (x - mean) * inv_std; sums keeps both
 // in double.
 void parameter_gradients(BatchNormGradients& g, double* sums, const Array& dy, const Array& x,
-                         const cpu::Gate& gate, const float* mean, const double* inv_std,
+                         const cpu::ReluMask& gate, const float* mean, const double* inv_std,
                          Channels of) {
   const ChannelWise v = channel_wise(x);
   const cpu::Kernels& kernels = cpu::kernels();
   if (v.outer > 0)
     sum_channels<2>(sums, v, of, [&](double* to, int64_t o, int64_t groups, Channels some) {
       const int64_t c = some.first, at = (o * v.C + c) * v.inner;
-      const cpu::Gate from{gate.y ? gate.y + at : nullptr, gate.scale ? gate.scale + c : nullptr,
-                           gate.shift ? gate.shift + c : nullptr, gate.high};
+      const cpu::ReluMask from{gate.y ? gate.y + at : nullptr,
+                               gate.scale ? gate.scale + c : nullptr,
+                               gate.shift ? gate.shift + c : nullptr, gate.high};
       kernels.channel_dots(to, dy.data() + at, x.data() + at, from, mean + c, groups, some.count,
                            v.inner, v.C * v.inner);
     });
@@ -279,8 +280,8 @@ BatchNormGradients batch_norm_train_backward(const Array& dy_any, const Array& x
     inv.data()[c] = inv_std[c];
     scale.data()[c] = weight[c] * inv_std[c];
   }
-  const cpu::Gate gate{y.data(), scale.data(), behind.cap > 0.0 ? bias.data() : nullptr,
-                       static_cast<float>(behind.cap)};
+  const cpu::ReluMask gate{y.data(), scale.data(), behind.cap > 0.0 ? bias.data() : nullptr,
+                           static_cast<float>(behind.cap)};
   // dx = weight * inv_std * (dy - mean of dy - xhat * mean of (dy * xhat)), xhat = (x - mean) *
   // inv_std
   const double count = static_cast<double>(x.shape().numel() / C);

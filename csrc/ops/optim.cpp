@@ -6,8 +6,8 @@
 
 #include "core/versions.h"
 #include "cpu/dispatch.h"
+#include "cpu/runtime/split.h"
 #include "ops/check.h"
-#include "ops/split.h"
 
 namespace fastconv {
 namespace {

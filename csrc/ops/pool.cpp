@@ -3,10 +3,10 @@
 #include <algorithm>
 
 #include "cpu/dispatch.h"
+#include "cpu/layout.h"
+#include "cpu/resample.h"
+#include "cpu/runtime/split.h"
 #include "ops/check.h"
-#include "ops/layout.h"
-#include "ops/resample.h"
-#include "ops/split.h"
 
 namespace fastconv {
 namespace {

@@ -16,17 +16,17 @@ void floats_to_lanes(float* y, const float* const* x, int64_t features, int samp
                      float shift);
 
 // tile.cpp, dot.cpp
-void tile_sweep(const TileSweep& sweep);
-void dot_sweep(const DotSweep& sweep);
+void broadcast_tile(const BroadcastTile& args);
+void dot_tile(const DotTile& args);
 
-// planes.cpp, plane_dot.cpp
-void plane_sweep(const PlaneSweep& sweep);
-void plane_dot(const PlaneDot& sum);
+// depthwise_tile.cpp, depthwise_weight_tile.cpp
+void depthwise_tile(const DepthwiseTile& args);
+void depthwise_weight_tile(const DepthwiseWeightTile& sum);
 
-// depthwise.cpp, depthwise_dot.cpp
-void depthwise(float* y, const float* x, const float* w, const float* bias, const Depthwise& shape,
-               const Finish& finish, float* scratch);
-void depthwise_dot(const DepthwiseDot& sum);
+// depthwise_image.cpp, depthwise_image_weight.cpp
+void depthwise_image(float* y, const float* x, const float* w, const float* bias,
+                     const DepthwiseImage& shape, const ChannelPostOps& finish, float* scratch);
+void depthwise_image_weight(const DepthwiseImageWeight& sum);
 
 // winograd.cpp
 void winograd_input(float* v, int64_t v_point, int64_t v_c, const float* x, int64_t C,
@@ -41,19 +41,19 @@ bool winograd_output_channels(float* y, const float* m, int64_t m_point, int64_t
 bool winograd_input_adjoint(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                             const float* start, const WinogradGrid& grid, bool last);
 void winograd_weight(float* u, int64_t u_point, const float* w, int64_t w_pair, int pairs,
-                     const WinogradTaps& taps, bool turned, int64_t w_ahead);
+                     const WinogradTaps& taps, bool turned, int64_t w_prefetch);
 void winograd_weight_channels(float* u, int64_t u_point, int64_t u_c, const float* w, int64_t C,
                               int taps);
 bool winograd_dw(float* dw, int64_t dw_pair, const float* u, int64_t u_point, int pairs,
                  const WinogradTaps& taps);
 
 // pooled_tile.cpp, pooled.cpp
-void pooled_sweep(const PooledSweep& sweep);
-void pooled_sweep_plain(const PooledSweep& sweep);
-void pooled_gate(float* g, PooledMaximum* maxima, const float* dy, const float* y,
-                 const uint16_t* argmax, int64_t K, int64_t windows);
-void pooled_dot(const PooledDot& sum);
-void pooled_spread(const PooledSpread& sum);
+void pooled_tile(const PooledTile& args);
+void pooled_tile_plain(const PooledTile& args);
+void pooled_relu_mask(float* g, PooledMaximum* maxima, const float* dy, const float* y,
+                      const uint16_t* argmax, int64_t K, int64_t windows);
+void pooled_weight_gradient(const PooledWeightGradient& sum);
+void pooled_input_gradient(const PooledInputGradient& sum);
 
 // peak.cpp
 double fma_loop(int64_t rounds);
@@ -83,14 +83,14 @@ void channel_sums(double* sums, const float* x, int64_t outer, int64_t channels,
                   int64_t stride);
 void channel_moments(Moments* moments, const float* x, int64_t outer, int64_t channels,
                      int64_t inner, int64_t stride, int lanes);
-void channel_dots(double* sums, const float* dy, const float* x, const Gate& gate,
+void channel_dots(double* sums, const float* dy, const float* x, const ReluMask& gate,
                   const float* mean, int64_t outer, int64_t channels, int64_t inner,
                   int64_t stride);
 void channel_affine(float* y, const float* x, const float* plus, int64_t first, int64_t planes,
                     int64_t C, int64_t inner, const float* mean, const float* scale,
                     const float* shift, float low, float high, bool streaming);
 void batch_norm_backward_input(float* dx, float* dplus, const float* dy, const float* x,
-                               const Gate& gate, int64_t first, int64_t planes, int64_t C,
+                               const ReluMask& gate, int64_t first, int64_t planes, int64_t C,
                                int64_t inner, const float* mean, const float* scale,
                                const float* dy_mean, const float* slope, int lanes, bool streaming);
 void local_response_norm(float* y, const float* x, int64_t n, const LocalResponseNorm& norm);

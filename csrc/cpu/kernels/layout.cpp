@@ -76,9 +76,9 @@ FASTCONV_INLINE V keep_samples(V a, int part, int samples) {
 }
 
 // y[f][i] = finish(row[i][f]). All sixteen rows must be readable; `samples` of them count.
-template <class Finish>
+template <class ChannelPostOps>
 FASTCONV_INLINE void rows_to_lanes(float* y, const float* const* row, int64_t features, int samples,
-                                   const Finish& finish) {
+                                   const ChannelPostOps& finish) {
   V v[kWidth];
   int64_t f = 0;
   for (; f + kWidth <= features; f += kWidth)

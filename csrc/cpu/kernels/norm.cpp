@@ -74,7 +74,7 @@ FASTCONV_INLINE V passed(V dy, V y, float high) {
 // body(behind) for channel c, where behind(dy, x - mean, at, valid) is the gradient behind the gate
 // of the vector at offset `at`.
 template <class Body>
-FASTCONV_INLINE void with_gate(const Gate& gate, int64_t c, const Body& body) {
+FASTCONV_INLINE void with_gate(const ReluMask& gate, int64_t c, const Body& body) {
   if (gate.y)
     return body([&](V dy, V, int64_t at, int valid) {
       return passed(dy, load_first(gate.y + at, valid), gate.high);
@@ -149,7 +149,7 @@ void channel_moments(Moments* moments, const float* x, int64_t outer, int64_t ch
   }
 }
 
-void channel_dots(double* sums, const float* dy, const float* x, const Gate& gate,
+void channel_dots(double* sums, const float* dy, const float* x, const ReluMask& gate,
                   const float* mean, int64_t outer, int64_t channels, int64_t inner,
                   int64_t stride) {
   for (int64_t c = 0; c < channels; ++c) {
@@ -183,7 +183,7 @@ void channel_affine(float* y, const float* x, const float* plus, int64_t first, 
 }
 
 void batch_norm_backward_input(float* dx, float* dplus, const float* dy, const float* x,
-                               const Gate& gate, int64_t first, int64_t planes, int64_t C,
+                               const ReluMask& gate, int64_t first, int64_t planes, int64_t C,
                                int64_t inner, const float* mean, const float* scale,
                                const float* dy_mean, const float* slope, int lanes,
                                bool streaming) {

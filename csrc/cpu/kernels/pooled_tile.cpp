@@ -1,4 +1,4 @@
-// A convolution and its 2x2 maxima in one tile (contract: PooledSweep in cpu/sweeps.h): the
+// A convolution and its 2x2 maxima in one tile (contract: PooledTile in cpu/tiles.h): the
 // broadcast tile of tile.cpp, whose columns are the four outputs of a window, or two rows of
 // outputs of a plain image. They are compared where they are, in registers.
 #include "cpu/kernels.h"
@@ -20,7 +20,7 @@ constexpr int kMaxKT = 3, kAtOnce = 2;
 // sum[k][i]: output i = 2 * lower + right of a window, in lanes; or output vector `right` of the
 // row `lower`, of plain images, next_col floats behind the one before.
 template <int KT>
-FASTCONV_INLINE void add_products(V (&sum)[KT][4], const PooledSweep& s, const float* x,
+FASTCONV_INLINE void add_products(V (&sum)[KT][4], const PooledTile& s, const float* x,
                                   const float* w, const float* bias, int64_t next_col) {
   const int64_t x_c = s.x_c, x_row = s.x_row, w_k = s.w_k;
 #pragma GCC unroll 16
@@ -52,7 +52,7 @@ FASTCONV_INLINE void add_products(V (&sum)[KT][4], const PooledSweep& s, const f
 
 // One window, in lanes.
 template <class Best, int KT>
-void window_tile(const PooledSweep& s, const float* x, const float* w, const float* bias, float* y,
+void window_tile(const PooledTile& s, const float* x, const float* w, const float* bias, float* y,
                  uint16_t* argmax, int) {
   const V floor = set1(s.relu ? 0.0f : -INFINITY);
   for (int part = 0; part < kParts; ++part) {
@@ -69,7 +69,7 @@ void window_tile(const PooledSweep& s, const float* x, const float* w, const flo
 
 // kWidth windows of a row of a plain image, of which the first `valid` count.
 template <class Best, int KT>
-void row_tile(const PooledSweep& s, const float* x, const float* w, const float* bias, float* y,
+void row_tile(const PooledTile& s, const float* x, const float* w, const float* bias, float* y,
               uint16_t*, int valid) {
   V sum[KT][4];
   add_products<KT>(sum, s, x, w, bias, kWidth);
@@ -83,10 +83,10 @@ void row_tile(const PooledSweep& s, const float* x, const float* w, const float*
   }
 }
 
-using PooledTile = void (*)(const PooledSweep&, const float*, const float*, const float*, float*,
-                            uint16_t*, int);
+using MicroTile = void (*)(const PooledTile&, const float*, const float*, const float*, float*,
+                           uint16_t*, int);
 struct PooledTiles {
-  PooledTile placed[kMaxKT + 1], lanes[kMaxKT + 1], plain[kMaxKT + 1];
+  MicroTile placed[kMaxKT + 1], lanes[kMaxKT + 1], plain[kMaxKT + 1];
 };
 template <int KT>
 struct FillPooledTiles {
@@ -109,8 +109,8 @@ constexpr PooledTiles make_pooled_tiles() {
 constexpr PooledTiles kTiles = make_pooled_tiles();
 
 // A tile of so many windows takes x_step floats of x and makes y_step of y.
-void sweep(const PooledSweep& s, const PooledTile (&tiles)[kMaxKT + 1], int64_t windows,
-           int64_t x_step, int64_t y_step) {
+void for_tiles(const PooledTile& s, const MicroTile (&tiles)[kMaxKT + 1], int64_t windows,
+               int64_t x_step, int64_t y_step) {
   const int64_t k_tiles = ceil_div(s.K, kMaxKT);
   for (int64_t tile = 0, k = 0; tile < k_tiles; ++tile) {
     const int64_t kt = ceil_div(s.K - k, k_tiles - tile);
@@ -130,12 +130,12 @@ void sweep(const PooledSweep& s, const PooledTile (&tiles)[kMaxKT + 1], int64_t 
 
 }  // namespace
 
-void pooled_sweep(const PooledSweep& s) {
-  sweep(s, s.argmax ? kTiles.placed : kTiles.lanes, 1, 2 * s.x_col, kBlock);
+void pooled_tile(const PooledTile& s) {
+  for_tiles(s, s.argmax ? kTiles.placed : kTiles.lanes, 1, 2 * s.x_col, kBlock);
 }
 
-void pooled_sweep_plain(const PooledSweep& s) {
-  sweep(s, kTiles.plain, kWidth, 2 * kWidth, kWidth);
+void pooled_tile_plain(const PooledTile& s) {
+  for_tiles(s, kTiles.plain, kWidth, 2 * kWidth, kWidth);
 }
 
 }  // namespace fastconv::cpu::FASTCONV_ISA

@@ -23,14 +23,14 @@ constexpr Kernels make_table() {
   t.bytes_to_lanes = bytes_to_lanes;
   t.floats_to_lanes = floats_to_lanes;
   // tile.cpp, dot.cpp
-  t.tile_sweep = tile_sweep;
-  t.dot_sweep = dot_sweep;
-  // planes.cpp, plane_dot.cpp
-  t.plane_sweep = plane_sweep;
-  t.plane_dot = plane_dot;
-  // depthwise.cpp, depthwise_dot.cpp
-  t.depthwise = depthwise;
-  t.depthwise_dot = depthwise_dot;
+  t.broadcast_tile = broadcast_tile;
+  t.dot_tile = dot_tile;
+  // depthwise_tile.cpp, depthwise_weight_tile.cpp
+  t.depthwise_tile = depthwise_tile;
+  t.depthwise_weight_tile = depthwise_weight_tile;
+  // depthwise_image.cpp, depthwise_image_weight.cpp
+  t.depthwise_image = depthwise_image;
+  t.depthwise_image_weight = depthwise_image_weight;
   // winograd.cpp
   t.winograd_input = winograd_input;
   t.winograd_dy = winograd_dy;
@@ -41,11 +41,11 @@ constexpr Kernels make_table() {
   t.winograd_weight_channels = winograd_weight_channels;
   t.winograd_dw = winograd_dw;
   // pooled_tile.cpp, pooled.cpp
-  t.pooled_sweep = pooled_sweep;
-  t.pooled_sweep_plain = pooled_sweep_plain;
-  t.pooled_gate = pooled_gate;
-  t.pooled_dot = pooled_dot;
-  t.pooled_spread = pooled_spread;
+  t.pooled_tile = pooled_tile;
+  t.pooled_tile_plain = pooled_tile_plain;
+  t.pooled_relu_mask = pooled_relu_mask;
+  t.pooled_weight_gradient = pooled_weight_gradient;
+  t.pooled_input_gradient = pooled_input_gradient;
   // peak.cpp
   t.fma_loop = fma_loop;
   // elementwise.cpp

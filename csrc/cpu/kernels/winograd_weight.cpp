@@ -112,9 +112,9 @@ FASTCONV_INLINE void for_taps(const WinogradTaps& taps, bool turned, const Body&
 
 template <int R, int n>
 void transform_weights(float* u, int64_t u_point, const float* w, int64_t w_pair, int pairs,
-                       const WinogradTaps& taps, bool turned, int64_t w_ahead) {
+                       const WinogradTaps& taps, bool turned, int64_t w_prefetch) {
   constexpr int kTaps = R * R;
-  for (int i = 0; i < pairs; ++i) prefetch(w + w_ahead + i * w_pair);
+  for (int i = 0; i < pairs; ++i) prefetch(w + w_prefetch + i * w_pair);
   float lanes[kTaps * kBlock];  // the taps of sixteen channel pairs, side by side
   if (taps.stride == 1) {
     to_lanes(lanes, w, kTaps, w_pair, pairs);
@@ -177,14 +177,14 @@ bool transform_weight_gradients(float* dw, int64_t dw_pair, const float* u, int6
 }  // namespace
 
 void winograd_weight(float* u, int64_t u_point, const float* w, int64_t w_pair, int pairs,
-                     const WinogradTaps& taps, bool turned, int64_t w_ahead) {
+                     const WinogradTaps& taps, bool turned, int64_t w_prefetch) {
   const int64_t r = ceil_div(taps.size, taps.stride);
   const auto transform = r == 2             ? transform_weights<2, 5>
                          : r == 4           ? transform_weights<4, 6>
                          : r == 5           ? transform_weights<5, 6>
                          : taps.points == 5 ? transform_weights<3, 5>
                                             : transform_weights<3, 6>;
-  transform(u, u_point, w, w_pair, pairs, taps, turned, w_ahead);
+  transform(u, u_point, w, w_pair, pairs, taps, turned, w_prefetch);
 }
 
 void winograd_weight_channels(float* u, int64_t u_point, int64_t u_c, const float* w, int64_t C,
