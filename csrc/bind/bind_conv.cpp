@@ -39,7 +39,7 @@ Array conv_dy(Array dy, Optional y, Optional argmax, const Shape& x, const Shape
                             stage);
 }
 
-Array backward_input(const Array& dy, const Array& w, const Shape& x, const Conv2dParams& conv) {
+Array backward_input(const Array& dy, const Array& w, const Shape& x, const Geometry& conv) {
   return conv2d_backward_input(dy, w, x, conv);
 }
 

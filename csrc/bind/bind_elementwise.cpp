@@ -5,9 +5,6 @@
 namespace fastconv::bind {
 namespace {
 
-using cpu::Binary;
-using cpu::Unary;
-
 constexpr std::pair<const char*, Unary> kUnary[] = {
     {"exp", Unary::exp},   {"log", Unary::log},     {"sqrt", Unary::sqrt},
     {"relu", Unary::relu}, {"relu6", Unary::relu6}, {"sigmoid", Unary::sigmoid},

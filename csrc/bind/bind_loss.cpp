@@ -5,8 +5,6 @@
 namespace fastconv::bind {
 namespace {
 
-using cpu::PointwiseLoss;
-
 constexpr std::pair<const char*, PointwiseLoss> kPointwise[] = {
     {"mse_loss", PointwiseLoss::squared_error},
     {"binary_cross_entropy", PointwiseLoss::binary_cross_entropy},

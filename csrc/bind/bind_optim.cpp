@@ -50,7 +50,7 @@ void register_optim(py::module_& m) {
         if (step < 1)
           throw std::invalid_argument(message("[adam_step] step counts from 1, got ", step));
         const auto t = static_cast<double>(step);
-        cpu::AdamRule rule{};
+        AdamRule rule{};
         rule.one_minus_beta1 = single(1.0 - beta1);
         rule.beta2 = single(beta2);
         rule.one_minus_beta2 = single(1.0 - beta2);
@@ -75,7 +75,7 @@ void register_optim(py::module_& m) {
       },
       py::arg("params"), py::arg("grads"), py::arg("state_sum"), py::arg("lr"),
       py::arg("weight_decay"), py::arg("eps"));
-  py::class_<OptimStep>(m, "OptimStep");
+  py::class_<PlannedStep>(m, "OptimStep");
   m.def("take_steps", &take_steps, py::arg("steps"), ReleaseGil());
   define(m, "grad_norm", &grad_norm, py::arg("grads"));
   define(m, "scale_all", &scale_all, py::arg("arrays"), py::arg("scale"));

@@ -8,7 +8,6 @@
 namespace fastconv::bind {
 namespace {
 
-using program::Arrays;
 using program::Program;
 using program::Recorder;
 

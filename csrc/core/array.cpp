@@ -4,8 +4,7 @@
 #include <cstring>
 #include <utility>
 
-#include "core/versions.h"
-#include "cpu/runtime/arena.h"
+#include "core/memory.h"
 
 namespace fastconv {
 namespace {
@@ -24,15 +23,6 @@ int64_t stored_elements(const Shape& shape, DType dtype, Layout layout) {
   checked_mul(n, static_cast<int64_t>(size_of(dtype)), "[array] bytes");
   return n;
 }
-
-// What a shared_ptr to memory from elsewhere calls in the end.
-struct Borrowed : Version {
-  Borrowed(void* owner, void (*f)(void*), bool shared)
-      : Version(shared), object(owner), release(f) {}
-  void operator()(void*) const { release(object); }
-  void* object;
-  void (*release)(void*);
-};
 
 }  // namespace
 
@@ -58,13 +48,14 @@ const char* name_of(DType dtype) {
 
 const char* name_of(Layout layout) { return layout == Layout::lanes ? "lanes" : "plain"; }
 
-Array Array::empty(const Shape& shape, DType dtype, Layout layout) {
+Array Array::empty(const Shape& shape, DType dtype, Layout layout, Device device) {
   Array a;
   a.shape_ = shape;
   a.dtype_ = dtype;
   a.layout_ = layout;
   a.stored_ = stored_elements(shape, dtype, layout);
-  a.owner_ = arena_allocate(static_cast<size_t>(a.stored_) * size_of(dtype));
+  a.device_ = device;
+  a.owner_ = allocate(device, static_cast<size_t>(a.stored_) * size_of(dtype));
   a.data_ = a.owner_.get();
   return a;
 }
@@ -81,15 +72,12 @@ Array Array::view(void* object, void (*release)(void*), void* data, const Shape&
   a.shape_ = shape;
   a.dtype_ = dtype;
   a.stored_ = stored_elements(shape, dtype, Layout::plain);
-  a.owner_ = std::shared_ptr<void>(data, Borrowed(object, release, shared));
+  a.owner_ = std::shared_ptr<void>(data, Release(release, object, shared));
   a.data_ = data;
   return a;
 }
 
-Version* Array::version() const {
-  if (Version* version = arena_version(owner_)) return version;
-  return std::get_deleter<Borrowed>(owner_);
-}
+Version* Array::version() const { return std::get_deleter<Release>(owner_); }
 
 void Array::written() const {
   if (Version* v = version()) v->raise();

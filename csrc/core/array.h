@@ -1,4 +1,4 @@
-// Array: shape, element type, layout and shared storage. Always contiguous in its layout.
+// Array: shape, element type, layout, device and shared storage. Always contiguous in its layout.
 //
 //   plain   row-major, as NumPy has it: (N, C, H, W)
 //   lanes   [ceil(N / 16)][C][H][W][16]: lane i of every vector is sample i of its block. Any array
@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "core/device.h"
 #include "core/shape.h"
 
 namespace fastconv {
@@ -32,10 +33,10 @@ class Array {
  public:
   Array() = default;  // no storage; defined() is false
 
-  // Uninitialised storage from the arena, 64-byte aligned. In lanes, empty lanes are uninitialised
+  // Uninitialised storage of a device, 64-byte aligned. In lanes, empty lanes are uninitialised
   // too.
   static Array empty(const Shape& shape, DType dtype = DType::float32,
-                     Layout layout = Layout::plain);
+                     Layout layout = Layout::plain, Device device = {});
   static Array zeros(const Shape& shape, DType dtype = DType::float32,
                      Layout layout = Layout::plain);
   // Memory of an object from elsewhere, which `release` is called with in the end; plain layout,
@@ -49,6 +50,7 @@ class Array {
   int ndim() const { return shape_.ndim(); }
   DType dtype() const { return dtype_; }
   Layout layout() const { return layout_; }
+  Device device() const { return device_; }
   bool in_lanes() const { return layout_ == Layout::lanes; }
 
   // Elements in storage: numel(), or whole blocks of 16 samples in lanes.
@@ -88,6 +90,7 @@ class Array {
   Shape shape_;
   DType dtype_ = DType::float32;
   Layout layout_ = Layout::plain;
+  Device device_;
   int64_t stored_ = 0;
   std::shared_ptr<void> owner_;
   void* data_ = nullptr;

@@ -17,34 +17,11 @@
 //     from memory first, nor does it drive out others.
 #pragma once
 
+#include "contract/functions.h"
+#include "contract/optimizer_rules.h"
 #include "cpu/tiles.h"
 
 namespace fastconv::cpu {
-
-// Elementwise functions; x, a and b are the elements, p and q the parameters.
-enum class Unary {
-  exp,  // within 1.1 ulp (simd_math.h), as are the others below
-  log,
-  sqrt,
-  relu,        // max(x, 0); NaN stays NaN in all of these
-  relu6,       // min(max(x, 0), 6)
-  leaky_relu,  // x > 0 ? x : p * x
-  sigmoid,
-  tanh,
-  scale_shift,  // p * x + q
-  divide,       // x / p
-};
-enum class Binary {
-  add,
-  sub,
-  mul,
-  div,
-  relu_backward,        // a = dy, b = y: y <= 0 ? 0 : dy
-  relu6_backward,       // a = dy, b = y: y <= 0 or y >= 6 ? 0 : dy
-  leaky_relu_backward,  // a = dy, b = x: x > 0 ? dy : p * dy
-  sigmoid_backward,     // a = dy, b = y: dy * (1 - y) * y
-  tanh_backward,        // a = dy, b = y: dy * (1 - y * y)
-};
 
 struct Dropout {
   uint32_t key[2];
@@ -55,7 +32,7 @@ struct Dropout {
 // Pooling windows: tap (kh, kw) of output (oh, ow) is the pixel
 //   (oh * SH - PT + kh * DH, ow * SW - PL + kw * DW).
 // A pixel is `unit` floats: 16 in lanes, 1 in plain images.
-struct PoolShape {
+struct PoolWindow {
   int64_t IH, IW, OH, OW, KH, KW, SH, SW, PT, PL, DH, DW, unit;
 };
 
@@ -66,7 +43,7 @@ struct PoolShape {
 // floats and sixteen more, where phases = min(SW, (KW - 1) * DW + 1) and pitch >= (KW - 1) * DW /
 // SW + OW rounded up to sixteens.
 struct DepthwiseImage {
-  PoolShape window;  // unit = 1
+  PoolWindow window;  // unit = 1
   bool in_place;
   int64_t band, phases, pitch;
 };
@@ -116,47 +93,6 @@ struct CrossEntropy {
   const float* weight;  // w, C floats; never null
   float weight_total;   // sum of w
   float label_smoothing, scale;
-};
-
-enum class PointwiseLoss {
-  squared_error,                     // (x - t)^2
-  binary_cross_entropy,              // -(t * ln(x) + (1 - t) * ln(1 - x)), logarithms at least -100
-  binary_cross_entropy_with_logits,  // the same of sigmoid(x), without its rounding
-};
-
-// torch.optim's rules. g is the gradient after sign (maximize) and weight decay.
-//
-// SGD, without momentum: p -= lr * g. With it:
-//   m = momentum * m + (1 - dampening) * g, but m = g at first
-//   p -= lr * (nesterov ? g + momentum * m : m)
-struct SgdRule {
-  float lr, momentum, one_minus_dampening, weight_decay;
-  bool nesterov, first, maximize;
-};
-//   v = alpha * v + (1 - alpha) * g^2
-//   a = alpha * a + (1 - alpha) * g        when centered (grad_avg is given), else 0
-//   u = g / (sqrt(v - a^2) + eps), or g / sqrt(v - a^2 + eps)
-//   m = momentum * m + u                   when momentum is given, else u
-//   p -= lr * m
-struct RmspropRule {
-  float lr, alpha, one_minus_alpha, eps, weight_decay, momentum;
-  bool eps_inside_sqrt;
-};
-//   m = m + (1 - beta1) * (g - m)
-//   v = beta2 * v + (1 - beta2) * g^2
-//   u = max(u, v)                          when amsgrad (max_exp_avg_sq is given), else v
-//   p = decay * p - step_size * m / (sqrt(u) * inv_sqrt_correction + eps)
-struct AdamRule {
-  float one_minus_beta1, beta2, one_minus_beta2, eps, weight_decay;
-  float decay;                // 1 - lr * weight_decay (AdamW) or 1
-  float step_size;            // lr / (1 - beta1^t)
-  float inv_sqrt_correction;  // 1 / sqrt(1 - beta2^t)
-  bool maximize;
-};
-//   s = s + g^2
-//   p -= lr * g / (sqrt(s) + eps)
-struct AdagradRule {
-  float lr, eps, weight_decay;
 };
 
 struct Kernels {
@@ -277,7 +213,7 @@ struct Kernels {
   // there is one, else of the first maximum. A window with no tap inside: -inf, position 0. Null:
   // not wanted. relu: of max(x, 0).
   void (*max_pool)(float* y, uint16_t* argmax, const float* x, int64_t planes,
-                   const PoolShape& shape, bool relu);
+                   const PoolWindow& shape, bool relu);
   // dx[ih][iw] = sum of dy over the windows whose argmax it is; with y given, over those with y > 0
   // (or NaN) only. In lanes, rows gives for each ih the oh whose window it may be in, with weight
   // kh * KW; cols gives the ow, with weight kw.
@@ -285,7 +221,7 @@ struct Kernels {
                             int64_t planes, const Resample& windows);
   // The same for plain images.
   void (*max_pool_backward_plain)(float* dx, const float* dy, const uint16_t* argmax,
-                                  const float* y, int64_t planes, const PoolShape& shape);
+                                  const float* y, int64_t planes, const PoolWindow& shape);
   // The same in lanes where windows are 2x2, two apart, all inside the image: uses only the sizes.
   void (*max_pool_backward_2x2)(float* dx, const float* dy, const uint16_t* argmax, const float* y,
                                 int64_t planes, const Resample& windows);

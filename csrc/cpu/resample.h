@@ -5,38 +5,15 @@
 
 #include <vector>
 
+#include "contract/tap_table.h"
 #include "core/array.h"
 #include "cpu/kernels.h"
 
 namespace fastconv {
 
-// Along one axis: the inputs of each output, with weights.
-class TapTable {
- public:
-  // Room for that many outputs is made at once: std::bad_alloc here, not after minutes of filling
-  // it.
-  explicit TapTable(int64_t outputs = 0) {
-    begin_.reserve(static_cast<size_t>(outputs) + 1);
-    begin_.push_back(0);
-  }
-  void add_tap(int64_t index, float weight) {
-    index_.push_back(index);
-    weight_.push_back(weight);
-  }
-  void end_output() { begin_.push_back(static_cast<int64_t>(index_.size())); }
-
-  int64_t outputs() const { return static_cast<int64_t>(begin_.size()) - 1; }
-  cpu::Taps taps() const { return {begin_.data(), index_.data(), weight_.data()}; }
-  // The outputs of each of `inputs` inputs, in ascending order, with the same weights: the map
-  // backwards.
-  TapTable transposed(int64_t inputs) const;
-  // Each tap's weight divided by its output's divisor.
-  void divide_by(const std::vector<float>& divisor);
-
- private:
-  std::vector<int64_t> begin_, index_;
-  std::vector<float> weight_;
-};
+inline cpu::Taps taps_of(const TapTable& table) {
+  return {table.begin(), table.index(), table.weight()};
+}
 
 // (N, C, IH, IW) -> (N, C, rows.outputs(), cols.outputs()), in the layout of x. Divisors: one an
 // output, or both empty.

@@ -39,7 +39,7 @@ int64_t output_size(const char* axis, int64_t size, int64_t before, int64_t afte
 
 }  // namespace
 
-Conv2dShape conv2d_shape(const Shape& x, const Shape& w, const Conv2dParams& p) {
+Conv2dShape conv2d_shape(const Shape& x, const Shape& w, const Geometry& p) {
   if (x.ndim() != 4)
     throw ShapeError(message("[conv2d] input must have 4 dimensions (N, C, H, W), got ", x));
   if (w.ndim() != 4)
@@ -107,7 +107,7 @@ void check_dy(const Array& dy, const Conv2dShape& s) {
 
 // A kernel as large as its image is a linear layer of all pixels, in either layout.
 bool is_linear(const Conv2dShape& s) {
-  const Conv2dParams& p = s.params;
+  const Geometry& p = s.params;
   return s.N > 0 && s.KH == s.IH && s.KW == s.IW && p.groups == 1 &&
          p.pads == std::array<int64_t, 4>{0, 0, 0, 0} && p.dilation == std::array<int64_t, 2>{1, 1};
 }
@@ -132,8 +132,7 @@ std::vector<Correlation> outside(const WinogradPart& part, const Correlation& jo
 
 }  // namespace
 
-Conv2dShape conv2d_shape(const Array& x, const Array& w, const Array& b,
-                         const Conv2dParams& params) {
+Conv2dShape conv2d_shape(const Array& x, const Array& w, const Array& b, const Geometry& params) {
   check_float32("conv2d", "input", x);
   check_float32("conv2d", "weight", w);
   const Conv2dShape s = conv2d_shape(x.shape(), w.shape(), params);
@@ -141,7 +140,7 @@ Conv2dShape conv2d_shape(const Array& x, const Array& w, const Array& b,
   return s;
 }
 
-Array conv_norm_forward(const Array& x, const Array& w, const Array& b, const Conv2dParams& params,
+Array conv_norm_forward(const Array& x, const Array& w, const Array& b, const Geometry& params,
                         const NormStatistics& norm, const Epilogue& epilogue) {
   if (x.in_lanes())
     return batch_norm_eval(conv2d_forward(x, w, b, params, false), norm.weight, norm.bias,
@@ -166,7 +165,7 @@ Array conv_norm_forward(const Array& x, const Array& w, const Array& b, const Co
   return y;
 }
 
-Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Conv2dParams& params,
+Array conv2d_forward(const Array& x, const Array& w, const Array& b, const Geometry& params,
                      bool relu) {
   const Conv2dShape s = conv2d_shape(x, w, b, params);
   const Array weight = to_plain(w);
@@ -230,7 +229,7 @@ bool turns_weights(const Conv2dShape& s) {
 }  // namespace
 
 Array conv2d_backward_input(const Array& dy, const Array& w, const Shape& x_shape,
-                            const Conv2dParams& params, const Array& b) {
+                            const Geometry& params, const Array& b) {
   check_float32("conv2d", "weight", w);
   const Conv2dShape s = conv2d_shape(x_shape, w.shape(), params);
   check_dy(dy, s);
@@ -251,7 +250,7 @@ Array conv2d_backward_input(const Array& dy, const Array& w, const Shape& x_shap
 }
 
 void conv2d_backward_input_into(Array& dx, const Array& dy_any, const Array& w,
-                                const Conv2dParams& params, const Array& b) {
+                                const Geometry& params, const Array& b) {
   const Conv2dShape s = conv2d_shape(dx.shape(), w.shape(), params);
   if (s.N == 0) return;
   const float* bias = b.defined() ? b.data() : nullptr;
@@ -286,7 +285,7 @@ void conv2d_backward_input_into(Array& dx, const Array& dy_any, const Array& w,
 }
 
 Array conv2d_backward_weight(const Array& dy_any, const Array& x_any, const Shape& w_shape,
-                             const Conv2dParams& params) {
+                             const Geometry& params) {
   check_float32("conv2d", "input", x_any);
   const Conv2dShape s = conv2d_shape(x_any.shape(), w_shape, params);
   check_dy(dy_any, s);

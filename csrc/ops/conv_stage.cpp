@@ -18,7 +18,7 @@ namespace {
 Array through_stage(Array dy, const Array& y, const Array& argmax, const Shape& conv_y,
                     const ConvStage& stage) {
   if (stage.pool) return max_pool2d_backward(dy, argmax, y, conv_y, *stage.pool);
-  return stage.relu ? binary("relu_backward", cpu::Binary::relu_backward, std::move(dy), y) : dy;
+  return stage.relu ? binary("relu_backward", Binary::relu_backward, std::move(dy), y) : dy;
 }
 
 // Of dy, y and argmax, as far as they are there.

@@ -7,13 +7,14 @@
 #include <optional>
 #include <tuple>
 
+#include "contract/operations.h"
 #include "ops/conv2d.h"
 #include "ops/pool.h"
 
 namespace fastconv {
 
 struct ConvStage {
-  Conv2dParams conv;
+  Geometry conv;
   bool relu = false;
   std::optional<PoolParams> pool;
 };
@@ -32,10 +33,6 @@ bool conv_stage_by_blocks(const Shape& x, const Shape& w, const ConvStage& stage
 // y: the result of a stage with ReLU.
 Array conv_stage_conv_dy(Array dy, const Array& y, const Array& argmax, const Shape& x,
                          const Shape& w, const ConvStage& stage);
-
-struct Wanted {
-  bool dx, dw, db;
-};
 
 // All of it, by blocks: dx (in lanes), dw and db (plain), undefined where not wanted. y as above;
 // x may be undefined when dw is not wanted.

@@ -12,13 +12,13 @@ namespace fastconv {
 namespace {
 
 // Of the values in empty lanes, which are finite.
-bool may_leave_the_reals(cpu::Unary f, float p, float q) {
+bool may_leave_the_reals(Unary f, float p, float q) {
   switch (f) {
-    case cpu::Unary::exp:
-    case cpu::Unary::log:
-    case cpu::Unary::sqrt: return true;
-    case cpu::Unary::divide: return true;
-    case cpu::Unary::scale_shift: return !(std::abs(p) <= 1.0f) || q != 0.0f;
+    case Unary::exp:
+    case Unary::log:
+    case Unary::sqrt: return true;
+    case Unary::divide: return true;
+    case Unary::scale_shift: return !(std::abs(p) <= 1.0f) || q != 0.0f;
     default: return false;
   }
 }
@@ -33,7 +33,7 @@ uint64_t split_mix(uint64_t z) {
 
 }  // namespace
 
-Array unary(const char* op, cpu::Unary f, const Array& x, float p, float q) {
+Array unary(const char* op, Unary f, const Array& x, float p, float q) {
   check_float32(op, "input", x);
   Array y = Array::empty(x.shape(), DType::float32, x.layout());
   const cpu::Kernels& kernels = cpu::kernels();
@@ -45,7 +45,7 @@ Array unary(const char* op, cpu::Unary f, const Array& x, float p, float q) {
   return y;
 }
 
-Array binary(const char* op, cpu::Binary f, Array a, const Array& b_any, float p) {
+Array binary(const char* op, Binary f, Array a, const Array& b_any, float p) {
   check_float32(op, "the first operand", a);
   check_float32(op, "the second operand", b_any);
   check_same_shape(op, "the first operand", a, "the second", b_any);
@@ -57,17 +57,16 @@ Array binary(const char* op, cpu::Binary f, Array a, const Array& b_any, float p
     kernels.binary(f, y.data() + begin, a.data() + begin, b.data() + begin, end - begin, p,
                    streaming);
   });
-  if (f == cpu::Binary::div) clear_empty_lanes(y);
+  if (f == Binary::div) clear_empty_lanes(y);
   return y;
 }
 
 Array divide(const Array& x, float divisor) {
   constexpr float kUp = 1 << 24;
   // Kernels take subnormal numbers for zero. Both sides times a power of two is the same quotient.
-  if (std::fpclassify(divisor) != FP_SUBNORMAL)
-    return unary("divide", cpu::Unary::divide, x, divisor);
-  const Array scaled = unary("divide", cpu::Unary::scale_shift, x, kUp, -0.0f);
-  return unary("divide", cpu::Unary::divide, scaled, divisor * kUp);
+  if (std::fpclassify(divisor) != FP_SUBNORMAL) return unary("divide", Unary::divide, x, divisor);
+  const Array scaled = unary("divide", Unary::scale_shift, x, kUp, -0.0f);
+  return unary("divide", Unary::divide, scaled, divisor * kUp);
 }
 
 void add_into(Array& a, const Array& b_any) {
@@ -78,7 +77,7 @@ void add_into(Array& a, const Array& b_any) {
   const cpu::Kernels& kernels = cpu::kernels();
   parallel_ranges(a.stored(), kGrain, [&](int64_t begin, int64_t end) {
     float* to = a.data() + begin;
-    kernels.binary(cpu::Binary::add, to, to, b.data() + begin, end - begin, 0.0f, false);
+    kernels.binary(Binary::add, to, to, b.data() + begin, end - begin, 0.0f, false);
   });
   a.written();
 }

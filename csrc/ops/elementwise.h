@@ -8,9 +8,9 @@
 namespace fastconv {
 
 // op: the name for error messages.
-Array unary(const char* op, cpu::Unary f, const Array& x, float p = 0.0f, float q = 0.0f);
+Array unary(const char* op, Unary f, const Array& x, float p = 0.0f, float q = 0.0f);
 // In the storage of a where that is given away.
-Array binary(const char* op, cpu::Binary f, Array a, const Array& b, float p = 0.0f);
+Array binary(const char* op, Binary f, Array a, const Array& b, float p = 0.0f);
 Array divide(const Array& x, float divisor);
 void add_into(Array& a, const Array& b);  // a += b
 void assign(Array& a, const Array& b);    // the values of b into the storage of a

@@ -247,12 +247,12 @@ std::pair<Array, Array> cross_entropy(const Array& logits_any, const Array& labe
   return {scalar(reduction == Reduction::mean ? total / targets.weight : total), gradient};
 }
 
-std::pair<Array, Array> pointwise_loss(const char* op, cpu::PointwiseLoss kind, const Array& x,
+std::pair<Array, Array> pointwise_loss(const char* op, PointwiseLoss kind, const Array& x,
                                        const Array& target_any, Reduction reduction) {
   check_float32(op, "input", x);
   check_float32(op, "target", target_any);
   check_same_shape(op, "input", x, "target", target_any);
-  if (kind == cpu::PointwiseLoss::binary_cross_entropy) check_probabilities(op, x);
+  if (kind == PointwiseLoss::binary_cross_entropy) check_probabilities(op, x);
   const Array target = as_layout(target_any, x.layout());
   const auto count = static_cast<double>(x.shape().numel());
   const float scale = reduction == Reduction::mean ? static_cast<float>(1.0 / count) : 1.0f;

@@ -16,9 +16,6 @@ Array softmax_backward(const Array& dy, const Array& y, int64_t axis);
 Array log_softmax(const Array& x, int64_t axis);
 Array log_softmax_backward(const Array& dy, const Array& y, int64_t axis);
 
-// "mean", "sum": a loss of shape (); "none": a loss for each label or element, whose gradient is
-// that of their sum.
-enum class Reduction { mean, sum, none };
 Reduction reduction_named(const char* op, const std::string& name);
 
 // Each: the loss and its gradient by the first argument. Empty lanes count nowhere and get 0.
@@ -30,7 +27,7 @@ std::pair<Array, Array> cross_entropy(const Array& logits, const Array& labels, 
                                       int64_t ignore_index, double label_smoothing,
                                       Reduction reduction);
 // x and target of one shape; binary_cross_entropy wants 0 <= x <= 1.
-std::pair<Array, Array> pointwise_loss(const char* op, cpu::PointwiseLoss kind, const Array& x,
+std::pair<Array, Array> pointwise_loss(const char* op, PointwiseLoss kind, const Array& x,
                                        const Array& target, Reduction reduction);
 
 // Rows of (N, C) whose first maximum stands at the label.

@@ -74,8 +74,8 @@ void for_all(const std::vector<ArrayRange>& ranges, const Body& body) {
 }
 
 // A step but for its update. changed: what that writes into, the parameters first.
-OptimStep planned(std::initializer_list<const Arrays*> changed) {
-  OptimStep step;
+PlannedStep planned(std::initializer_list<const Arrays*> changed) {
+  PlannedStep step;
   for (const Arrays* list : changed)
     for (const Array& x : *list) step.changed.push_back(x.version());
   step.ranges = ranges_of(**changed.begin());
@@ -91,10 +91,10 @@ const float* at(const Arrays& list, const ArrayRange& r) { return list[r.array].
 
 }  // namespace
 
-OptimStep sgd_step(Arrays params, const Arrays& grads, Arrays momenta, const cpu::SgdRule& rule) {
+PlannedStep sgd_step(Arrays params, const Arrays& grads, Arrays momenta, const SgdRule& rule) {
   check_lists("sgd_step", params, grads);
   check_list("sgd_step", "momenta", momenta, params, rule.momentum == 0.0f);
-  OptimStep step = planned({&params, &momenta});
+  PlannedStep step = planned({&params, &momenta});
   step.update = [params = std::move(params), grads, momenta = std::move(momenta), rule,
                  &kernels = cpu::kernels()](const ArrayRange& r) mutable {
     kernels.sgd(at(params, r), at(grads, r), at(momenta, r), r.end - r.begin, rule);
@@ -102,13 +102,13 @@ OptimStep sgd_step(Arrays params, const Arrays& grads, Arrays momenta, const cpu
   return step;
 }
 
-OptimStep rmsprop_step(Arrays params, const Arrays& grads, Arrays square_avg, Arrays momenta,
-                       Arrays grad_avg, const cpu::RmspropRule& rule) {
+PlannedStep rmsprop_step(Arrays params, const Arrays& grads, Arrays square_avg, Arrays momenta,
+                         Arrays grad_avg, const RmspropRule& rule) {
   check_lists("rmsprop_step", params, grads);
   check_list("rmsprop_step", "square_avg", square_avg, params, false);
   check_list("rmsprop_step", "momenta", momenta, params, rule.momentum == 0.0f);
   check_list("rmsprop_step", "grad_avg", grad_avg, params, true);
-  OptimStep step = planned({&params, &square_avg, &momenta, &grad_avg});
+  PlannedStep step = planned({&params, &square_avg, &momenta, &grad_avg});
   step.update = [params = std::move(params), grads, square_avg = std::move(square_avg),
                  momenta = std::move(momenta), grad_avg = std::move(grad_avg), rule,
                  &kernels = cpu::kernels()](const ArrayRange& r) mutable {
@@ -118,13 +118,13 @@ OptimStep rmsprop_step(Arrays params, const Arrays& grads, Arrays square_avg, Ar
   return step;
 }
 
-OptimStep adam_step(Arrays params, const Arrays& grads, Arrays exp_avg, Arrays exp_avg_sq,
-                    Arrays max_exp_avg_sq, const cpu::AdamRule& rule) {
+PlannedStep adam_step(Arrays params, const Arrays& grads, Arrays exp_avg, Arrays exp_avg_sq,
+                      Arrays max_exp_avg_sq, const AdamRule& rule) {
   check_lists("adam_step", params, grads);
   check_list("adam_step", "exp_avg", exp_avg, params, false);
   check_list("adam_step", "exp_avg_sq", exp_avg_sq, params, false);
   check_list("adam_step", "max_exp_avg_sq", max_exp_avg_sq, params, true);
-  OptimStep step = planned({&params, &exp_avg, &exp_avg_sq, &max_exp_avg_sq});
+  PlannedStep step = planned({&params, &exp_avg, &exp_avg_sq, &max_exp_avg_sq});
   step.update = [params = std::move(params), grads, exp_avg = std::move(exp_avg),
                  exp_avg_sq = std::move(exp_avg_sq), max_exp_avg_sq = std::move(max_exp_avg_sq),
                  rule, &kernels = cpu::kernels()](const ArrayRange& r) mutable {
@@ -134,11 +134,11 @@ OptimStep adam_step(Arrays params, const Arrays& grads, Arrays exp_avg, Arrays e
   return step;
 }
 
-OptimStep adagrad_step(Arrays params, const Arrays& grads, Arrays state_sum,
-                       const cpu::AdagradRule& rule) {
+PlannedStep adagrad_step(Arrays params, const Arrays& grads, Arrays state_sum,
+                         const AdagradRule& rule) {
   check_lists("adagrad_step", params, grads);
   check_list("adagrad_step", "state_sum", state_sum, params, false);
-  OptimStep step = planned({&params, &state_sum});
+  PlannedStep step = planned({&params, &state_sum});
   step.update = [params = std::move(params), grads, state_sum = std::move(state_sum), rule,
                  &kernels = cpu::kernels()](const ArrayRange& r) mutable {
     kernels.adagrad(at(params, r), at(grads, r), at(state_sum, r), r.end - r.begin, rule);
@@ -146,20 +146,20 @@ OptimStep adagrad_step(Arrays params, const Arrays& grads, Arrays state_sum,
   return step;
 }
 
-void take_steps(const std::vector<const OptimStep*>& steps) {
+void take_steps(const std::vector<const PlannedStep*>& steps) {
   int64_t tasks = 0;
-  for (const OptimStep* step : steps) {
+  for (const PlannedStep* step : steps) {
     if (step == nullptr) throw std::invalid_argument("[take_steps] one of the steps is None");
     tasks += static_cast<int64_t>(step->tasks.size()) - 1;
   }
   parallel_for(tasks, [&](int64_t task) {
     auto t = static_cast<size_t>(task);
-    const OptimStep* const* step = steps.data();
+    const PlannedStep* const* step = steps.data();
     for (; t >= (*step)->tasks.size() - 1; ++step) t -= (*step)->tasks.size() - 1;
     for (size_t i = (*step)->tasks[t]; i < (*step)->tasks[t + 1]; ++i)
       (*step)->update((*step)->ranges[i]);
   });
-  for (const OptimStep* step : steps)
+  for (const PlannedStep* step : steps)
     for (Version* version : step->changed) version->raise();
 }
 
@@ -181,7 +181,7 @@ void scale_all(Arrays arrays, float scale) {
   const cpu::Kernels& kernels = cpu::kernels();
   for_all(ranges_of(arrays), [&](const ArrayRange& r, size_t) {
     float* x = at(arrays, r);
-    kernels.unary(cpu::Unary::scale_shift, x, x, r.end - r.begin, scale, 0.0f, false);
+    kernels.unary(Unary::scale_shift, x, x, r.end - r.begin, scale, 0.0f, false);
   });
   for (const Array& x : arrays) x.written();
 }

@@ -9,12 +9,10 @@
 #include <functional>
 #include <vector>
 
+#include "contract/operations.h"
 #include "core/array.h"
-#include "cpu/kernels.h"
 
 namespace fastconv {
-
-using Arrays = std::vector<Array>;
 
 // Elements begin .. end - 1 of one array of a list.
 struct ArrayRange {
@@ -23,7 +21,7 @@ struct ArrayRange {
 };
 
 // A step of one group of parameters, checked and divided into tasks. It holds its arrays.
-struct OptimStep {
+struct PlannedStep {
   std::vector<ArrayRange> ranges;
   std::vector<size_t> tasks;      // the first range of each task, and the end
   std::vector<Version*> changed;  // of what `update` writes into
@@ -31,14 +29,14 @@ struct OptimStep {
 };
 
 // State lists have one array for each parameter, or are empty where the rule does not use them.
-OptimStep sgd_step(Arrays params, const Arrays& grads, Arrays momenta, const cpu::SgdRule& rule);
-OptimStep rmsprop_step(Arrays params, const Arrays& grads, Arrays square_avg, Arrays momenta,
-                       Arrays grad_avg, const cpu::RmspropRule& rule);
-OptimStep adam_step(Arrays params, const Arrays& grads, Arrays exp_avg, Arrays exp_avg_sq,
-                    Arrays max_exp_avg_sq, const cpu::AdamRule& rule);
-OptimStep adagrad_step(Arrays params, const Arrays& grads, Arrays state_sum,
-                       const cpu::AdagradRule& rule);
-void take_steps(const std::vector<const OptimStep*>& steps);
+PlannedStep sgd_step(Arrays params, const Arrays& grads, Arrays momenta, const SgdRule& rule);
+PlannedStep rmsprop_step(Arrays params, const Arrays& grads, Arrays square_avg, Arrays momenta,
+                         Arrays grad_avg, const RmspropRule& rule);
+PlannedStep adam_step(Arrays params, const Arrays& grads, Arrays exp_avg, Arrays exp_avg_sq,
+                      Arrays max_exp_avg_sq, const AdamRule& rule);
+PlannedStep adagrad_step(Arrays params, const Arrays& grads, Arrays state_sum,
+                         const AdagradRule& rule);
+void take_steps(const std::vector<const PlannedStep*>& steps);
 
 double grad_norm(const Arrays& grads);  // 2-norm over all elements, summed in double
 void scale_all(Arrays arrays, float scale);

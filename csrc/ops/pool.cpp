@@ -71,9 +71,9 @@ Axes pool_axes(const char* op, const Shape& x, const PoolParams& params) {
   return {pool_axis(op, 0, x, params), pool_axis(op, 1, x, params)};
 }
 
-cpu::PoolShape kernel_shape(const Axes& axes, const Array& x) {
+cpu::PoolWindow kernel_shape(const Axes& axes, const Array& x) {
   const auto& [h, w] = axes;
-  cpu::PoolShape s{};
+  cpu::PoolWindow s{};
   s.IH = h.input, s.OH = h.output, s.KH = h.kernel, s.SH = h.stride, s.PT = h.before;
   s.IW = w.input, s.OW = w.output, s.KW = w.kernel, s.SW = w.stride, s.PL = w.before;
   s.DH = h.dilation, s.DW = w.dilation;
@@ -208,7 +208,7 @@ std::pair<Array, Array> max_pool2d_forward(const Array& x, const PoolParams& par
 void max_pool2d_forward_into(Array& y, Array& argmax, const Array& x, const PoolParams& params,
                              bool relu) {
   const auto [rows, cols] = max_axes("max_pool2d", x.shape(), params);
-  const cpu::PoolShape shape = kernel_shape({rows, cols}, x);
+  const cpu::PoolWindow shape = kernel_shape({rows, cols}, x);
   const int64_t in_plane = shape.IH * shape.IW * shape.unit;
   const int64_t out_plane = shape.OH * shape.OW * shape.unit;
   const cpu::Kernels& kernels = cpu::kernels();
@@ -230,7 +230,7 @@ Array max_pool2d_backward(const Array& dy, const Array& argmax_any, const Array&
   const Array y = y_any.defined() ? as_layout(y_any, dy.layout()) : Array();
 
   Array dx = Array::empty(x_shape, DType::float32, dy.layout());
-  const cpu::PoolShape shape = kernel_shape({rows, cols}, dy);
+  const cpu::PoolWindow shape = kernel_shape({rows, cols}, dy);
   const int64_t in_plane = shape.IH * shape.IW * shape.unit;
   const int64_t out_plane = shape.OH * shape.OW * shape.unit;
   const auto run = [&](auto kernel, const auto& windows) {
@@ -260,8 +260,8 @@ Array max_pool2d_backward(const Array& dy, const Array& argmax_any, const Array&
   }
   const TapTable row_windows = windows_of_inputs(rows, cols.kernel);
   const TapTable col_windows = windows_of_inputs(cols, 1);
-  map.rows = row_windows.taps();
-  map.cols = col_windows.taps();
+  map.rows = taps_of(row_windows);
+  map.cols = taps_of(col_windows);
   run(kernels.max_pool_backward, map);
   return dx;
 }

@@ -2,20 +2,12 @@
 // given number of cells. Semantics and rounding of sizes are torch's.
 #pragma once
 
-#include <array>
 #include <utility>
 
+#include "contract/pool_shape.h"
 #include "core/array.h"
 
 namespace fastconv {
-
-struct PoolParams {
-  std::array<int64_t, 2> kernel{1, 1};
-  std::array<int64_t, 2> stride{1, 1};
-  std::array<int64_t, 4> pads{0, 0, 0, 0};  // top, bottom, left, right
-  std::array<int64_t, 2> dilation{1, 1};
-  bool ceil_mode = false;
-};
 
 // OH = (IH + top + bottom - dilation * (KH - 1) - 1) / stride + 1, rounded down, or up in ceil
 // mode; but the last window starts inside the image or its top padding, never below. OW likewise.

@@ -13,11 +13,10 @@
 #include <string>
 #include <vector>
 
-#include "core/array.h"
+#include "contract/operations.h"
 
 namespace fastconv::program {
 
-using Arrays = std::vector<Array>;
 using Seeds = std::vector<uint64_t>;
 
 // From 0: a value of this run. Below 0: constant number ~slot.

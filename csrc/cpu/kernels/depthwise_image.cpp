@@ -30,7 +30,7 @@ FASTCONV_INLINE void spill_zeros(float* p, int64_t n) {
 // Row ih of x as `phases` rows of `pitch` floats: phase b holds the pixels j * SW + b - PL, zeros
 // outside. Up to kWidth - 1 floats behind are overwritten.
 void copy_row(float* out, const float* x, int64_t ih, const DepthwiseImage& d) {
-  const PoolShape& s = d.window;
+  const PoolWindow& s = d.window;
   if (ih < 0 || ih >= s.IH) return spill_zeros(out, d.phases * d.pitch);
   const float* row = x + ih * s.IW;
   for (int64_t b = 0; b < d.phases; ++b, out += d.pitch) {
@@ -97,7 +97,7 @@ struct Copied {
   static FASTCONV_INLINE void sum(V (&acc)[R], const Channel& channel, const float* const* row,
                                   int64_t ow) {
     const DepthwiseImage& d = channel.d;
-    const PoolShape& s = d.window;
+    const PoolWindow& s = d.window;
     const int64_t x_row = d.phases * d.pitch;
     int64_t phase = 0, col = ow;  // of tap kw
     for (int64_t kw = 0; kw < s.KW; ++kw) {
@@ -117,7 +117,7 @@ struct InPlace {
   template <int R>
   static FASTCONV_INLINE void sum(V (&acc)[R], const Channel& channel, const float* const* row,
                                   int64_t ow) {
-    const PoolShape& s = channel.d.window;
+    const PoolWindow& s = channel.d.window;
     const int64_t iw = ow * S - s.PL;
     if (iw >= 0 && iw + (s.KW - 1) * s.DW + S * kWidth <= s.IW)
       add<R>(acc, channel, row, iw, [](const float* p, int64_t) { return loaded(load(p)); });
@@ -130,7 +130,7 @@ struct InPlace {
   template <int R, class Read>
   static FASTCONV_INLINE void add(V (&acc)[R], const Channel& channel, const float* const* row,
                                   int64_t iw, const Read& read) {
-    const PoolShape& s = channel.d.window;
+    const PoolWindow& s = channel.d.window;
     constexpr int kRows = (R - 1) * S + KH;
     for (int64_t kw = 0; kw < s.KW; ++kw, iw += s.DW) {
       V rows[kRows];
@@ -193,7 +193,7 @@ constexpr RowTable k1x1 = row_table<InPlace<1, 1>>(), k2x1 = row_table<InPlace<2
                    k7x1 = row_table<InPlace<7, 1>>();
 
 const RowTable& rows_for(const DepthwiseImage& d) {
-  const PoolShape& s = d.window;
+  const PoolWindow& s = d.window;
   if (!d.in_place) return kAny;
   if (s.SH == 2) return s.KH == 3 ? k3x2 : k5x2;
   return s.KH == 1 ? k1x1 : s.KH == 2 ? k2x1 : s.KH == 3 ? k3x1 : s.KH == 5 ? k5x1 : k7x1;
@@ -203,7 +203,7 @@ const RowTable& rows_for(const DepthwiseImage& d) {
 
 void depthwise_image(float* y, const float* x, const float* w, const float* bias,
                      const DepthwiseImage& d, const ChannelPostOps& finish, float* scratch) {
-  const PoolShape& s = d.window;
+  const PoolWindow& s = d.window;
   const RowTable& table = rows_for(d);
   const int64_t x_row = d.phases * d.pitch, band = d.in_place ? s.OH : d.band;
   if (d.in_place) spill_zeros(scratch, s.IW);

@@ -66,12 +66,12 @@ double sum(const float* x, int64_t n, int lanes);
 double sum_squares(const float* x, int64_t n, int lanes);
 
 // pool.cpp
-void max_pool(float* y, uint16_t* argmax, const float* x, int64_t planes, const PoolShape& shape,
+void max_pool(float* y, uint16_t* argmax, const float* x, int64_t planes, const PoolWindow& shape,
               bool relu);
 void max_pool_backward(float* dx, const float* dy, const uint16_t* argmax, const float* y,
                        int64_t planes, const Resample& windows);
 void max_pool_backward_plain(float* dx, const float* dy, const uint16_t* argmax, const float* y,
-                             int64_t planes, const PoolShape& shape);
+                             int64_t planes, const PoolWindow& shape);
 void max_pool_backward_2x2(float* dx, const float* dy, const uint16_t* argmax, const float* y,
                            int64_t planes, const Resample& windows);
 

@@ -39,7 +39,7 @@ FASTCONV_INLINE void store_position(uint16_t* p, V position, int n) {
 // The maximum over the taps kh x kw of a window; tap(k, kh, kw) loads one. K: the window is K x K
 // and all of it inside the image, known to the compiler; or 0.
 template <class Best, int K, class Tap>
-FASTCONV_INLINE Best window(const PoolShape& s, Range kh, Range kw, const Tap& tap) {
+FASTCONV_INLINE Best window(const PoolWindow& s, Range kh, Range kw, const Tap& tap) {
   if constexpr (K > 0) {
     V v[K * K];
 #pragma GCC unroll 16
@@ -67,7 +67,7 @@ struct Row {
 // Outputs ow .. ow + count - 1, whose windows all have the same taps.
 template <class Best, int K, bool in_lanes>
 FASTCONV_INLINE void pool_span(const Row& row, int64_t ow, int64_t count, Range kw,
-                               const PoolShape& s) {
+                               const PoolWindow& s) {
   constexpr int64_t unit = in_lanes ? kBlock : 1;
   const int64_t down = s.DH * s.IW * unit, right = s.DW * unit, step = s.SW * unit;
   const float* x = row.x + (ow * s.SW - s.PL) * unit;
@@ -105,7 +105,7 @@ FASTCONV_INLINE void pool_span(const Row& row, int64_t ow, int64_t count, Range 
 }
 
 // The outputs of a row whose windows lie inside the image.
-FASTCONV_INLINE Range windows_inside(const PoolShape& s) {
+FASTCONV_INLINE Range windows_inside(const PoolWindow& s) {
   // The left edge of the last window that ends inside the image is room - PL.
   const int64_t room = s.IW + s.PL - (s.KW - 1) * s.DW - 1;
   Range r{(s.PL + s.SW - 1) / s.SW, room < 0 ? 0 : room / s.SW + 1};
@@ -117,7 +117,7 @@ FASTCONV_INLINE Range windows_inside(const PoolShape& s) {
 
 // Windows that hang over the left or right edge one by one, those between together.
 template <class Best, int K, bool in_lanes>
-void pool_row(const Row& row, Range inside, const PoolShape& s) {
+void pool_row(const Row& row, Range inside, const PoolWindow& s) {
   const auto edge = [&](int64_t ow) {
     pool_span<Best, 0, in_lanes>(row, ow, 1, taps_inside(ow * s.SW - s.PL, s.KW, s.DW, s.IW), s);
   };
@@ -131,7 +131,7 @@ void pool_row(const Row& row, Range inside, const PoolShape& s) {
 }
 
 template <class Best, int K, bool in_lanes>
-void pool_planes(float* y, uint16_t* argmax, const float* x, int64_t planes, const PoolShape& s,
+void pool_planes(float* y, uint16_t* argmax, const float* x, int64_t planes, const PoolWindow& s,
                  bool relu) {
   constexpr int64_t unit = in_lanes ? kBlock : 1;
   const float floor = relu ? 0.0f : -INFINITY;
@@ -146,7 +146,7 @@ void pool_planes(float* y, uint16_t* argmax, const float* x, int64_t planes, con
 }
 
 template <class Best, bool in_lanes>
-void pool(float* y, uint16_t* argmax, const float* x, int64_t planes, const PoolShape& s,
+void pool(float* y, uint16_t* argmax, const float* x, int64_t planes, const PoolWindow& s,
           bool relu) {
   if (s.KH == 2 && s.KW == 2) return pool_planes<Best, 2, in_lanes>(y, argmax, x, planes, s, relu);
   if (s.KH == 3 && s.KW == 3) return pool_planes<Best, 3, in_lanes>(y, argmax, x, planes, s, relu);
@@ -170,7 +170,7 @@ FASTCONV_INLINE V gradient_in_lanes(const float* dy, const float* y, int64_t at)
 
 }  // namespace
 
-void max_pool(float* y, uint16_t* argmax, const float* x, int64_t planes, const PoolShape& s,
+void max_pool(float* y, uint16_t* argmax, const float* x, int64_t planes, const PoolWindow& s,
               bool relu) {
   const bool in_lanes = s.unit == kBlock;
   const auto run = argmax     ? in_lanes ? pool<PlacedMaximum, true> : pool<PlacedMaximum, false>
@@ -180,7 +180,7 @@ void max_pool(float* y, uint16_t* argmax, const float* x, int64_t planes, const 
 }
 
 void max_pool_backward_plain(float* dx, const float* dy, const uint16_t* argmax, const float* y,
-                             int64_t planes, const PoolShape& s) {
+                             int64_t planes, const PoolWindow& s) {
   for (int64_t plane = 0; plane < planes; ++plane, dx += s.IH * s.IW) {
     memset(dx, 0, static_cast<size_t>(s.IH * s.IW) * sizeof(float));
     for (int64_t oh = 0; oh < s.OH; ++oh)

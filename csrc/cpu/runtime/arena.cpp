@@ -18,7 +18,7 @@
 #include <new>
 
 #include "core/errors.h"
-#include "core/versions.h"
+#include "core/memory.h"
 #include "cpu/runtime/pages.h"
 #include "cpu/runtime/spans.h"
 
@@ -235,15 +235,6 @@ Arena& arena() {
   return instance;
 }
 
-// What a shared_ptr calls when the last reference goes. The version of the storage lives in it.
-struct Release : Version {
-#if defined(__SANITIZE_ADDRESS__)
-  void operator()(void* memory) const { std::free(memory); }
-#else
-  void operator()(void*) const {}  // HeaderAllocator returns the block
-#endif
-};
-
 // Puts a shared_ptr's control block into the header of the block it owns. The control block is the
 // last thing to go, so its deallocation is what returns the block to the arena.
 template <class T>
@@ -282,16 +273,13 @@ std::shared_ptr<void> arena_allocate(size_t bytes) {
   void* exact = nullptr;
   if (posix_memalign(&exact, kAlign, std::max(bytes, size_t{1})) != 0)
     throw OutOfMemory(message("[memory] ", bytes, " bytes could not be had"));
-  return std::shared_ptr<void>(exact, Release());
+  return std::shared_ptr<void>(exact, Release(std::free, exact));
 #endif
   size_t size = bytes + kHeader;
   void* block = arena().allocate(size);
   void* payload = static_cast<char*>(block) + kHeader;
+  // HeaderAllocator returns the block.
   return std::shared_ptr<void>(payload, Release(), HeaderAllocator<char>(block, size));
-}
-
-Version* arena_version(const std::shared_ptr<void>& memory) {
-  return std::get_deleter<Release>(memory);
 }
 
 void arena_release_cached() { arena().release_cached(); }

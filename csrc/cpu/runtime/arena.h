@@ -9,11 +9,8 @@
 
 namespace fastconv {
 
-class Version;  // core/versions.h
-
-std::shared_ptr<void> arena_allocate(size_t bytes);           // OutOfMemory when it cannot be had
-Version* arena_version(const std::shared_ptr<void>& memory);  // null where it is not the arena's
-void arena_release_cached();  // gives cached blocks back to the system
+std::shared_ptr<void> arena_allocate(size_t bytes);  // as `allocate` in core/memory.h
+void arena_release_cached();                         // gives cached blocks back to the system
 
 struct ArenaStats {
   int64_t bytes_in_use, bytes_cached, system_allocations;

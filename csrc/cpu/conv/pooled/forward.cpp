@@ -78,7 +78,7 @@ bool conv_pool_small_batch_applies(const Conv2dShape& s, const ConvStage& stage)
 void conv_pool_forward(Array& y, Array& argmax, const Array& x, const Array& w, const Array& b,
                        const Conv2dShape& s, bool relu) {
   constexpr int64_t kNear = 64 * 1024;  // floats of x that output channels pass over in turn
-  const Conv2dParams& p = s.params;
+  const Geometry& p = s.params;
   const std::vector<Run> rows =
                              runs_of(s.OH / 2, s.IH, s.KH, p.stride[0], p.pads[0], p.dilation[0]),
                          cols =

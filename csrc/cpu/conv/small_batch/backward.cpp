@@ -48,12 +48,12 @@ std::vector<PhaseAxis> phases_of(int64_t inputs, int64_t outputs, int64_t kernel
 }
 
 std::vector<PhaseAxis> row_phases(const Conv2dShape& s) {
-  const Conv2dParams& p = s.params;
+  const Geometry& p = s.params;
   return phases_of(s.IH, s.OH, s.KH, p.pads[0], p.stride[0], p.dilation[0]);
 }
 
 std::vector<PhaseAxis> col_phases(const Conv2dShape& s) {
-  const Conv2dParams& p = s.params;
+  const Geometry& p = s.params;
   return phases_of(s.IW, s.OW, s.KW, p.pads[2], p.stride[1], p.dilation[1]);
 }
 

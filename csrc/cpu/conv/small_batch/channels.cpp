@@ -102,7 +102,7 @@ void channels_few(float* y, const float* x, const float* w, const float* bias, c
 void channels_pooled_few(float* y, const float* x, const float* w, const float* bias,
                          const Conv2dShape& s, bool relu) {
   const int64_t OH = s.OH / 2, OW = s.OW / 2, windows = OH * OW;
-  const cpu::PoolShape shape{s.OH, s.OW, OH, OW, 2, 2, 2, 2, 0, 0, 1, 1, kLanes};
+  const cpu::PoolWindow shape{s.OH, s.OW, OH, OW, 2, 2, 2, 2, 0, 0, 1, 1, kLanes};
   for_channels_of_images(x, w, s, [&](int64_t n, int64_t k, int64_t K, const float* sums) {
     Scratch<float> maxima(K * windows);
     cpu::kernels().max_pool(maxima.data(), nullptr, sums, K / kLanes, shape, false);

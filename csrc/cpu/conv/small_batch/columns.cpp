@@ -30,7 +30,7 @@ Met met(int64_t r, int64_t outputs, int64_t inputs, int64_t pad, int64_t stride,
 
 // Adds the columns [r][s][pixel] of a channel to its plane of dx.
 void add_columns(float* dx, const float* columns, const Conv2dShape& s) {
-  const Conv2dParams& p = s.params;
+  const Geometry& p = s.params;
   const int64_t step = p.stride[1];
   for (int64_t r = 0; r < s.KH; ++r) {
     const Met rows = met(r, s.OH, s.IH, p.pads[0], p.stride[0], p.dilation[0]);

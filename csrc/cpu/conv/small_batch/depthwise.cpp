@@ -26,7 +26,7 @@ bool depthwise_few_pays(const Conv2dShape& s) {
 
 void depthwise_few(float* y, const float* x, const float* w, const float* bias,
                    const Conv2dShape& s, const cpu::ChannelPostOps& finish) {
-  const Conv2dParams& p = s.params;
+  const Geometry& p = s.params;
   const int64_t x_plane = s.IH * s.IW, y_plane = s.OH * s.OW, taps = s.KH * s.KW;
   const int64_t planes = s.N * s.OC;
   constexpr int64_t kTasks = 16, kWholeTiles = 28;  // rows that every instruction set tiles well
@@ -68,7 +68,7 @@ void depthwise_few(float* y, const float* x, const float* w, const float* bias,
 }
 
 bool has_depthwise_weight_small_batch(const Conv2dShape& s) {
-  const Conv2dParams& p = s.params;
+  const Geometry& p = s.params;
   constexpr int64_t kMostOutputs = 2;  // of a group: each would load x again
   return s.IC_per_group == 1 && s.OC_per_group <= kMostOutputs && s.KH == s.KW &&
          (s.KH == 3 || s.KH == 5) && p.stride[0] == p.stride[1] && p.stride[0] <= 2 &&

@@ -34,7 +34,7 @@ struct Cut {
 };
 
 Cut choose_cut(const Conv2dShape& s, SmallBatchWindow& window) {
-  const Conv2dParams& p = s.params;
+  const Geometry& p = s.params;
   const int64_t reach = (s.KH - 1) * p.dilation[0] / p.stride[0];
   const int64_t row = s.IC_per_group * window.width * window.phase_rows * window.phase_cols;
   // All weights pass for each band: one near L1 where that is some rows, else one in L2.
@@ -64,7 +64,7 @@ Cut choose_cut(const Conv2dShape& s, SmallBatchWindow& window) {
 
 void windowed_few(float* y, const float* x, const float* w, const float* bias, const Conv2dShape& s,
                   const cpu::ChannelPostOps& finish) {
-  const Conv2dParams& p = s.params;
+  const Geometry& p = s.params;
   const int64_t taps = s.KH * s.KW, C = s.IC_per_group, plane = s.OH * s.OW;
   SmallBatchWindow window(s);
   const Cut cut = choose_cut(s, window);

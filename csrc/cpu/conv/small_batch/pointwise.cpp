@@ -46,7 +46,7 @@ Cut choose_cut(const Conv2dShape& s) {
 
 // Every pixel of x that a convolution with stride reads.
 void gather(float* out, const float* x, const Conv2dShape& s) {
-  const Conv2dParams& p = s.params;
+  const Geometry& p = s.params;
   for_shares(s.N * s.IC, s.OH * s.OW * 4, [&](int64_t begin, int64_t end) {
     float* to = out + begin * s.OH * s.OW;
     for (int64_t plane = begin; plane < end; ++plane)
@@ -126,7 +126,7 @@ bool is_pointwise(const Conv2dShape& s) {
 
 void pointwise_few(float* y, const float* x, const float* w, const float* bias,
                    const Conv2dShape& s, const cpu::ChannelPostOps& finish) {
-  const Conv2dParams& p = s.params;
+  const Geometry& p = s.params;
   const int64_t pixels = s.OH * s.OW, C = s.IC_per_group, groups = p.groups;
   const bool strided = pixels != s.IH * s.IW;
   Scratch<float> gathered(strided ? s.N * s.IC * pixels : 0);

@@ -21,7 +21,7 @@ SmallBatchWindow::SmallBatchWindow(const Conv2dShape& s)
       reach_((s.KH - 1) * s.params.dilation[0] / s.params.stride[0]) {}
 
 void SmallBatchWindow::taps(int64_t* places) const {
-  const Conv2dParams& p = s_.params;
+  const Geometry& p = s_.params;
   for (int64_t r = 0; r < s_.KH; ++r) {
     const int64_t row = r * p.dilation[0], of_phase = row % p.stride[0] * phase_cols;
     const int64_t begin = row / p.stride[0] * width;
@@ -33,7 +33,7 @@ void SmallBatchWindow::taps(int64_t* places) const {
 }
 
 void SmallBatchWindow::copy(float* out, const float* x, int64_t row0, int64_t rows) const {
-  const Conv2dParams& p = s_.params;
+  const Geometry& p = s_.params;
   const int64_t count = rows + reach_;
   if (channel() == phase() && p.pads[0] == 0 && width == s_.IW && p.pads[2] == 0 &&
       p.stride[0] == 1) {

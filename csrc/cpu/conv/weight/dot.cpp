@@ -24,7 +24,7 @@ struct WeightCut {
 };
 
 WeightCut choose_weight_cut(const Conv2dShape& s, int64_t blocks) {
-  const Conv2dParams& p = s.params;
+  const Geometry& p = s.params;
   WeightCut cut{};
   // A band long enough that summing lanes is cheap beside it, short enough that the dy of a tile
   // stays in L1 while the tile moves over the taps. The one tile of a depthwise convolution reads
@@ -59,7 +59,7 @@ WeightCut choose_weight_cut(const Conv2dShape& s, int64_t blocks) {
 // The kernel for planes takes one input and one output channel a group, and windows that reach into
 // the image from every side.
 bool sums_planes(const Conv2dShape& s) {
-  const Conv2dParams& p = s.params;
+  const Geometry& p = s.params;
   const auto reaches = [](int64_t before, int64_t after, int64_t kernel) {
     return before < kernel && after < kernel;
   };
@@ -75,7 +75,7 @@ void weight_gradient_dot(float* dw, const float* dy, const float* x, int64_t blo
   const cpu::Kernels& kernels = cpu::kernels();
   const int64_t weights = s.OC * s.IC_per_group * s.KH * s.KW;
   const WeightCut cut = choose_weight_cut(s, blocks);
-  const Conv2dParams& p = s.params;
+  const Geometry& p = s.params;
   const int64_t taps = s.KH * s.KW, J = s.IC_per_group * taps;
   const int64_t image_cuts = ceil_div(blocks, cut.images);
   const int64_t row_cuts = ceil_div(s.OH, cut.rows), col_cuts = ceil_div(s.OW, cut.cols);

@@ -43,7 +43,7 @@ Operand of_y(const float* dy, const Conv2dShape& s, int64_t samples) {
   return {dy, s.OC_per_group, s.OH, s.OW, {1, 1}, {0, 0}, {1, 1}, samples};
 }
 Operand of_x(const float* x, const Conv2dShape& s, int64_t samples) {
-  const Conv2dParams& p = s.params;
+  const Geometry& p = s.params;
   return {x,
           s.IC_per_group,
           s.IH,

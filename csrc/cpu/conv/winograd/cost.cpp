@@ -37,7 +37,7 @@ Axis axis_of(const Conv2dShape& s, size_t i, bool by_input) {
 
 // The quickest part in these tiles, if that is quicker than `best`.
 WinogradPart quickest(const Conv2dShape& s, Pass pass, const Phases& phases, WinogradPart best) {
-  const Conv2dParams& p = s.params;
+  const Geometry& p = s.params;
   const int64_t size = phases.tile, stride = phases.stride, points = phases.axis_points;
   const bool by_weight = pass == Pass::backward_weight, by_input = pass == Pass::backward_input;
   const double blocks = double(ceil_div(s.N, kLanes)), IC = double(s.IC), OC = double(s.OC);
@@ -104,7 +104,7 @@ void allow_winograd(bool yes) { allowed.store(yes); }
 bool winograd_allowed() { return allowed.load(); }
 
 bool winograd_applies(const Conv2dShape& s) {
-  const Conv2dParams& p = s.params;
+  const Geometry& p = s.params;
   if (!allowed.load() || s.KH != s.KW || p.stride[0] != p.stride[1] || p.stride[0] >= s.KH ||
       p.dilation != std::array<int64_t, 2>{1, 1} || p.groups != 1)
     return false;

@@ -31,7 +31,7 @@ struct TiledCorrelation {
   int64_t K = y.channels * y.phases, C = x.channels * x.phases;
 
   static TiledCorrelation forward(const Conv2dShape& s, const WinogradPart& part) {
-    const Conv2dParams& p = s.params;
+    const Geometry& p = s.params;
     const Phases phases(s, part.points);
     return {s,
             false,
@@ -42,7 +42,7 @@ struct TiledCorrelation {
             grid_of(part.rows, part.cols, phases.tile)};
   }
   static TiledCorrelation backward(const Conv2dShape& s, const WinogradPart& part) {
-    const Conv2dParams& p = s.params;
+    const Geometry& p = s.params;
     const Phases phases(s, part.points);
     const Positions rows(phases, p.pads[0], part.rows), cols(phases, p.pads[2], part.cols);
     const int64_t before = phases.taps - 1, stride = phases.stride;

@@ -1,0 +1,34 @@
+// The sizes of pooling windows on images (N, C, H, W).
+#pragma once
+
+#include <array>
+
+#include "core/shape.h"
+
+namespace fastconv {
+
+struct PoolParams {
+  std::array<int64_t, 2> kernel{1, 1};
+  std::array<int64_t, 2> stride{1, 1};
+  std::array<int64_t, 4> pads{0, 0, 0, 0};  // top, bottom, left, right
+  std::array<int64_t, 2> dilation{1, 1};
+  bool ceil_mode = false;
+};
+
+// One axis: the window of output o covers the inputs first(o) + k * dilation, k < kernel.
+struct PoolAxis {
+  int64_t input, kernel, stride, before, after, dilation, output;
+
+  int64_t first(int64_t o) const { return o * stride - before; }
+};
+
+// Every size of one pooling, checked.
+struct PoolShape {
+  int64_t N, C;
+  PoolAxis rows, cols;
+
+  Shape x() const { return {N, C, rows.input, cols.input}; }
+  Shape y() const { return {N, C, rows.output, cols.output}; }
+};
+
+}  // namespace fastconv
