@@ -20,9 +20,19 @@ except ModuleNotFoundError:  # Python found this folder in the repository, not t
     use_installed_package()
     from ._core import __version__
 
-from .creation import from_dlpack, ones, rand, randn, zeros
+from .autograd import (
+    Tensor,
+    enable_grad,
+    from_dlpack,
+    is_grad_enabled,
+    no_grad,
+    ones,
+    rand,
+    randn,
+    set_grad_enabled,
+    zeros,
+)
 from .errors import CorruptFileError, DownloadError, ShapeError, TrainingDiverged
-from .grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from .io import load, save
 from .random import manual_seed
 from .runtime import (
@@ -33,7 +43,6 @@ from .runtime import (
     set_num_threads,
     show_config,
 )
-from .tensor import Tensor
 
 if TYPE_CHECKING:
     from . import benchmark, cli, data, functional, models, nn, optim, plot, train

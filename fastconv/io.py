@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -11,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .atomic import write_atomically
-from .convert import from_numpy
+from .autograd import Tensor, from_numpy, wrap
 from .errors import CorruptFileError
-from .tensor import Tensor, wrap
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -189,6 +187,7 @@ def parse_json(text: str, *, finite: bool = True) -> Any:
     Raises:
         ValueError: it is no JSON, a key comes twice in an object, or its lists are too deep.
     """
+    import json
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .atomic import write_atomically
-from .tensor import Tensor
+from .autograd import Tensor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -20,15 +20,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core
-from .changes import changes
-from .convert import as_array
+from .autograd import Node, Tensor, as_array, grad_mode, no_grad, wrap
+from .autograd.changes import changes
 from .functional._neighbours import fusing
-from .grad_mode import grad_mode, no_grad
 from .nn.modes import here
 from .nn.module import Module
 from .random import draw_seed
 from .surroundings import Surroundings
-from .tensor import Node, Tensor, wrap
 
 if TYPE_CHECKING:
     from ._core import Array, Recorder

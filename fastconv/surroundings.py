@@ -1,9 +1,9 @@
 """What a recording depends on besides arrays: values that Python code reads and that change unseen.
 
-Setting an attribute of a module is counted (changes.py). But a list, a dictionary or an object
-among the attributes can change in place, and so can the globals, closures and class attributes that
-the code of a network reads. `Surroundings` reads that code for names, beginning with `forward`, and
-gives their values in a form that can be compared.
+Setting an attribute of a module is counted (autograd/changes.py). But a list, a dictionary or an
+object among the attributes can change in place, and so can the globals, closures and class
+attributes that the code of a network reads. `Surroundings` reads that code for names, beginning
+with `forward`, and gives their values in a form that can be compared.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from .autograd import Tensor
 from .nn.module import Module
-from .tensor import Tensor
 
 __all__ = ["Surroundings"]
 

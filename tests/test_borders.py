@@ -10,7 +10,7 @@ import pytest
 import fastconv as fc
 from fastconv import functional as F
 from fastconv import nn
-from fastconv.tensor import wrap
+from fastconv.autograd import wrap
 from tests.support import uniform
 
 torch = pytest.importorskip("torch")

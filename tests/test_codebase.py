@@ -140,13 +140,10 @@ def test_module_only_registers() -> None:
 # Rooms in order: each may import those to its left. cli is imported by nobody but __main__.
 ORDER = [
     ["_core", "_source_tree", "locks", "atomic", "errors", "bars", "untrusted"],
-    ["changes", "grad_mode", "convert", "interrupt", "random", "runtime"],
-    ["shaping"],
-    ["reducing"],
-    ["arithmetic"],
-    ["tensor", "creation", "io", "download"],
+    ["interrupt", "random", "runtime"],
+    ["autograd"],
+    ["io", "download"],
     ["functional"],
-    ["numpy_functions"],
     ["nn", "optim"],
     ["surroundings"],
     ["data", "models", "program"],
@@ -157,9 +154,23 @@ ORDER = [
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 
+# The same of the modules of a room, where imports in functions count too.
+INSIDE = {
+    "autograd": [
+        ["changes", "grad_mode", "conversion"],
+        ["tape"],
+        ["shaping"],
+        ["operands"],
+        ["arithmetic", "elementwise", "reductions", "in_place"],
+        ["numpy_functions"],
+        ["tensor"],
+        ["creation"],
+    ],
+}
 
-def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """(module of fastconv, at the top of the file) for every import of one; types do not count."""
+
+def imported(path: Path) -> Iterator[tuple[str, bool]]:
+    """(dotted name in fastconv, at the top of the file) for each import; types do not count."""
     tree = ast.parse(path.read_text())
     package = ["fastconv", *path.relative_to(PACKAGE).parent.parts]
     for_types = {
@@ -180,7 +191,13 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
             names = [f"{stem}.{alias.name}" for alias in node.names]
         for name in names:
             if name.startswith("fastconv."):
-                yield name.split(".")[1], node in tree.body
+                yield name.removeprefix("fastconv."), node in tree.body
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """(room, at the top of the file) for each import."""
+    for name, at_top in imported(path):
+        yield name.split(".")[0], at_top
 
 
 def room_of(path: Path) -> str:
@@ -202,6 +219,23 @@ def test_python_rooms_import_downwards() -> None:
             if name in LEVEL and name != room:
                 fine = LEVEL[name] <= LEVEL[room] if at_top else name != "cli" or room == "__main__"
                 assert fine, f"{path.relative_to(ROOT)} ({room}) imports {name}"
+
+
+@pytest.mark.parametrize("room", INSIDE)
+def test_modules_of_a_room_import_downwards(room: str) -> None:
+    level = {name: level for level, names in enumerate(INSIDE[room]) for name in names}
+    for path in sorted((PACKAGE / room).glob("*.py")):
+        if path.stem == "__init__":
+            continue
+        assert path.stem in level, f"{path.relative_to(ROOT)}: name its place in INSIDE"
+        for name, _ in imported(path):
+            first, *rest = name.split(".")
+            if first == room:
+                assert rest[0] in level, f"{path.relative_to(ROOT)} imports {name}"
+                fine = level[rest[0]] < level[path.stem]
+                assert fine, f"{path.relative_to(ROOT)} imports {name}"
+            elif room != first:
+                assert first not in LEVEL or LEVEL[first] < LEVEL[room], f"{path.name}: {name}"
 
 
 def test_nothing_imports_cli() -> None:

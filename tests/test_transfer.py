@@ -11,8 +11,8 @@ import pytest
 import fastconv as fc
 from fastconv import data, models, nn, optim
 from fastconv import functional as F
+from fastconv.autograd import Node
 from fastconv.data.preprocessing import TENSORFLOW
-from fastconv.tensor import Node
 from tests.support import run_python, uniform
 
 

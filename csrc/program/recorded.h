@@ -6,9 +6,9 @@
 // a pair or tuple of Arrays. A function that returns something else gives Python numbers to look at
 // and refuses the recording.
 //
-// How a function takes its arrays says what it does to them: it only reads what it takes by
-// reference, unless it returns nothing. An optional array by value is written into; so may an array
-// by value be, once nobody else has it.
+// How a function takes its arrays says what it does to them: `const Array&` is read, `Array&` is
+// written into, and so is an optional array by value. An Array by value may be, once nobody else
+// has it. A function that returns nothing writes into its arrays.
 #pragma once
 
 #include <optional>
@@ -61,6 +61,30 @@ struct Kept<Arrays> {
   }
 };
 
+// Its arrays are operands like others.
+template <>
+struct Kept<PostOps> {
+  PostOps post;  // without arrays
+  Slot add = 0, weight = 0, bias = 0, mean = 0, var = 0;
+
+  Kept(const PostOps& argument, Recorder& recorder) : post(argument) {
+    add = recorder.operand(std::exchange(post.add, Array()));
+    if (!post.normalise) return;
+    Normalise& n = *post.normalise;
+    weight = recorder.operand(std::exchange(n.weight, Array()));
+    bias = recorder.operand(std::exchange(n.bias, Array()));
+    mean = recorder.operand(std::exchange(n.mean, Array()));
+    var = recorder.operand(std::exchange(n.var, Array()));
+  }
+  PostOps get(Frame& frame) const {
+    PostOps filled = post;
+    filled.add = frame[add];
+    if (filled.normalise)
+      filled.normalise = {frame[weight], frame[bias], frame[mean], frame[var], post.normalise->eps};
+    return filled;
+  }
+};
+
 template <>
 struct Kept<Seed> {
   int32_t number;
@@ -103,7 +127,8 @@ class Call final : public Instruction {
  public:
   Call(const char* name, const F& function, Recorder& recorder, const std::decay_t<Args>&... args)
       : Instruction(name), function_(function), kept_{Kept<std::decay_t<Args>>(args, recorder)...} {
-    writes = std::is_void_v<R> || (std::is_same_v<Args, std::optional<Array>> || ...);
+    writes = std::is_void_v<R> ||
+             ((std::is_same_v<Args, std::optional<Array>> || std::is_same_v<Args, Array&>) || ...);
   }
 
   void run(Frame& frame) const override {

@@ -11,13 +11,15 @@ namespace {
 
 thread_local Recorder* recording = nullptr;
 
+constexpr Slot kUndefined = ~0;  // the first constant: an undefined array
+
 int64_t bytes_of(const Array& x) { return x.stored() * static_cast<int64_t>(size_of(x.dtype())); }
 
 }  // namespace
 
 Recorder* Recorder::active() { return recording; }
 
-Recorder::Recorder(Arrays inputs) : inputs_(std::move(inputs)) {
+Recorder::Recorder(Arrays inputs) : inputs_(std::move(inputs)), constants_(1) {
   for (const Array& x : inputs_) {
     define(x, static_cast<Slot>(varies_.size()));
     varies_.push_back(true);
@@ -72,7 +74,9 @@ void Recorder::append(std::unique_ptr<Instruction> instruction,
                       const std::vector<const Array*>& results) {
   instruction->operands = std::move(operands_);
   operands_.clear();
-  const auto varying = [&](Slot slot) { return slot < 0 || varies_[static_cast<size_t>(slot)]; };
+  const auto varying = [&](Slot slot) {
+    return slot < 0 ? slot != kUndefined : varies_[static_cast<size_t>(slot)];
+  };
   const std::vector<Slot>& operands = instruction->operands;
   const bool varies = seeded_ || std::any_of(operands.begin(), operands.end(), varying);
   seeded_ = false;
@@ -83,8 +87,12 @@ void Recorder::append(std::unique_ptr<Instruction> instruction,
     for (const Slot slot : operands)
       if (slot >= 0) varies_[static_cast<size_t>(slot)] = true;
   for (const Array* x : results) {
+    const Known* before = x->defined() ? find(*x) : nullptr;
+    const bool is_operand = before != nullptr && std::find(operands.begin(), operands.end(),
+                                                           before->slot) != operands.end();
     instruction->results.push_back(static_cast<Slot>(varies_.size()));
-    define(*x, instruction->results.back());
+    // A result that is an operand itself goes by the operand's number.
+    if (x->defined() && !is_operand) define(*x, instruction->results.back());
     varies_.push_back(varies);
     bytes_.push_back(bytes_of(*x));
     made += bytes_.back();
@@ -112,6 +120,7 @@ void Recorder::define(const Array& x, Slot slot) {
 }
 
 Slot Recorder::slot_of(const Array& x) {
+  if (!x.defined()) return kUndefined;
   if (const Known* known = find(x)) return known->slot;
   constants_.push_back(x);
   const Slot slot = ~static_cast<Slot>(constants_.size() - 1);

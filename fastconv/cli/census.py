@@ -15,8 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from .. import nn
-from ..creation import zeros
-from ..grad_mode import no_grad
+from ..autograd import no_grad, zeros
 
 __all__ = ["Census", "census"]
 

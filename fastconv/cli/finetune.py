@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from .. import _core
-from ..convert import check_device
+from ..autograd import check_device
 from ..interrupt import Signals
 from .datasets import Dataset, announce, load_dataset
 from .infer import Result, measure

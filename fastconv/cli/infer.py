@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from ..convert import check_device
+from ..autograd import check_device
 from ..untrusted import printable
 from .keeping import check_writable, needs_matplotlib, one_line
 from .recipe import is_autoencoder, make_loss

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from .. import _core
-from ..convert import check_device
+from ..autograd import check_device
 from ..interrupt import Signals
 from .datasets import Dataset, announce, load_dataset
 from .keeping import Keeper, check_outputs, command, draw_curves, make_loggers, save_weights

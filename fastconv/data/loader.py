@@ -15,12 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..convert import from_numpy
+from ..autograd import Tensor, from_numpy, is_grad_enabled, wrap
 from ..errors import CorruptFileError, ShapeError
 from ..functional._arguments import in_lanes
-from ..grad_mode import is_grad_enabled
 from ..random import generator
-from ..tensor import Tensor, wrap
 from .background import cores, in_order
 
 if TYPE_CHECKING:

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from ..convert import from_numpy
+from ..autograd import Tensor, from_numpy, wrap
 from ..errors import ShapeError
-from ..tensor import Tensor, wrap
 from .images import eight_bits, open_image, pillow, upright
 
 if TYPE_CHECKING:

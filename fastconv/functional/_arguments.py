@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, overloa
 import numpy as np
 
 from .. import _core
-from ..grad_mode import no_grad
-from ..tensor import Tensor, as_tensor, needs_grad, record, wrap
+from ..autograd import Tensor, as_tensor, needs_grad, no_grad, record, wrap
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

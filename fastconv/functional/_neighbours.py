@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import _core
-from ..tensor import Node, Tensor, record
+from ..autograd import Node, Tensor, record
 
 if TYPE_CHECKING:
     from .._core import Array, Pads, Pair, Pooling, Saved

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import _core
-from ..grad_mode import grad_mode
-from ..tensor import Tensor, record, unary, wrap
+from ..autograd import Tensor, grad_mode, record, unary, wrap
 from ._arguments import numpy_too
 from ._neighbours import node_of, relu_behind
 

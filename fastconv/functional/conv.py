@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from .. import _core
-from ..grad_mode import grad_mode
-from ..tensor import Tensor, wrap
+from ..autograd import Tensor, grad_mode, wrap
 from ._arguments import (
     LANES,
     empty_batch,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import _core
-from ..tensor import Tensor, needs_grad, record, wrap
+from ..autograd import Tensor, needs_grad, record, wrap
 from ._arguments import empty_batch, group_count, in_lanes, numpy_too, operand, pair, shape_error
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from .. import _core
-from ..grad_mode import grad_mode
-from ..tensor import Tensor, record, wrap
+from ..autograd import Tensor, grad_mode, record, wrap
 from ._arguments import LANES, empty_batch, numpy_too, operand
 from ._neighbours import recent, remember
 

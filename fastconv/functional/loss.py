@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from ..convert import from_numpy
-from ..tensor import Tensor, needs_grad, record, unary, wrap
+from ..autograd import Tensor, from_numpy, needs_grad, record, unary, wrap
 from ._arguments import numpy_too, operand
 from .activation import log_softmax
 

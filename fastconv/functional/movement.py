@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from .. import _core
-from ..shaping import reshaped
-from ..tensor import Tensor, needs_grad, record, unary, wrap
+from ..autograd import Tensor, reshaped, shaping, unary
 from ._arguments import numpy_too, operand, pair, shape_error
 
 if TYPE_CHECKING:
@@ -203,21 +202,8 @@ def cat(tensors: Any, dim: int = 0) -> Any:
     if not -len(shape) <= dim < len(shape):
         raise IndexError(f"[cat] dim {dim} is out of range for {len(shape)} dimensions")
     axis = dim % len(shape)
-    y = _core.cat([p._array for p in parts], axis)
-    if not needs_grad(*parts):
-        return wrap(y) if any(isinstance(t, Tensor) for t in tensors) else y.numpy()
-    ends = np.cumsum([p.shape[axis] for p in parts]).tolist()
-    ranges = [
-        (begin, end) if p.requires_grad else None
-        for p, begin, end in zip(parts, [0, *ends], ends, strict=False)
-    ]
-
-    def backward(dy: Array) -> tuple[Array | None, ...]:
-        if axis == 0:
-            dy = dy.to_plain()
-        return tuple(None if r is None else _core.slice_axis(dy, axis, *r) for r in ranges)
-
-    return record(y, tuple(parts), backward, "cat")
+    y = shaping.cat(parts, axis)
+    return y if any(isinstance(t, Tensor) for t in tensors) else y.numpy()
 
 
 @numpy_too

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import _core, random
+from ..autograd import Tensor, needs_grad, record, unary, wrap
 from ..errors import ShapeError
-from ..tensor import Tensor, needs_grad, record, unary, wrap
 from ._arguments import empty_batch, in_lanes, numpy_too, operand, shape_error
 from .activation import relu, relu6
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from .. import _core
-from ..grad_mode import grad_mode
-from ..tensor import Tensor, record, unary, wrap
+from ..autograd import Tensor, grad_mode, record, unary, wrap
 from ._arguments import empty_batch, in_lanes, numpy_too, operand, pair, shape_error
 from ._neighbours import max_pool_behind, node_of
 

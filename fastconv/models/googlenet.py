@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .. import functional as F
+from ..autograd import Tensor
 from ..nn import (
     AdaptiveAvgPool2d,
     BatchNorm2d,
@@ -24,7 +25,6 @@ from ..nn import (
     init,
 )
 from ..nn.normalization import conv_norm_relu
-from ..tensor import Tensor
 from .catalogue import network
 
 if TYPE_CHECKING:

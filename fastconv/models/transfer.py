@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core, io
+from ..autograd import Tensor, no_grad
 from ..bars import progress_bar
 from ..errors import CorruptFileError
-from ..grad_mode import no_grad
 from ..nn import Conv1d, Conv2d, Linear, Module
 from ..nn.modes import own_modes
-from ..tensor import Tensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from .. import functional as F
+from ..autograd import Tensor
 from ..functional.activation import _relu
-from ..tensor import Tensor
 from .module import Module
 
 __all__ = ["LeakyReLU", "LogSoftmax", "ReLU", "ReLU6", "Sigmoid", "Softmax", "Tanh"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, overload
 
-from ..changes import changes
+from ..autograd.changes import changes
 from ..errors import ShapeError
 from .activation import ReLU, ReLU6
 from .conv import Conv2d

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import functional as F
+from ..autograd import Tensor, as_tensor
 from ..functional._arguments import pad_pair, pads_of, pair
 from ..functional.conv import _conv2d, conv1d
 from ..functional.conv_transpose import _conv_transpose2d
-from ..tensor import Tensor, as_tensor
 from . import init
 from .module import Module, Parameter
 

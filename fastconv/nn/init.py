@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .. import random
-from ..grad_mode import no_grad
-from ..tensor import Tensor
+from ..autograd import Tensor, no_grad
 
 __all__ = [
     "calculate_gain",

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..autograd import Tensor, as_tensor
 from ..functional.linear import _linear
-from ..tensor import Tensor, as_tensor
 from . import init
 from .module import Module, Parameter
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import functional as F
-from ..tensor import Tensor, as_tensor
+from ..autograd import Tensor, as_tensor
 from .module import Module
 
 if TYPE_CHECKING:

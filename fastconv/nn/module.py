@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..changes import changes
-from ..convert import check_device
+from ..autograd import Tensor, check_device
+from ..autograd.changes import changes
 from ..errors import ShapeError
-from ..tensor import Tensor
 from .freezing import selected
 from .keras import KerasMethods
 from .limit import spend

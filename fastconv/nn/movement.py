@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import functional as F
-from ..tensor import Tensor, as_tensor
+from ..autograd import Tensor, as_tensor
 from .module import Module
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ import numpy as np
 
 from .. import _core
 from .. import functional as F
+from ..autograd import Tensor, as_tensor, needs_grad, wrap
 from ..errors import ShapeError
 from ..functional._arguments import LANES
 from ..functional.normalization import _batch_norm
-from ..tensor import Tensor, as_tensor, needs_grad, wrap
 from . import init
 from .activation import ReLU, ReLU6
 from .conv import Conv2d

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..autograd import Tensor, as_tensor
 from ..functional._arguments import pair
 from ..functional.pooling import (
     _avg_pool2d,
@@ -14,7 +15,6 @@ from ..functional.pooling import (
     adaptive_avg_pool2d,
     max_pool2d,
 )
-from ..tensor import Tensor, as_tensor
 from .module import Module
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from ..untrusted import printable
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..tensor import Tensor
+    from ..autograd import Tensor
 
 __all__ = ["LoadResult", "load_state", "matched"]
 

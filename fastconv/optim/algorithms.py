@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from .. import _core
-from ..tensor import Tensor, wrap
+from ..autograd import Tensor, wrap
 from .optimizer import Group, Optimizer, Params, Slots
 
 if TYPE_CHECKING:

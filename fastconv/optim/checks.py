@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..convert import from_numpy
-from ..tensor import Tensor, wrap
+from ..autograd import Tensor, from_numpy, wrap
 
 if TYPE_CHECKING:
     from .optimizer import Optimizer

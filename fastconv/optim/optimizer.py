@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import _core
-from ..grad_mode import enable_grad
-from ..tensor import Tensor, wrap
+from ..autograd import Tensor, enable_grad, wrap
 from .checks import check_group, loaded_state
 
 if TYPE_CHECKING:

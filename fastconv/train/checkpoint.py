@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..autograd import Tensor
 from ..errors import CorruptFileError
 from ..interrupt import signals_held
 from ..io import parse_json, read_file, save
 from ..random import generator
-from ..tensor import Tensor
 from ..untrusted import printable
 from .restore import Restoration, model_part, with_state
 from .state import Kind, checked, is_count, optional

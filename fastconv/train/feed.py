@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ..autograd import Tensor
 from ..data.loader import Loader, Source
 from ..random import generator
-from ..tensor import Tensor
 from .inputs import check_lengths
 from .network import takes_signals
 

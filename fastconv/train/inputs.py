@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from ..tensor import Tensor
+    from ..autograd import Tensor
 
 __all__ = [
     "check_labels",

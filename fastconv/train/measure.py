@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..grad_mode import no_grad
+from ..autograd import no_grad
 from ..nn.modes import own_modes
 from .compiled import Compiled, compiled_of
 from .feed import Feed, check_steps, make_feed
@@ -19,8 +19,8 @@ from .progress import format_logs
 from .report import Report, classification_report
 
 if TYPE_CHECKING:
+    from ..autograd import Tensor
     from ..nn import Module
-    from ..tensor import Tensor
 
 __all__ = ["EVALUATION_BATCH", "Means", "evaluate", "measure", "predict", "report"]
 

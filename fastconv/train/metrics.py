@@ -12,7 +12,7 @@ from .inputs import pairs_all_with_all
 from .objectives import by_name
 
 if TYPE_CHECKING:
-    from ..tensor import Tensor
+    from ..autograd import Tensor
     from .objectives import Objective
 
 __all__ = ["Metric", "make_metrics"]

@@ -14,12 +14,11 @@ import numpy as np
 
 from .. import functional as F
 from .. import nn
+from ..autograd import Tensor, grad_mode, no_grad
 from ..errors import ShapeError
 from ..functional.activation import Activated, activations_noted
-from ..grad_mode import grad_mode, no_grad
 from ..nn.modes import own_modes
 from ..program import RecordedForward, RecordedStep
-from ..tensor import Tensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

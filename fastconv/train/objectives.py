@@ -18,9 +18,7 @@ from numpy.typing import NDArray
 
 from .. import _core, nn, optim
 from .. import functional as F
-from ..convert import from_numpy
-from ..grad_mode import no_grad
-from ..tensor import Tensor, wrap
+from ..autograd import Tensor, from_numpy, no_grad, wrap
 from .inputs import (
     check_labels,
     class_labels,

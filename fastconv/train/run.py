@@ -28,10 +28,10 @@ from .progress import Progress
 from .step import train_step
 
 if TYPE_CHECKING:
+    from ..autograd import Tensor
     from ..data.transforms import Transform
     from ..nn import Module
     from ..optim import Optimizer
-    from ..tensor import Tensor
 
 __all__ = ["History", "Run", "fit"]
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from ..nn.utils import clip_grad_norm_
 
 if TYPE_CHECKING:
+    from ..autograd import Tensor
     from ..optim import Optimizer
-    from ..tensor import Tensor
     from .network import Network
     from .objectives import Objective
 

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import nn
-from ..grad_mode import no_grad
+from ..autograd import Tensor, no_grad
 from ..nn.modes import own_modes
-from ..tensor import Tensor
 
 if TYPE_CHECKING:
     from ..nn import Module

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _core
+from .. import _core
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ._core import Array
+    from .._core import Array
 
 __all__ = ["as_array", "check_device", "from_numpy"]
 

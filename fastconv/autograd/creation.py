@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from . import _core, random
-from .convert import as_array, check_device, from_numpy
+from .. import _core, random
+from .conversion import as_array, check_device, from_numpy
 from .shaping import sizes_of
-from .tensor import Tensor, wrap
+from .tape import wrap
+from .tensor import Tensor
 
 __all__ = ["from_dlpack", "ones", "rand", "randn", "zeros"]
 

@@ -19,14 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .convert import from_numpy
+from . import elementwise, shaping
+from .conversion import as_array, from_numpy
 from .shaping import axes_of, sum_to
-from .tensor import Tensor, needs_grad
+from .tape import binary, is_tensor, needs_grad, unary_numpy, wrap
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ._core import Array
+    from .._core import Array
+    from .tensor import Tensor
 
 __all__ = ["apply_function", "apply_ufunc"]
 
@@ -37,7 +39,7 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: 
     if known is not None and _are_float32(inputs):
         return known(*(_operand(x) for x in inputs))
     out = options.get("out", (None,))[0]
-    if isinstance(out, Tensor):
+    if is_tensor(out):
         return out.copy_(apply_ufunc(ufunc, method, inputs, {**options, "out": (None,)}))
     name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
     return _values_only(name, getattr(ufunc, method), inputs, options, ufunc in _CONSTANT_UFUNCS)
@@ -82,7 +84,7 @@ def _values_only(
 
 
 def _as_numpy(value: Any) -> Any:
-    if isinstance(value, Tensor):
+    if is_tensor(value):
         return value.numpy()
     if isinstance(value, dict):
         return {key: _as_numpy(v) for key, v in value.items()}
@@ -92,7 +94,7 @@ def _as_numpy(value: Any) -> Any:
 
 
 def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
+    if is_tensor(value):
         return [value]
     if isinstance(value, dict):
         value = list(value.values())
@@ -122,29 +124,29 @@ def _fits(function: Callable[..., Any], args: Any, options: Any) -> bool:
 
 def _operand(x: Any) -> Any:
     """An operand that operators of Tensor take without asking NumPy again."""
-    if isinstance(x, (Tensor, int, float)) and not isinstance(x, np.generic):
+    if is_tensor(x) or (isinstance(x, (int, float)) and not isinstance(x, np.generic)):
         return x
     x = np.asarray(x)
     return x.item() if x.ndim == 0 else _tensor(x)
 
 
 def _tensor(x: Any) -> Tensor:
-    if isinstance(x, Tensor):
+    if is_tensor(x):
         return x
-    return Tensor(np.asarray(x, np.float32))
+    return wrap(as_array(np.asarray(x, np.float32), copy=True))
 
 
 def _elementwise(
     f: Callable[[NDArray[Any]], Any], slope: Callable[[NDArray[Any]], Any]
 ) -> Callable[[Tensor], Tensor]:
     def apply(t: Tensor) -> Tensor:
-        x = t._values()
+        x = t._array.values()
 
         @np.errstate(all="ignore")
         def backward(dy: NDArray[Any]) -> NDArray[Any]:
             return np.asarray(dy * slope(x))
 
-        return t._from_numpy(f(x), backward, getattr(f, "__name__", "elementwise"), t._array)
+        return unary_numpy(t, f(x), backward, getattr(f, "__name__", "elementwise"), t._array)
 
     return apply
 
@@ -162,11 +164,11 @@ def _ufuncs() -> dict[np.ufunc, Callable[..., Any]]:
         np.positive: lambda t: t,
         np.square: lambda t: t * t,
         np.reciprocal: lambda t: 1.0 / t,
-        np.exp: Tensor.exp,
-        np.log: Tensor.log,
-        np.sqrt: Tensor.sqrt,
-        np.absolute: Tensor.abs,
-        np.fabs: Tensor.abs,
+        np.exp: elementwise.exp,
+        np.log: elementwise.log,
+        np.sqrt: elementwise.sqrt,
+        np.absolute: elementwise.abs,
+        np.fabs: elementwise.abs,
         np.maximum: lambda a, b: _tensor(a).max(_tensor(b)),
         np.minimum: lambda a, b: _tensor(a).min(_tensor(b)),
         np.tanh: _elementwise(np.tanh, lambda x: 1 - np.tanh(x) ** 2),
@@ -198,14 +200,14 @@ def _functions() -> dict[Callable[..., Any], Callable[..., Any]]:
         np.clip: _clip,
         np.squeeze: lambda a, axis=None: a.squeeze(axis),
         np.expand_dims: lambda a, axis: functools.reduce(
-            Tensor.unsqueeze, sorted(axes_of(axis, a.ndim + np.size(axis))), a
+            shaping.unsqueeze, sorted(axes_of(axis, a.ndim + np.size(axis))), a
         ),
         np.transpose: lambda a, axes=None: a.T if axes is None else a.permute(*axes),
         np.swapaxes: lambda a, axis1, axis2: a.transpose(axis1, axis2),
         np.moveaxis: lambda a, source, destination: a.permute(*_moved(a.ndim, source, destination)),
         np.reshape: lambda a, shape: a.reshape(shape),
         np.ravel: lambda a: a.reshape(-1),
-        np.broadcast_to: lambda array, shape: array._expanded(tuple(np.atleast_1d(shape))),
+        np.broadcast_to: lambda array, shape: shaping.expanded(array, tuple(np.atleast_1d(shape))),
         np.flip: lambda m, axis=None: m[
             tuple(slice(None, None, -1 if i in axes_of(axis, m.ndim) else 1) for i in range(m.ndim))
         ],
@@ -243,23 +245,21 @@ def _clip(a: Any, a_min: Any = None, a_max: Any = None) -> Tensor:
 
 
 def _concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Tensor:
-    from .functional import cat
-
     tensors = [_tensor(t) for t in arrays]
     if axis is None:
         tensors, axis = [t.reshape(-1) for t in tensors], 0
-    return cat(tensors, axis)
+    return shaping.cat(tensors, axis)
 
 
 def _where(condition: Any, x: Any, y: Any) -> Tensor:
     chosen = np.asarray(condition) != 0
     a, b = _tensor(x), _tensor(y)
     shapes = a.shape, b.shape
-    values = np.where(chosen, a._values(), b._values())
+    values = np.where(chosen, a._array.values(), b._array.values())
 
     def backward(dy: Array) -> tuple[Array, Array]:
         dx = dy.values()
         da, db = np.where(chosen, dx, np.float32(0)), np.where(chosen, np.float32(0), dx)
         return from_numpy(sum_to(da, shapes[0])), from_numpy(sum_to(db, shapes[1]))
 
-    return a._binary(b, from_numpy(values), backward, "where")
+    return binary(a, b, from_numpy(values), backward, "where")
