@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import _core
 from .autograd import Node, Tensor, as_array, grad_mode, no_grad, wrap
 from .autograd.changes import changes
-from .functional._neighbours import fusing
+from .autograd.pending import fusing_always
 from .nn.modes import here
 from .nn.module import Module
 from .random import draw_seed
@@ -234,7 +234,7 @@ class _Recorded:
                     if str(getattr(part, "__module__", "")).partition(".")[0] != __package__:
                         name = getattr(part, "__name__", type(part).__name__)
                         recorder.refuse(f"{name} is not of this package: use fc.record_step")
-            with fusing():
+            with fusing_always():
                 leaves, results, rebuild = self._recording(tensors, recorder, looked.tensors)
             if changes.attributes != looked.attributes:
                 recorder.refuse("the network changes attributes of its own while it runs")

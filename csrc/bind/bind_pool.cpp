@@ -11,6 +11,13 @@ using Pads = std::array<int64_t, 4>;
 }  // namespace
 
 void register_pool(py::module_& m) {
+  m.def(
+      "pooled_shape",
+      [](const Shape& x, Pair kernel, Pair stride, Pads pads, Pair dilation, bool ceil_mode) {
+        return pooled_shape("max_pool2d", x, {kernel, stride, pads, dilation, ceil_mode});
+      },
+      py::arg("x_shape"), py::arg("kernel"), py::arg("stride"), py::arg("pads"),
+      py::arg("dilation"), py::arg("ceil_mode"));
   define(
       m, "max_pool2d_forward",
       [](const Array& x, Pair kernel, Pair stride, Pads pads, Pair dilation, bool ceil_mode,

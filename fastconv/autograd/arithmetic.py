@@ -13,7 +13,9 @@ import numpy as np
 
 from .. import _core
 from .conversion import from_numpy
+from .grad_mode import grad_mode
 from .operands import broadcast, is_number, operand
+from .pending import join
 from .tape import binary, unary, unary_numpy
 
 if TYPE_CHECKING:
@@ -49,7 +51,20 @@ def add(x: Tensor, other: Operand) -> Tensor:
     if is_number(other):
         return _scale_shift(x, 1.0, float(other), "add")
     a, b = broadcast(x, other)
+    for y, plus in ((a, b), (b, a)):
+        joined = None if y._pending is None else _join(y, plus)
+        if joined is not None:
+            return joined
     return binary(a, b, _core.add(a._array, b._array), lambda dy: (dy, dy), "add")
+
+
+def _join(y: Tensor, plus: Tensor) -> Tensor | None:
+    """y + plus as a post-op of what y waits for."""
+    if plus.requires_grad and not y.requires_grad and grad_mode.enabled:
+        return None
+    if plus is y or plus.dtype != np.float32:
+        return None
+    return join(y, "add", plus, None, add, plus)
 
 
 def subtract(x: Tensor, other: Operand) -> Tensor:

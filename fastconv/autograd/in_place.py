@@ -15,6 +15,7 @@ from .changes import changes
 from .conversion import from_numpy
 from .grad_mode import grad_mode
 from .operands import operand
+from .pending import settle_here, take_over
 from .shaping import index_parts, reshaped, sum_to
 from .tape import Node, binary, is_tensor, needs_grad, wrap
 
@@ -110,6 +111,9 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
 # ---- how
 def _become(x: Tensor, result: Tensor) -> Tensor:
     """`x` takes the values of `result`, and its place on the tape; so do the reshapes of `x`."""
+    if take_over(x, result):
+        return x
+    settle_here()
     family = [t for ref in x._family or () if (t := ref()) is not None and t is not x]
     leaves = [t for t in (x, *family) if t._requires_grad and t._node is None]
     if result._requires_grad and leaves:

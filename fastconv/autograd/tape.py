@@ -58,15 +58,26 @@ class TensorBase:
     of this module, which take the class of results from here.
     """
 
-    __slots__ = ("__weakref__", "_array", "_family", "_node", "_requires_grad", "grad")
+    __slots__ = ("__weakref__", "_array", "_family", "_node", "_pending", "_requires_grad", "grad")
 
     result_class: ClassVar[type[Tensor]]
+    settle: ClassVar[Callable[[Any], None]]
 
     _array: Array
     _node: Node | None  # what made it; None for leaves and for what is not recorded
     _requires_grad: bool
     _family: list[weakref.ref[Tensor]] | None  # reshapes of one another, itself included
+    _pending: Any  # why there are no _array and _node yet (pending.py), or None
     grad: Tensor | None
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """The values and the node of a pending result: computes them."""
+            if name not in ("_array", "_node"):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            TensorBase.settle(self)
+            return object.__getattribute__(self, name)
 
 
 def is_tensor(x: object) -> TypeGuard[Tensor]:
@@ -76,7 +87,7 @@ def is_tensor(x: object) -> TypeGuard[Tensor]:
 class Node:
     """One recorded operation. `parents` are nodes, or leaf tensors, or None: no gradient wanted."""
 
-    __slots__ = ("backward", "id", "op", "parents", "saved", "stage")
+    __slots__ = ("backward", "id", "op", "parents", "saved")
     _ids = itertools.count()
 
     def __init__(
@@ -93,7 +104,6 @@ class Node:
         self.backward: Backward | None = backward  # None once freed
         self.op = op
         self.saved = _core.Saved(saved) if saved else None
-        self.stage: Any = None  # see functional/_neighbours.py
 
 
 # ------------------------------------------------------------------------------ making results
@@ -101,7 +111,7 @@ def wrap(array: Array) -> Tensor:
     """A Tensor around an array, outside the tape."""
     tensor = object.__new__(TensorBase.result_class)
     tensor._array = array
-    tensor._node = tensor.grad = tensor._family = None
+    tensor._node = tensor.grad = tensor._family = tensor._pending = None
     tensor._requires_grad = False
     return tensor
 
@@ -126,7 +136,7 @@ def record(
     tensor = object.__new__(TensorBase.result_class)
     tensor._array = array
     tensor._node = Node(parents, backward, op, saved)
-    tensor.grad = tensor._family = None
+    tensor.grad = tensor._family = tensor._pending = None
     tensor._requires_grad = True
     return tensor
 
@@ -204,7 +214,7 @@ def run_backward(root: Node, dy: Array, retain_graph: bool) -> None:
                 arrived[parent] = _core.add(arrived[parent], grad)
                 owned.add(parent)
         if not retain_graph:
-            node.backward = node.stage = node.saved = None
+            node.backward = node.saved = None
             node.parents = ()
 
 

@@ -17,6 +17,7 @@ from . import arithmetic, elementwise, in_place, reductions, shaping
 from .changes import changes
 from .conversion import as_array, check_device
 from .operands import as_tensor
+from .pending import settle, settle_here
 from .tape import TensorBase, accumulate, run_backward, wrap
 
 if TYPE_CHECKING:
@@ -51,18 +52,20 @@ class Tensor(TensorBase):
     def __init__(self, data: object, requires_grad: bool = False, device: str = "cpu") -> None:
         check_device(device)
         self._array = as_array(data, copy=True)
-        self._node = self.grad = self._family = None
+        self._node = self.grad = self._family = self._pending = None
         self._requires_grad = False
         self.requires_grad = requires_grad
 
     # ---- what it is
     @property
     def shape(self) -> tuple[int, ...]:
-        return self._array.shape
+        pending = self._pending
+        shape: tuple[int, ...] = self._array.shape if pending is None else pending.shape
+        return shape
 
     @property
     def ndim(self) -> int:
-        return len(self._array.shape)
+        return len(self.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -98,10 +101,11 @@ class Tensor(TensorBase):
     # ---- leaving fastconv
     def numpy(self) -> NDArray[Any]:
         """The values: shared memory, or a copy when they are stored in lane blocks."""
+        settle_here()  # the caller may write
         return self._array.numpy()
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        values = self._array.numpy()
+        values = self.numpy()
         if dtype is not None and np.dtype(dtype) != values.dtype:
             if copy is False:
                 raise ValueError(f"[Tensor] {values.dtype} to {np.dtype(dtype)} needs a copy")
@@ -297,6 +301,7 @@ class Tensor(TensorBase):
 
 
 TensorBase.result_class = Tensor
+TensorBase.settle = staticmethod(settle)
 
 
 def _rebuild(kind: type[Tensor], values: NDArray[Any], requires_grad: bool) -> Tensor:

@@ -9,13 +9,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import _core
-from ..autograd import Tensor, grad_mode, record, unary, wrap
+from ..autograd import Tensor, unary
+from ..autograd.pending import join
 from ._arguments import numpy_too
-from ._neighbours import node_of, relu_behind
 
 if TYPE_CHECKING:
     from .._core import Array, Saved
-    from ._neighbours import Stage
 
 __all__ = [
     "Activated",
@@ -79,17 +78,21 @@ def _noted(kind: str, x: Tensor, y: Tensor, axis: int | None = None) -> Tensor:
 
 
 def _relu(x: Tensor) -> Tensor:
-    fused = relu_behind(x)
-    if fused is not None:
-        return fused
+    if x._pending is not None:
+        joined = join(x, "activation", "relu", None, _relu)
+        if joined is not None:
+            return joined
     y = _core.relu(x._array)
-    if not (grad_mode.enabled and x.requires_grad):
-        return wrap(y)
-    node = node_of(x)
-    if node is not None and node.stage.mask is None:
-        stage: Stage = node.stage
-        return stage._replace(mask=y).record_behind(y, node)
-    return record(y, (x,), lambda dy: (_core.relu_backward(dy, y),), "relu", y)
+    return unary(x, y, lambda dy: _core.relu_backward(dy, y), "relu", y)
+
+
+def _relu6(x: Tensor) -> Tensor:
+    if x._pending is not None:
+        joined = join(x, "activation", "relu6", None, _relu6)
+        if joined is not None:
+            return joined
+    y = _core.relu6(x._array)
+    return unary(x, y, lambda dy: _core.relu6_backward(dy, y), "relu6", y)
 
 
 @numpy_too
@@ -119,8 +122,7 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
         >>> F.relu6(np.array([-1, 2, 8], np.float32))
         array([0., 2., 6.], dtype=float32)
     """
-    y = _core.relu6(input._array)
-    return unary(input, y, lambda dy: _core.relu6_backward(dy, y), "relu6", y)
+    return _relu6(input)
 
 
 @numpy_too

@@ -5,13 +5,13 @@ As everywhere in the field, "convolution" is cross-correlation: the kernel is no
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from .. import _core
-from ..autograd import Tensor, grad_mode, wrap
+from ..autograd import Node, Tensor, grad_mode, wrap
+from ..autograd.pending import NO_POST_OPS, Head, PostOps, defer, settle
 from ._arguments import (
     LANES,
     empty_batch,
@@ -24,15 +24,75 @@ from ._arguments import (
     pair,
     shape_error,
 )
-from ._neighbours import Stage, recent, remember
+from ._fusion import LIMITS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .._core import Pads, Pair, Pooling
+    from .._core import Array, Pads, Pair
     from ._arguments import Operand, Sizes
 
 __all__ = ["conv1d", "conv2d", "conv2d_backward"]
+
+
+class _Convolution(Head):
+    """A checked convolution that waits for what follows it."""
+
+    __slots__ = ("arrays", "geometry", "joins", "parents")
+
+    def __init__(
+        self,
+        parents: tuple[Tensor, Tensor, Tensor | None],
+        arrays: tuple[Array, Array, Array | None],
+        geometry: tuple[Pair, Pads, Pair, int],
+        recorded: bool,
+    ) -> None:
+        self.parents, self.arrays, self.geometry = parents, arrays, geometry
+        self.recorded = recorded
+        self.joins = _IN_TRAINING if recorded else _IN_EVALUATION
+
+    def run(self, post: PostOps) -> tuple[Array, Node | None]:
+        x, w, b = self.parents
+        x_array, w_array, b_array = self.arrays
+        geometry, shape = self.geometry, x_array.shape
+        normalise, _, activation, pool = post
+        if normalise is not None:
+            return self._normalised(post), None
+        relu = activation == "relu"
+        if in_lanes(shape, self.recorded, x._node is None):
+            x_array = x_array.to_lanes()
+        y, argmax = _core.conv_stage_forward(
+            x_array, w_array, b_array, *geometry, relu, pool, self.recorded
+        )
+        if not self.recorded:
+            return y, None
+        need_x, need_w, need_b = x.requires_grad, w.requires_grad, b is not None and b.requires_grad
+        kept_x, kept_w = x_array if need_w else None, w_array if need_x else None
+        mask, kept_argmax = y if relu else None, argmax if pool else None
+
+        def backward(dy: Array) -> tuple[Array | None, Array | None, Array | None]:
+            dx, dw, db = _core.conv_stage_backward(
+                *(dy, mask, kept_argmax, kept_x, shape, w_array),
+                *(*geometry, pool, (need_x, need_w, need_b)),
+            )
+            return dx if need_x else None, dw if need_w else None, db if need_b else None
+
+        return y, Node(self.parents, backward, "conv2d", (kept_x, kept_w, mask, kept_argmax))
+
+    def _normalised(self, post: PostOps) -> Array:
+        weight, bias, mean, var, eps = post.normalise
+        add = None if post.add is None else post.add._array
+        x_array, w_array, b_array = self.arrays
+        if in_lanes(x_array.shape, False):
+            x_array = x_array.to_lanes()
+        return _core.conv_norm_forward(
+            *(x_array, w_array, b_array, *self.geometry),
+            *(weight, bias, mean, var, eps, LIMITS[post.activation], add),
+        )
+
+
+_IN_TRAINING = frozenset({"activation", "pool"})
+_IN_EVALUATION = frozenset({"normalise", "add", "activation", "pool"})
 
 
 def _conv2d(
@@ -43,35 +103,25 @@ def _conv2d(
     pads: Pads,
     dilation: Pair,
     groups: int,
-    relu: bool,
-    pool: Pooling | None = None,
+    post: PostOps = NO_POST_OPS,
 ) -> Tensor:
-    """conv2d, then ReLU and max pooling if asked for. Arguments are in their final form."""
+    """conv2d of arguments in their final form."""
+    if x._pending is not None:
+        settle(x)
     x_array, w_array = x._array, w._array
     shape = x_array.shape
     if len(shape) != 4 or shape[0] == 0:
-        return _conv2d_unusual(x, w, b, stride, pads, dilation, groups, relu, pool)
+        return _conv2d_unusual(x, w, b, stride, pads, dilation, groups, post)
     b_array = None if b is None else b._array
-    need_x, need_w, need_b = x.requires_grad, w.requires_grad, b is not None and b.requires_grad
-    recorded = grad_mode.enabled and (need_x or need_w or need_b)
-    if in_lanes(shape, recorded, x._node is None):
-        x_array = x_array.to_lanes()
-    y, argmax = _core.conv_stage_forward(
-        x_array, w_array, b_array, stride, pads, dilation, groups, relu, pool, recorded
+    recorded = grad_mode.enabled and (
+        x._requires_grad or w._requires_grad or (b is not None and b._requires_grad)
     )
-    if not recorded:
-        result = wrap(y)
-    else:
-        kept_x, mask = x_array if need_w else None, y if relu else None
-        geometry, wanted = (stride, pads, dilation, groups), (need_x, need_w, need_b)
-        stage = Stage(
-            kept_x, shape, w_array, geometry, wanted, mask, argmax if pool else None, pool
-        )
-        result = stage.record(y, (x, w, b))
-    if recent.results is not None:
-        again = partial(_conv2d, x, w, b, stride, pads, dilation, groups)
-        remember(result, again, relu, pool, True, x, w, b)
-    return result
+    geometry = (stride, pads, dilation, groups)
+    y_shape = _core.conv2d_output_shape(shape, w_array.shape, *geometry)
+    head = _Convolution((x, w, b), (x_array, w_array, b_array), geometry, recorded)
+    if post.pool is not None:
+        y_shape = _core.pooled_shape(y_shape, *post.pool)
+    return defer(head, y_shape, post)
 
 
 def _conv2d_unusual(
@@ -82,13 +132,12 @@ def _conv2d_unusual(
     pads: Pads,
     dilation: Pair,
     groups: int,
-    relu: bool,
-    pool: Pooling | None,
+    post: PostOps,
 ) -> Tensor:
     """One image without N, and batches of none."""
 
     def again(x: Tensor) -> Tensor:
-        return _conv2d(x, w, b, stride, pads, dilation, groups, relu, pool)
+        return _conv2d(x, w, b, stride, pads, dilation, groups, post)
 
     if x.ndim == 3:
         y = again(x.unsqueeze(0))
@@ -145,7 +194,7 @@ def conv2d(
     if input.ndim not in (3, 4):
         raise shape_error("conv2d", "(N, C, H, W) or (C, H, W)", input.shape)
     pads = pads_of(pad_pair(padding, "[conv2d] padding"), input.shape, w.shape, step, spread)
-    return _conv2d(input, w, b, step, pads, spread, group_count(groups, "conv2d"), False)
+    return _conv2d(input, w, b, step, pads, spread, group_count(groups, "conv2d"))
 
 
 @numpy_too
@@ -188,7 +237,7 @@ def conv1d(
     # A line is an image one pixel high.
     x, w = input.unsqueeze(-2), w.unsqueeze(-2)
     pads = pads_of(pad_pair(width, "[conv1d] padding"), x.shape, w.shape, step, spread)
-    y = _conv2d(x, w, b, step, pads, spread, group_count(groups, "conv1d"), False)
+    y = _conv2d(x, w, b, step, pads, spread, group_count(groups, "conv1d"))
     return y.squeeze(-2)
 
 

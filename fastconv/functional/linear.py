@@ -7,69 +7,79 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from .. import _core
-from ..autograd import Tensor, grad_mode, record, wrap
+from ..autograd import Node, Tensor, grad_mode, wrap
+from ..autograd.pending import NO_POST_OPS, Head, PostOps, defer, settle
 from ._arguments import LANES, empty_batch, numpy_too, operand
-from ._neighbours import recent, remember
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .._core import Array, Pooling
+    from .._core import Array
     from ._arguments import Operand
 
 __all__ = ["linear", "linear_backward"]
 
 
-def _linear(x: Tensor, w: Tensor, b: Tensor | None, relu: bool) -> Tensor:
-    """x w^T + b, then ReLU if asked for. Layers call it."""
+class _Product(Head):
+    """A checked linear layer that waits for what follows it."""
+
+    __slots__ = ("arrays", "parents")
+    joins = frozenset({"activation"})
+
+    def __init__(
+        self,
+        parents: tuple[Tensor, Tensor, Tensor | None],
+        arrays: tuple[Array, Array, Array | None],
+        recorded: bool,
+    ) -> None:
+        self.parents, self.arrays, self.recorded = parents, arrays, recorded
+
+    def run(self, post: PostOps) -> tuple[Array, Node | None]:
+        x, w, b = self.parents
+        x_array, w_array, b_array = self.arrays
+        if x_array.shape[0] >= LANES:
+            x_array = x_array.to_lanes()
+        y = _core.linear_forward(x_array, w_array, b_array, post.activation == "relu")
+        if not self.recorded:
+            return (y if post.activation != "relu6" else _core.relu6(y)), None
+        need_x, need_w, need_b = x.requires_grad, w.requires_grad, b is not None and b.requires_grad
+        mask = y if post.activation == "relu" else None
+        kept_x, kept_w = x_array if need_w else None, w_array if need_x else None
+
+        def backward(dy: Array) -> tuple[Array | None, Array | None, Array | None]:
+            if mask is not None:
+                dy = _core.relu_backward(dy, mask)
+            dx = _core.linear_backward_input(dy, w_array) if need_x else None
+            dw = None if kept_x is None else _core.linear_backward_weight(dy, kept_x)
+            db = _core.channel_sum(dy) if need_b else None
+            return dx, dw, db
+
+        return y, Node(self.parents, backward, "linear", (mask, kept_x, kept_w))
+
+
+def _linear(x: Tensor, w: Tensor, b: Tensor | None, post: PostOps = NO_POST_OPS) -> Tensor:
+    """x w^T + b. Layers call it."""
+    if x._pending is not None:
+        settle(x)
     x_array, w_array = x._array, w._array
     shape = x_array.shape
     if len(shape) != 2 or shape[0] == 0:
-        return _linear_unusual(x, w, b, relu)
+        return _linear_unusual(x, w, b, post)
+    recorded = grad_mode.enabled and (
+        x._requires_grad or w._requires_grad or (b is not None and b._requires_grad)
+    )
     b_array = None if b is None else b._array
-    need_x, need_w, need_b = x.requires_grad, w.requires_grad, b is not None and b.requires_grad
-    if shape[0] >= LANES:
-        x_array = x_array.to_lanes()
-    y = _core.linear_forward(x_array, w_array, b_array, relu)
-    if not (grad_mode.enabled and (need_x or need_w or need_b)):
-        return _remembered(wrap(y), x, w, b, relu)
-
-    mask = y if relu else None
-    saved_x = x_array if need_w else None
-
-    def backward(dy: Array) -> tuple[Array | None, Array | None, Array | None]:
-        dx = dw = db = None
-        if mask is not None:
-            dy = _core.relu_backward(dy, mask)
-        if need_x:
-            dx = _core.linear_backward_input(dy, w_array)
-        if saved_x is not None:
-            dw = _core.linear_backward_weight(dy, saved_x)
-        if need_b:
-            db = _core.channel_sum(dy)
-        return dx, dw, db
-
-    saved = mask, saved_x, w_array if need_x else None
-    return _remembered(record(y, (x, w, b), backward, "linear", *saved), x, w, b, relu)
+    head = _Product((x, w, b), (x_array, w_array, b_array), recorded)
+    return defer(head, (shape[0], w_array.shape[0]), post)
 
 
-def _remembered(result: Tensor, x: Tensor, w: Tensor, b: Tensor | None, relu: bool) -> Tensor:
-    if recent.results is not None:
-
-        def again(relu: bool, _: Pooling | None) -> Tensor:
-            return _linear(x, w, b, relu)
-
-        remember(result, again, relu, None, False, x, w, b)
-    return result
-
-
-def _linear_unusual(x: Tensor, w: Tensor, b: Tensor | None, relu: bool) -> Tensor:
+def _linear_unusual(x: Tensor, w: Tensor, b: Tensor | None, post: PostOps) -> Tensor:
     """Vectors, inputs of more than two dimensions, and batches of none."""
     if x.ndim == 2:
-        return empty_batch(lambda x: _linear(x, w, b, relu), x, w, b)
+        return empty_batch(lambda x: _linear(x, w, b, post), x, w, b)
     if x.ndim == 0:
         raise _core.ShapeError("[linear] expected an input (..., in_features), got a number")
-    y = _linear(x.reshape(-1, x.shape[-1]), w, b, relu)
+    y = _linear(x.reshape(-1, x.shape[-1]), w, b, post)
     return y.reshape((*x.shape[:-1], y.shape[-1]))
 
 
@@ -96,7 +106,7 @@ def linear(input: Tensor, weight: Operand, bias: Operand | None = None) -> Tenso
         array([[ 1.,  2., 13.]], dtype=float32)
     """
     w = operand(weight, "linear", "weight")
-    return _linear(input, w, None if bias is None else operand(bias, "linear", "bias"), False)
+    return _linear(input, w, None if bias is None else operand(bias, "linear", "bias"))
 
 
 @overload

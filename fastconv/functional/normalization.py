@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import _core, random
-from ..autograd import Tensor, needs_grad, record, unary, wrap
+from ..autograd import Node, Tensor, needs_grad, record, unary
+from ..autograd.pending import NO_POST_OPS, Head, PostOps, defer, join
 from ..errors import ShapeError
 from ._arguments import empty_batch, in_lanes, numpy_too, operand, shape_error
-from .activation import relu, relu6
+from ._fusion import LIMITS
 
 if TYPE_CHECKING:
     from .._core import Array
@@ -68,6 +69,60 @@ def batch_norm(
     return y
 
 
+class _Normalisation(Head):
+    """A checked batch normalisation that waits for what follows it."""
+
+    __slots__ = ("arrays", "eps", "momentum", "parents", "training", "writes")
+    joins = frozenset({"add", "activation"})
+
+    def __init__(
+        self,
+        parents: tuple[Tensor, Tensor | None, Tensor | None],
+        arrays: tuple[Array | None, ...],
+        statistics: tuple[Tensor, ...],
+        momentum: float,
+        eps: float,
+        training: bool,
+        recorded: bool,
+    ) -> None:
+        self.parents, self.arrays, self.training = parents, arrays, training
+        self.momentum, self.eps, self.recorded = momentum, eps, recorded
+        self.writes = statistics if training else ()
+
+    def run(self, post: PostOps) -> tuple[Array, Node | None]:
+        x, w, b = self.parents
+        x_array, w_array, b_array, mean, var = self.arrays
+        if in_lanes(x_array.shape, self.recorded, x._node is None):
+            x_array = x_array.to_lanes()
+        cap = LIMITS[post.activation]
+        add = None if post.add is None else post.add._array
+        if not self.training:
+            return _core.batch_norm_eval(
+                x_array, w_array, b_array, mean, var, self.eps, cap, add
+            ), None
+        y, mean, inv_std = _core.batch_norm_train(
+            x_array, w_array, b_array, mean, var, self.momentum, self.eps, cap, add
+        )
+        if not self.recorded:
+            return y, None
+        need_x = x.requires_grad
+        need_w, need_b = w is not None and w.requires_grad, b is not None and b.requires_grad
+        need_add = post.add is not None and post.add.requires_grad
+        # A sum before the ReLU is known from its result alone.
+        mask = None if cap is None or post.add is None else y
+
+        def backward(dy: Array) -> tuple[Array | None, ...]:
+            dx, dw, db, dadd = _core.batch_norm_train_backward(
+                dy, x_array, w_array, mean, inv_std, mask, cap or 0.0, need_add, b_array
+            )
+            grads = (dx if need_x else None, dw if need_w else None, db if need_b else None)
+            return *grads, dadd if need_add else None
+
+        # A bias is read for the mask of an activation; the statistics are the tape's own.
+        saved = x_array, w_array, mask, b_array if cap is not None else None
+        return y, Node((x, w, b, post.add), backward, "batch_norm", saved)
+
+
 def _batch_norm(
     x: Tensor,
     mean: Tensor | None,
@@ -77,10 +132,8 @@ def _batch_norm(
     training: bool,
     momentum: float,
     eps: float,
-    cap: float | None = None,
-    plus: Tensor | None = None,
 ) -> Tensor:
-    """batch_norm of tensors, + plus; then, with a cap, ReLU below it (6, infinity)."""
+    """batch_norm of tensors."""
     shape = x.shape
     if len(shape) < 2:
         raise shape_error("batch_norm", "(N, C), (N, C, L) or (N, C, H, W)", shape)
@@ -91,50 +144,41 @@ def _batch_norm(
             f"[batch_norm] training needs more than one value a channel, got input {shape}; a "
             "last batch of one sample is left out by drop_last=True, of fit or of a Loader"
         )
-    recorded = needs_grad(x, w, b, plus)
-    fused = cap is not None or plus is not None
-    if fused and (shape[0] == 0 or (recorded and not training)):
-        y = _batch_norm(x, mean, var, w, b, training, momentum, eps)
-        y = y if plus is None else y + plus
-        return y if cap is None else relu6(y) if cap == 6 else relu(y)
     if shape[0] == 0:
         return empty_batch(lambda x: x, x, w, b)
+    recorded = needs_grad(x, w, b)
+    arrays = [None if t is None else t._array for t in (w, b, mean, var)]
+    channels = (shape[1],)
+    fits = all(a is None or a.shape == channels for a in arrays)
+    if x._pending is not None and not training and not recorded and fits:
+        arguments = mean, var, w, b, training, momentum, eps
+        joined = join(x, "normalise", (*arrays, eps), None, _batch_norm, *arguments)
+        if joined is not None:
+            return joined
+    head = _Normalisation(
+        (x, w, b),
+        (x._array, *arrays),
+        tuple(t for t in (mean, var) if t is not None),
+        momentum,
+        eps,
+        training,
+        recorded,
+    )
+    if recorded and not training:
+        y = _core.batch_norm_eval
+        return _evaluated_head(x, w, b, mean, var, eps)
+    if not fits:
+        y, node = head.run(NO_POST_OPS)
+    return defer(head, shape)
 
+
+def _evaluated_head(x, w, b, mean, var, eps):
     x_array = x._array
-    if in_lanes(shape, recorded, x._node is None):
+    if in_lanes(x_array.shape, True, x._node is None):
         x_array = x_array.to_lanes()
-    arrays = [None if t is None else t._array for t in (w, b, mean, var, plus)]
-    w_array, b_array, mean_array, var_array, plus_array = arrays
-    if training:
-        y_array, mean_array, inv_std = _core.batch_norm_train(
-            x_array, w_array, b_array, mean_array, var_array, momentum, eps, cap, plus_array
-        )
-    else:
-        assert mean_array is not None
-        assert var_array is not None
-        y_array = _core.batch_norm_eval(
-            x_array, w_array, b_array, mean_array, var_array, eps, cap, plus_array
-        )
-    if not recorded:
-        return wrap(y_array)
-    need_x = x.requires_grad
-    need_w, need_b = w is not None and w.requires_grad, b is not None and b.requires_grad
-    if var_array is not None and not training:
-        return _evaluated(x, w, b, y_array, x_array, mean_array, var_array, eps)
-    # A sum before the ReLU is known from its result alone.
-    gate = None if cap is None or plus is None else y_array
-    need_plus = plus is not None and plus.requires_grad
-
-    def backward(dy: Array) -> tuple[Array | None, ...]:
-        dx, dw, db, dplus = _core.batch_norm_train_backward(
-            dy, x_array, w_array, mean_array, inv_std, gate, cap or 0.0, need_plus, b_array
-        )
-        grads = (dx if need_x else None, dw if need_w else None, db if need_b else None)
-        return *grads, dplus if need_plus else None
-
-    # A bias is read for the gate of a capped result; the statistics are the tape's own.
-    saved = x_array, w_array, gate, b_array if cap is not None else None
-    return record(y_array, (x, w, b, plus), backward, "batch_norm", *saved)
+    arrays = [None if t is None else t._array for t in (w, b, mean, var)]
+    y = _core.batch_norm_eval(x_array, *arrays, eps)
+    return _evaluated(x, w, b, y, x_array, arrays[2], arrays[3], eps)
 
 
 def _evaluated(

@@ -9,15 +9,14 @@ import numpy as np
 
 from .. import _core
 from ..autograd import Tensor, grad_mode, record, unary, wrap
+from ..autograd.pending import join
 from ._arguments import empty_batch, in_lanes, numpy_too, operand, pair, shape_error
-from ._neighbours import max_pool_behind, node_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .._core import Array, Pads, Pair, Pooling
     from ._arguments import Sizes
-    from ._neighbours import Stage
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -45,24 +44,21 @@ def _window(
 # --------------------------------------------------------------------------------------- maximum
 def _max_pool2d(x: Tensor, pooling: Pooling) -> Tensor:
     """max_pool2d of checked arguments."""
+    if x._pending is not None and x.ndim == 4:
+        shape = _core.pooled_shape(x.shape, *pooling)
+        joined = join(x, "pool", pooling, shape, _max_pool2d, pooling)
+        if joined is not None:
+            return joined
     x_array = x._array
     shape = x_array.shape
     if len(shape) != 4 or shape[0] == 0:
         return _unusual("max_pool2d", x, lambda x: _max_pool2d(x, pooling))
-    fused = max_pool_behind(x, pooling)
-    if fused is not None:
-        return fused
     recorded = grad_mode.enabled and x.requires_grad
     if in_lanes(shape, recorded, x._node is None):
         x_array = x_array.to_lanes()
     y, argmax = _core.max_pool2d_forward(x_array, *pooling, False, recorded)
     if not recorded:
         return wrap(y)
-    node = node_of(x)
-    if node is not None and node.stage.pool is None:
-        stage: Stage = node.stage
-        mask = None if stage.mask is None else y
-        return stage._replace(mask=mask, argmax=argmax, pool=pooling).record_behind(y, node)
 
     def backward(dy: Array) -> tuple[Array]:
         return (_core.max_pool2d_backward(dy, argmax, None, shape, *pooling[:4]),)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from .. import functional as F
 from ..nn import BatchNorm2d, Conv2d, Linear, Module, Sequential, init
-from ..nn.normalization import conv_norm_relu
 from .catalogue import network
 
 if TYPE_CHECKING:
@@ -44,8 +43,10 @@ class CifarBlock(Module):
         self.stride, self.new_channels = stride, channels - in_channels
 
     def forward(self, x: Any) -> Any:
-        y = conv_norm_relu(self.conv1, x, self.bn1)
-        return conv_norm_relu(self.conv2, y, self.bn2, plus=self.shortcut(x))
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        y += self.shortcut(x)
+        return F.relu(y)
 
     def shortcut(self, x: Any) -> Any:
         if self.stride > 1:
@@ -92,7 +93,7 @@ class CifarResNet(Module):
         self.apply(_start)
 
     def forward(self, x: Any) -> Any:
-        x = conv_norm_relu(self.conv1, x, self.bn1)
+        x = F.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.linear(F.adaptive_avg_pool2d(x, 1).flatten(1))
 

@@ -24,7 +24,6 @@ from ..nn import (
     Sequential,
     init,
 )
-from ..nn.normalization import conv_norm_relu
 from .catalogue import network
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class BasicConv2d(Module):
         self.bn = BatchNorm2d(out_channels, eps=1e-3)
 
     def forward(self, x: Any) -> Any:
-        return conv_norm_relu(self.conv, x, self.bn)
+        return F.relu(self.bn(self.conv(x)))
 
 
 class Inception(Module):

@@ -20,7 +20,6 @@ from ..nn import (
     Sequential,
     init,
 )
-from ..nn.normalization import conv_norm_relu
 from .catalogue import network
 
 if TYPE_CHECKING:
@@ -60,8 +59,10 @@ class BasicBlock(Module):
 
     def forward(self, x: Any) -> Any:
         shortcut = x if self.downsample is None else self.downsample(x)
-        y = conv_norm_relu(self.conv1, x, self.bn1, self.relu)
-        return conv_norm_relu(self.conv2, y, self.bn2, self.relu, plus=shortcut)
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        y += shortcut
+        return self.relu(y)
 
 
 class Bottleneck(Module):
@@ -89,9 +90,11 @@ class Bottleneck(Module):
 
     def forward(self, x: Any) -> Any:
         shortcut = x if self.downsample is None else self.downsample(x)
-        y = conv_norm_relu(self.conv1, x, self.bn1, self.relu)
-        y = conv_norm_relu(self.conv2, y, self.bn2, self.relu)
-        return conv_norm_relu(self.conv3, y, self.bn3, self.relu, plus=shortcut)
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        y += shortcut
+        return self.relu(y)
 
 
 def _projection(in_channels: int, out_channels: int, stride: int) -> Sequential | None:
@@ -146,7 +149,7 @@ class ResNet(Module):
         self.apply(_start)
 
     def forward(self, x: Any) -> Any:
-        x = self.maxpool(conv_norm_relu(self.conv1, x, self.bn1, self.relu))
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(self.avgpool(x).flatten(1))
 

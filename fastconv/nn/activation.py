@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import functional as F
 from ..autograd import Tensor
-from ..functional.activation import _relu
+from ..functional.activation import _relu, _relu6
 from .module import Module
 
 __all__ = ["LeakyReLU", "LogSoftmax", "ReLU", "ReLU6", "Sigmoid", "Softmax", "Tanh"]
@@ -25,6 +25,11 @@ class ReLU(Module):
         super().__init__()
         self.inplace = inplace
 
+    @property
+    def post_op(self) -> tuple[str, Any] | None:
+        """What it is to the operation before it."""
+        return ("activation", "relu")
+
     def forward(self, x: Any) -> Any:
         return _relu(x) if isinstance(x, Tensor) else F.relu(x)
 
@@ -35,8 +40,10 @@ class ReLU(Module):
 class ReLU6(ReLU):
     """min(max(x, 0), 6); `torch.nn.ReLU6`."""
 
+    post_op = None
+
     def forward(self, x: Any) -> Any:
-        return F.relu6(x)
+        return _relu6(x) if isinstance(x, Tensor) else F.relu6(x)
 
 
 class LeakyReLU(Module):

@@ -1,18 +1,15 @@
-"""Sequential, which fuses neighbours that have a kernel in common, and ModuleList."""
+"""Sequential and ModuleList."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, overload
 
 from ..autograd.changes import changes
+from ..autograd.pending import NO_POST_OPS, PostOps, extended
 from ..errors import ShapeError
-from .activation import ReLU, ReLU6
-from .conv import Conv2d
-from .linear import Linear
 from .module import Module, is_called_plainly, is_simple
-from .normalization import BatchNorm1d, BatchNorm2d, _conv_norm, cap_of, norm_relu
-from .pooling import MaxPool2d
 
 __all__ = ["ModuleList", "Sequential"]
 
@@ -78,11 +75,6 @@ class Sequential(_Numbered):
     Args:
         modules: the modules, or one mapping from names to modules.
 
-    Where no hook can see the difference, Linear and ReLU, batch normalisation and ReLU (or ReLU6),
-    and Conv2d with the ReLU and MaxPool2d behind it, run as one operation, with the same results;
-    so do, but for the rounding, Conv2d and BatchNorm2d with running statistics, when no gradient is
-    recorded.
-
     Example:
         >>> from fastconv import nn
         >>> nn.Sequential(nn.Linear(4, 2), nn.ReLU())
@@ -106,53 +98,35 @@ class Sequential(_Numbered):
             self.add_module(name, module)
 
     def forward(self, x: Any) -> Any:
-        if self._plan is None or self._plan_version != changes.structure:
+        if self._plan is None or self._plan_version != changes.attributes:
             self._make_plan()
         step: Any = None
         try:
             for step in self._plan:  # type: ignore[union-attr]
                 x = step(x)
         except ShapeError as error:
-            fused = isinstance(step, (_Stage, _ConvNorm))
-            module = step.culprit(x) if fused else getattr(step, "__self__", step)
+            module = getattr(getattr(step, "func", step), "__self__", step)
             self._name_layer(error, module if isinstance(module, Module) else self)
             raise
         return x
 
     def _make_plan(self) -> None:
-        """The calls to make: the forward of each module, or a fused form of several."""
-        version = changes.structure  # before anything is looked at
-        modules = self._modules()
-        kinds = [*(type(m) if is_simple(m) else None for m in modules), None, None]
-        plan: list[Step] = []
-        i = 0
-        while i < len(modules):
-            module, kind = modules[i], kinds[i]
-            norm = modules[i + 1] if kinds[i + 1] is BatchNorm2d else None
-            if isinstance(module, Conv2d) and kind is Conv2d and isinstance(norm, BatchNorm2d):
-                rectifier = modules[i + 2] if kinds[i + 2] in (ReLU, ReLU6) else None
-                plan.append(_ConvNorm(module, norm, rectifier))
-                i += 2 if rectifier is None else 3
-                continue
-            if isinstance(module, Conv2d) and kind is Conv2d:
-                relu = kinds[i + 1 : i + 2] == [ReLU]
-                i += 1 + relu
-                pool = modules[i] if kinds[i : i + 1] == [MaxPool2d] else None
-                if not isinstance(pool, MaxPool2d):
-                    pool = None
-                i += pool is not None
-                plan.append(_Stage(module, relu, pool) if relu or pool else module.forward)
-                continue
-            if kind in (BatchNorm1d, BatchNorm2d) and kinds[i + 1] in (ReLU, ReLU6):
-                plan.append(_Normalised(module, modules[i + 1]))
-                i += 2
-                continue
-            if isinstance(module, Linear) and kind is Linear and kinds[i + 1 : i + 2] == [ReLU]:
-                plan.append(module.forward_relu)
-                i += 2
-                continue
-            plan.append(module.forward if is_called_plainly(module) else module)
-            i += 1
+        """The calls to make: the forward of each module, without what calling it adds."""
+        version = changes.attributes  # before anything is looked at
+        modules, plan = self._modules(), []
+        while modules:
+            module = modules.pop(0)
+            call: Step = module.forward if is_called_plainly(module) else module
+            takes = getattr(module, "takes", None) if is_simple(module) else None
+            post: PostOps | None = NO_POST_OPS
+            while takes and modules and is_simple(modules[0]):
+                post_op = getattr(modules[0], "post_op", None)
+                more = post_op and extended(post, takes, *post_op)
+                if not more:
+                    break
+                post = more
+                modules.pop(0)
+            plan.append(call if post is NO_POST_OPS else partial(call, post=post))
         self.__dict__["_plan"], self.__dict__["_plan_version"] = plan, version
 
     @overload
@@ -191,53 +165,3 @@ class ModuleList(_Numbered):
         if isinstance(index, slice):
             return ModuleList(self._modules()[index])
         return self.__dict__[self._name(index)]
-
-
-class _Normalised:
-    """Batch normalisation and the ReLU (or ReLU6) behind it, as one step."""
-
-    def __init__(self, norm: Module, relu: Module) -> None:
-        self.__self__, self._relu = norm, relu
-
-    def __call__(self, x: Any) -> Any:
-        return norm_relu(x, self.__self__, self._relu)
-
-
-class _ConvNorm:
-    """A convolution, batch normalisation and the ReLU (or ReLU6) behind it, as one step."""
-
-    def __init__(self, conv: Conv2d, norm: BatchNorm2d, relu: Module | None) -> None:
-        self._conv, self._norm, self._relu, self._cap = conv, norm, relu, cap_of(relu)
-
-    def __call__(self, x: Any) -> Any:
-        y = _conv_norm(self._conv, x, self._norm, self._cap)
-        return norm_relu(self._conv.forward(x), self._norm, self._relu) if y is None else y
-
-    def culprit(self, x: Any) -> Module:
-        """The layer whose shapes do not fit."""
-        try:
-            self._conv(x)
-        except ShapeError:
-            return self._conv
-        return self._norm
-
-
-class _Stage:
-    """A convolution with what is behind it, as one step."""
-
-    def __init__(self, conv: Conv2d, relu: bool, pool: MaxPool2d | None) -> None:
-        self._conv, self._relu, self._pool = conv, relu, pool
-
-    def __call__(self, x: Any) -> Any:
-        pool = self._pool
-        if pool is not None and pool.return_indices:
-            return pool.forward(self._conv.forward_stage(x, self._relu))
-        return self._conv.forward_stage(x, self._relu, None if pool is None else pool.pooling)
-
-    def culprit(self, x: Any) -> Module:
-        """The layer whose shapes do not fit."""
-        try:
-            self._conv(x)
-        except ShapeError:
-            return self._conv
-        return self._pool or self._conv

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import functional as F
 from ..autograd import Tensor, as_tensor
+from ..autograd.pending import NO_POST_OPS, PostOps
 from ..functional._arguments import pad_pair, pads_of, pair
 from ..functional.conv import _conv2d, conv1d
 from ..functional.conv_transpose import _conv_transpose2d
@@ -17,7 +18,7 @@ from . import init
 from .module import Module, Parameter
 
 if TYPE_CHECKING:
-    from .._core import Pads, Pooling
+    from .._core import Pads
     from ..functional._arguments import Sizes
 
 __all__ = ["Conv1d", "Conv2d", "ConvTranspose2d"]
@@ -144,16 +145,14 @@ class Conv2d(_Conv):
         top, bottom, left, right = pads
         return F.pad(x, (left, right, top, bottom), self.padding_mode), (0, 0, 0, 0)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_stage(x, False)
+    takes = frozenset({"activation", "pool"})
 
-    def forward_stage(self, x: Tensor, relu: bool, pool: Pooling | None = None) -> Tensor:
-        """forward(x), then ReLU, then the maxima of windows, in one operation."""
+    def forward(self, x: Tensor, post: PostOps = NO_POST_OPS) -> Tensor:
         if not isinstance(x, Tensor):
             x = as_tensor(x, "[Conv2d] input")
         x, pads = self._with_border(x)
         return _conv2d(
-            x, self.weight, self.bias, self.stride, pads, self.dilation, self.groups, relu, pool
+            x, self.weight, self.bias, self.stride, pads, self.dilation, self.groups, post
         )
 
 

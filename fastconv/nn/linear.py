@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor, as_tensor
+from ..autograd.pending import NO_POST_OPS, PostOps
 from ..functional.linear import _linear
 from . import init
 from .module import Module, Parameter
@@ -66,16 +67,12 @@ class Linear(Module):
         if self.bias is not None:
             init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if not isinstance(x, Tensor):
-            x = as_tensor(x, "[Linear] input")
-        return _linear(x, self.weight, self.bias, False)
+    takes = frozenset({"activation"})
 
-    def forward_relu(self, x: Tensor) -> Tensor:
-        """relu(forward(x)) in one operation."""
+    def forward(self, x: Tensor, post: PostOps = NO_POST_OPS) -> Tensor:
         if not isinstance(x, Tensor):
             x = as_tensor(x, "[Linear] input")
-        return _linear(x, self.weight, self.bias, True)
+        return _linear(x, self.weight, self.bias, post)
 
     def extra_repr(self) -> str:
         return (

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..autograd import Tensor, check_device
 from ..autograd.changes import changes
+from ..autograd.pending import calls, settle
 from ..errors import ShapeError
 from .freezing import selected
 from .keras import KerasMethods
@@ -100,6 +101,8 @@ class Module(KerasMethods):
         raise NotImplementedError(f"{type(self).__name__} does not define forward()")
 
     def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
+        outermost = not calls.inside
+        calls.inside = True
         try:
             if self._forward_hooks or self._forward_pre_hooks:
                 return self._call_with_hooks(inputs, kwargs)
@@ -107,6 +110,11 @@ class Module(KerasMethods):
         except ShapeError as error:
             self._name_layer(error, self)
             raise
+        finally:
+            if outermost:
+                calls.inside = False
+                if calls.waiting is not None:
+                    settle(calls.waiting)
 
     def _call_with_hooks(self, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for hook in list(self._forward_pre_hooks):

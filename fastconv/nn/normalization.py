@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from .. import _core
 from .. import functional as F
-from ..autograd import Tensor, as_tensor, needs_grad, wrap
+from ..autograd import Tensor, as_tensor
 from ..errors import ShapeError
-from ..functional._arguments import LANES
 from ..functional.normalization import _batch_norm
 from . import init
-from .activation import ReLU, ReLU6
-from .conv import Conv2d
-from .module import Module, Parameter, is_simple
+from .module import Module, Parameter
 
 __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "Dropout",
     "LocalResponseNorm",
-    "conv_norm_relu",
-    "norm_relu",
 ]
 
 
@@ -90,9 +84,6 @@ class _BatchNorm(Module):
             init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._forward(x)
-
-    def _forward(self, x: Tensor, cap: float | None = None, plus: Tensor | None = None) -> Tensor:
         x = as_tensor(x, f"[{type(self).__name__}] input")
         if x.ndim not in self._dims:
             raise ShapeError(f"[{type(self).__name__}] expected {self._expected}, got {x.shape}")
@@ -111,8 +102,6 @@ class _BatchNorm(Module):
             training,
             momentum,
             self.eps,
-            cap,
-            plus,
         )
 
     def extra_repr(self) -> str:
@@ -153,102 +142,6 @@ class BatchNorm2d(_BatchNorm):
     """
 
     _dims, _expected = (4,), "(N, C, H, W)"
-
-
-_CAPS: dict[type[Module], float] = {ReLU: math.inf, ReLU6: 6.0}
-
-
-_RELU = ReLU()
-
-
-def cap_of(relu: Module | None) -> float | None:
-    """Where a `ReLU` or `ReLU6` ends (infinity, 6); None: there is none."""
-    return None if relu is None else _CAPS[type(relu)]
-
-
-def _fuses(norm: Module, relu: Module | None) -> bool:
-    """Whether both are what they seem, and no hook looks at what is between them."""
-    if type(norm) not in (BatchNorm1d, BatchNorm2d) or not is_simple(norm):
-        return False
-    return relu is None or (type(relu) in _CAPS and is_simple(relu))
-
-
-def norm_relu(x: Any, norm: Module, relu: Module | None = _RELU, plus: Tensor | None = None) -> Any:
-    """relu(norm(x) + plus): in one pass over memory, where no hook can see the difference.
-
-    Args:
-        x: what is normalised.
-        norm: a batch normalisation as a rule.
-        relu: a `ReLU` or `ReLU6`, or any other layer, or None.
-        plus: of the shape of x; a shortcut.
-    """
-    if _fuses(norm, relu):
-        return norm._forward(x, cap_of(relu), plus)  # type: ignore[attr-defined]
-    y = norm(x)
-    y = y if plus is None else y + plus
-    return y if relu is None else relu(y)
-
-
-def conv_norm_relu(
-    conv: Module, x: Any, norm: Module, relu: Module | None = _RELU, plus: Tensor | None = None
-) -> Any:
-    """relu(norm(conv(x)) + plus): `norm_relu` of a convolution.
-
-    For 1 to 15 images of which no gradient is recorded, normalised by running statistics, it is one
-    operation where no hook can see the difference, but for the rounding.
-
-    Args:
-        conv: a `Conv2d`, or any other layer.
-        x: its input.
-        norm, relu, plus: as for `norm_relu`.
-    """
-    if (
-        type(conv) is Conv2d
-        and type(norm) is BatchNorm2d
-        and is_simple(conv)
-        and _fuses(norm, relu)
-    ):
-        y = _conv_norm(conv, x, norm, cap_of(relu), plus)
-        if y is not None:
-            return y
-    return norm_relu(conv(x), norm, relu, plus)
-
-
-def _conv_norm(
-    conv: Conv2d, x: Any, norm: BatchNorm2d, cap: float | None, plus: Tensor | None = None
-) -> Tensor | None:
-    """conv_norm_relu as one operation, or None where it is several."""
-    if not isinstance(x, Tensor):
-        x = as_tensor(x, "[Conv2d] input")
-    mean, var, weight, bias = norm.running_mean, norm.running_var, norm.weight, norm.bias
-    if norm._by_batch or mean is None or var is None:
-        return None
-    shape = x.shape
-    if len(shape) != 4 or not 0 < shape[0] < LANES:
-        return None
-    if needs_grad(x, conv.weight, conv.bias, weight, bias, plus):
-        return None
-    b_array, weight_array, bias_array, plus_array = (
-        None if t is None else t._array for t in (conv.bias, weight, bias, plus)
-    )
-    x, pads = conv._with_border(x)
-    y = _core.conv_norm_forward(
-        x._array,
-        conv.weight._array,
-        b_array,
-        conv.stride,
-        pads,
-        conv.dilation,
-        conv.groups,
-        weight_array,
-        bias_array,
-        mean._array,
-        var._array,
-        norm.eps,
-        cap,
-        plus_array,
-    )
-    return wrap(y)
 
 
 class LocalResponseNorm(Module):

@@ -74,6 +74,11 @@ class MaxPool2d(Module):
         return _max_pool2d(x, self.pooling)
 
     @property
+    def post_op(self) -> tuple[str, Any] | None:
+        """What it is to the operation before it."""
+        return None if self.return_indices else ("pool", self.pooling)
+
+    @property
     def pooling(self) -> Pooling:
         """Kernel, stride, pads, dilation and ceil_mode, as the core takes them."""
         return (*self._window, self._dilation, self.ceil_mode)

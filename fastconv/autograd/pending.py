@@ -1,0 +1,284 @@
+"""Operations that wait for what follows them, so that neighbours run as one.
+
+While a module is called, a convolution, a linear layer or a batch normalisation is checked, but it
+does not run yet: its result is *pending*. One of two things comes next.
+
+* A ReLU, a max pooling, an addition or a normalisation by known statistics *joins* it, as a post-op
+  of the same operation; its result is pending in turn.
+* Somebody looks at the values or at the tape (`Tensor._array`, `Tensor._node`), and it runs.
+
+So users write plain layers and get one pass over memory, one node on the tape, one instruction in a
+recorded program. A thread has one pending result at a time: it runs when the thread begins another
+one, before anything is changed in place, and when the outermost call returns.
+
+A result that somebody still holds when its successor runs, a shortcut for instance, is computed by
+itself, once, and its successor from it.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .grad_mode import grad_mode
+from .tape import TensorBase
+
+if TYPE_CHECKING:
+    from .._core import Array, Pooling
+    from .tape import Node
+    from .tensor import Tensor
+
+__all__ = [
+    "NO_POST_OPS",
+    "Head",
+    "PostOps",
+    "calls",
+    "defer",
+    "extended",
+    "fusing_always",
+    "join",
+    "settle",
+    "settle_here",
+    "take_over",
+]
+
+
+class PostOps(NamedTuple):
+    """What is done with a result, in this order: max_pool2d(activation(normalise(y) + add))."""
+
+    normalise: Any = None  # weight, bias, mean, variance (arrays or None), eps
+    add: Tensor | None = None
+    activation: str | None = None  # "relu" or "relu6"
+    pool: Pooling | None = None
+
+
+NO_POST_OPS = PostOps()
+_NONE_FROM = tuple(NO_POST_OPS[i:] for i in range(len(NO_POST_OPS)))
+_PLACES = {field: place for place, field in enumerate(PostOps._fields)}
+
+
+class Head:
+    """A checked operation that waits."""
+
+    __slots__ = ("computed", "latest", "lock", "recorded")
+
+    joins: frozenset[str] = frozenset()  # the fields of PostOps that it takes
+    writes: tuple[Tensor, ...] = ()  # running statistics that it will move
+
+    recorded: bool  # for a gradient
+    computed: tuple[int, Tensor] | None  # an intermediate result, after so many post-ops
+    # Of a head that writes: its statistics move once, whoever looks.
+    lock: Any
+    latest: weakref.ref[Tensor]  # the result that waits
+
+    def run(self, post: PostOps) -> tuple[Array, Node | None]:
+        """The values with the post-ops done, and their place on the tape."""
+        raise NotImplementedError
+
+
+class Pending:
+    """What a tensor without values waits for."""
+
+    __slots__ = ("head", "joined", "post", "shape", "steps")
+
+    def __init__(
+        self, head: Head, shape: tuple[int, ...], post: PostOps, steps: tuple[Any, ...]
+    ) -> None:
+        self.head, self.shape, self.post = head, shape, post
+        # Post-ops that were called: (reference to the operand, function, its other arguments).
+        self.steps = steps
+        self.joined = False  # whether a post-op has been
+
+
+class _Held:
+    """Running statistics that a pending normalisation will move have no values meanwhile."""
+
+    __slots__ = ("array", "head", "shape")
+
+    def __init__(self, array: Array, head: Head) -> None:
+        self.array, self.head, self.shape = array, head, array.shape
+
+
+class _Calls(threading.local):
+    """What one thread is about."""
+
+    inside = False  # the call of a module
+    waiting: Tensor | None = None
+    always = False  # whether even what somebody still holds is fused
+
+
+calls = _Calls()
+
+
+def extended(post: PostOps, joins: frozenset[str], field: str, value: Any) -> PostOps | None:
+    """`post` with one more post-op, for a head that takes `joins`; None where it cannot be next."""
+    place = _PLACES[field]
+    if field not in joins:
+        return None
+    if post[place:] != _NONE_FROM[place] and (
+        # ReLU and maximum commute, but for windows without a pixel.
+        field != "activation" or post.activation is not None or _misses_pixels(post.pool)
+    ):
+        return None
+    return PostOps(*post[:place], value, *post[place + 1 :])
+
+
+def _pending(head: Head, shape: tuple[int, ...], post: PostOps, steps: tuple[Any, ...]) -> Tensor:
+    tensor = object.__new__(TensorBase.result_class)
+    tensor._pending = Pending(head, shape, post, steps)
+    if head.recorded:
+        tensor._requires_grad = True
+    else:
+        tensor._requires_grad = False
+        tensor._node = None
+    tensor.grad = tensor._family = None
+    return tensor
+
+
+def defer(head: Head, shape: tuple[int, ...], post: PostOps = NO_POST_OPS) -> Tensor:
+    """The result of a checked operation: pending inside the call of a module, else computed."""
+    head.computed = None
+    head.lock = threading.RLock() if head.writes else None
+    tensor = _pending(head, shape, post, ())
+    if post.pool is not None or not calls.inside:
+        settle(tensor)
+        return tensor
+    if calls.waiting is not None:
+        settle(calls.waiting)
+    calls.waiting = tensor
+    if head.writes:
+        head.latest = weakref.ref(tensor)
+    for statistics in head.writes:
+        statistics._pending = _Held(statistics._array, head)
+        del statistics._array
+    return tensor
+
+
+def join(
+    x: Tensor,
+    field: str,
+    value: Any,
+    shape: tuple[int, ...] | None,
+    function: Callable[..., Any],
+    *arguments: Any,
+) -> Tensor | None:
+    """`function(x, *arguments)` as a post-op of what x waits for; None where that cannot be.
+
+    Args:
+        x: what the post-op is applied to.
+        field, value: the post-op, as in `PostOps`.
+        shape: of the result; None: that of x.
+        function, arguments: how to compute it where x has been computed after all.
+    """
+    pending = x._pending
+    if type(pending) is not Pending or pending.joined:
+        return None
+    head = pending.head
+    if head.recorded and not grad_mode.enabled:
+        return None
+    post = extended(pending.post, head.joins, field, value)
+    if post is None:
+        return None
+    pending.joined = True
+    steps = (*pending.steps, (weakref.ref(x), function, arguments))
+    result = _pending(head, shape or pending.shape, post, steps)
+    if calls.waiting is x:
+        calls.waiting = result
+    if head.writes:
+        head.latest = weakref.ref(result)
+    return result
+
+
+def _misses_pixels(pooling: Any) -> bool:
+    """Whether windows can lie in the padding altogether: -inf, unless a ReLU comes after."""
+    _, _, pads, dilation, _ = pooling
+    return max(dilation) > 1 and max(pads) > 0
+
+
+def take_over(x: Tensor, result: Tensor) -> bool:
+    """x, which nobody has looked at, becomes `result`, which has joined it; whether it could."""
+    pending = result._pending
+    if type(pending) is not Pending or not pending.steps or pending.steps[-1][0]() is not x:
+        return False
+    steps = (*pending.steps[:-1], (_nobody, *pending.steps[-1][1:]))
+    x._pending = Pending(pending.head, pending.shape, pending.post, steps)
+    if calls.waiting is result:
+        calls.waiting = x
+    return True
+
+
+def _nobody() -> None:
+    return None
+
+
+def settle_here() -> None:
+    """Computes what waits in this thread."""
+    if calls.waiting is not None:
+        settle(calls.waiting)
+
+
+def settle(x: Tensor) -> None:
+    """Gives a pending tensor its values."""
+    pending = x._pending
+    if pending is None:
+        return
+    if type(pending) is _Held:
+        latest = pending.head.latest()
+        if latest is not None:
+            settle(latest)
+        return
+    lock = pending.head.lock
+    if lock is None:
+        _run(x, pending)
+        return
+    with lock:
+        if x._pending is not None:
+            _run(x, pending)
+
+
+def _run(x: Tensor, pending: Pending) -> None:
+    if calls.waiting is x:
+        calls.waiting = None
+    head = pending.head
+    base = _base(pending) if pending.steps else None
+    if base is None:
+        for statistics in head.writes:
+            if type(statistics._pending) is _Held:
+                statistics._array = statistics._pending.array
+                statistics._pending = None
+        x._array, x._node = head.run(pending.post)
+    else:
+        done, y = base
+        for _, function, arguments in pending.steps[done:]:
+            y = function(y, *arguments)
+        x._array, x._node = y._array, y._node
+    x._pending = None
+    if pending.joined:
+        head.computed = len(pending.steps), x
+
+
+def _base(pending: Pending) -> tuple[int, Tensor] | None:
+    """An intermediate result to go on from, and after how many post-ops it is."""
+    head, steps = pending.head, pending.steps
+    if head.computed is not None and head.computed[0] < len(steps):
+        return head.computed
+    if calls.always and not head.writes:
+        return None
+    for done in range(len(steps) - 1, -1, -1):
+        y = steps[done][0]()
+        if y is not None:
+            return done, y
+    return None
+
+
+@contextmanager
+def fusing_always() -> Iterator[None]:
+    """Fuses what somebody still holds, too: a recording leaves out what nobody uses in the end."""
+    before, calls.always = calls.always, True
+    try:
+        yield
+    finally:
+        calls.always = before

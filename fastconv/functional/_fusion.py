@@ -1,0 +1,5 @@
+"""LIMITS"""
+
+import math
+
+LIMITS = {None: None, "relu": math.inf, "relu6": 6.0}
