@@ -337,10 +337,52 @@ def test_examples_in_docstrings_run() -> None:
     assert tried > 50
 
 
-def test_documented_files_exist() -> None:
-    """Paths in the guides' code spans that look like files of this repository are there."""
-    for guide in (ROOT / "csrc" / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "README.md"):
-        for span in re.findall(
-            r"`((?:csrc|fastconv|tests|bench)/[\w./-]+\.\w+)`", guide.read_text()
-        ):
-            assert (ROOT / span).exists(), f"{guide.name} names {span}"
+GUIDES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "bench/README.md")),
+    *sorted(ROOT.glob("docs/*.md")),
+    *sorted(ROOT.glob("docs/design/*.md")),
+    CSRC / "README.md",
+    CSRC / "cpu" / "README.md",
+]
+MOST_LINES = {"csrc/README.md": 150, "csrc/cpu/README.md": 200}
+DESIGN_LINES, README_ROWS = 120, 8
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_documented_files_exist(guide: Path) -> None:
+    """Paths in code spans lead to files; in the maps of csrc every file that is named."""
+    text = guide.read_text()
+    for span in re.findall(r"`((?:csrc|fastconv|tests|bench|docs)/[\w./*-]*)`", text):
+        assert any(ROOT.glob(span.rstrip("/"))), f"{guide.name} names {span}"
+    if guide.is_relative_to(CSRC):
+        for name in re.findall(r"(?<![\w./])[\w/]+\.(?:h|cpp|cu|cmake|py|pyi|md)\b", text):
+            if (ROOT / name).exists():
+                continue
+            assert any(CSRC.rglob(name)), f"{guide.relative_to(ROOT)} names {name}"
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_of_guides_lead_somewhere(guide: Path) -> None:
+    """Files and headings."""
+    for target, heading in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", guide.read_text()):
+        if "://" in target:
+            continue
+        path = guide.parent / target if target else guide
+        assert path.exists(), f"{guide.name}: {target}"
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", path.read_text(), re.M)
+            known = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert heading in known, f"{guide.name}: {target}#{heading}"
+
+
+def test_guides_stay_short() -> None:
+    """The maps, a page for each idea, and a table on the first screen that is read at a glance."""
+    limits = MOST_LINES | {
+        str(path.relative_to(ROOT)): DESIGN_LINES for path in ROOT.glob("docs/design/*.md")
+    }
+    for name, most in limits.items():
+        lines = len((ROOT / name).read_text().splitlines())
+        assert lines <= most, f"{name} has {lines} lines, {most} are its limit"
+    for table in re.findall(r"(?:^\|.*\n)+", (ROOT / "README.md").read_text(), re.M):
+        rows = table.count("\n") - 2
+        assert rows <= README_ROWS, f"README.md has a table of {rows} rows"
