@@ -35,7 +35,7 @@ from .autograd import (
 from .errors import CorruptFileError, DownloadError, ShapeError, TrainingDiverged
 from .io import load, save
 from .random import manual_seed
-from .runtime import (
+from .settings import (
     get_algorithm,
     get_num_threads,
     isa,

@@ -83,7 +83,7 @@ def fma_peak(seconds: float) -> float: ...  # FLOP/s of a pure FMA loop on all p
 
 # ------------------------------------------------------------- convolution (conv2d.cpp), linear.cpp
 # pads: (top, bottom, left, right). x (N, IC, IH, IW), w (OC, IC/groups, KH, KW), b (OC,) or None.
-# Forward: lanes when x is in lanes; a plain x gives a plain y (the path for few samples).
+# gradient, leaf: whether the operation is recorded, and whether its first operand is no result.
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
 Pooling = tuple[Pair, Pair, Pads, Pair, bool]  # kernel, stride, pads, dilation, ceil_mode
@@ -95,24 +95,24 @@ def conv2d_output_shape(
     x_shape: Sequence[int], w_shape: Sequence[int], stride: Pair, pads: Pads, dilation: Pair, groups: int
 ) -> tuple[int, int, int, int]: ...
 def conv2d_forward(
-    x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, dilation: Pair, groups: int, relu: bool
+    x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, dilation: Pair, groups: int, relu: bool,
+    gradient: bool = False, leaf: bool = True,
 ) -> Array: ...
-# Gradients are in lanes (dx) and plain (dw).
 # b (IC,) is added to each channel of dx: a transposed convolution is this function with its bias.
 def conv2d_backward_input(
     dy: Array, w: Array, x_shape: Sequence[int], stride: Pair, pads: Pads, dilation: Pair, groups: int,
-    b: Array | None = None,
+    b: Array | None = None, gradient: bool = False, leaf: bool = True,
 ) -> Array: ...
 def conv2d_backward_weight(
     dy: Array, x: Array, w_shape: Sequence[int], stride: Pair, pads: Pads, dilation: Pair, groups: int
 ) -> Array: ...
-# A convolution with the ReLU and the max pooling behind it, block by block of sixteen samples where
-# that pays. Returns y and argmax, the latter without meaning when pool is None or not placed.
+# A convolution with the ReLU and the max pooling behind it. Returns y, argmax, which has a meaning
+# with a pool and a gradient, and x as conv_stage_backward wants it.
 def conv_stage_forward(
     x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, dilation: Pair, groups: int, relu: bool,
-    pool: Pooling | None, placed: bool = True,
-) -> tuple[Array, Array]: ...
-# batch_norm_eval of conv2d_forward; of plain x, in one pass.
+    pool: Pooling | None, gradient: bool = False, leaf: bool = True,
+) -> tuple[Array, Array, Array]: ...
+# batch_norm_eval of conv2d_forward, in one pass where that is quicker.
 def conv_norm_forward(
     x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, dilation: Pair, groups: int,
     weight: Array | None, bias: Array | None, mean: Array, var: Array, eps: float,
@@ -176,6 +176,7 @@ def add_into(a: Array, b: Array) -> None: ...  # a += b
 def assign(a: Array, b: Array) -> None: ...  # the values of b into the storage of a
 def divide(x: Array, divisor: float) -> Array: ...  # x / divisor, correctly rounded
 def scale_shift(x: Array, scale: float, shift: float) -> Array: ...  # x * scale + shift
+def scale_by(x: Array, factor: Array) -> Array: ...  # x * factor, which is one element
 def exp(x: Array) -> Array: ...
 def log(x: Array) -> Array: ...
 def sqrt(x: Array) -> Array: ...
@@ -205,30 +206,36 @@ def upsample_bilinear2d(x: Array, output_size: Pair, align_corners: bool) -> Arr
 def upsample_bilinear2d_backward(dy: Array, x_shape: Sequence[int], align_corners: bool) -> Array: ...
 
 # ---------------------------------------------------------------- normalisation (norm.cpp)
-# x (N, C, ...); weight, bias, mean, variance (C,). Empty lanes do not count; dx is zero there.
+# x (N, C, ...); weight, bias, mean, variance (C,). gradient: whether it is recorded for one; leaf: whether
+# x is a network's input. Both decide the layout that x runs in; the last result is x in that layout.
 # Training: biased variance normalises; running statistics (may be None) are updated in place with the
-# unbiased one, running += momentum * (batch - running). Returns y, mean, inv_std.
+# unbiased one, running += momentum * (batch - running). Returns y, mean, inv_std, x.
 def batch_norm_train(
     x: Array, weight: Array | None, bias: Array | None, running_mean: Array | None,
     running_var: Array | None, momentum: float, eps: float,
     cap: float | None = None,  # ReLU below this: infinity, or 6 for ReLU6
     plus: Array | None = None,  # added before the ReLU
-) -> tuple[Array, Array, Array]: ...
+    gradient: bool = False, leaf: bool = True,
+) -> tuple[Array, Array, Array, Array]: ...
 def batch_norm_eval(
     x: Array, weight: Array | None, bias: Array | None, mean: Array, var: Array, eps: float,
-    cap: float | None = None, plus: Array | None = None,
-) -> Array: ...
-# -> dx, dweight, dbias, dplus (which has no meaning when not wanted). cap: of the ReLU behind, 0 for none;
-# y: its result, needed where something was added before it, else found again from x and bias
+    cap: float | None = None, plus: Array | None = None, gradient: bool = False, leaf: bool = True,
+) -> tuple[Array, Array]: ...  # y, x
+# -> dx, dweight, dbias, dplus (which has no meaning when not wanted). cap: of the ReLU behind, None for
+# none; y: its result, needed where something was added before it, else found again from x and bias
 def batch_norm_train_backward(
     dy: Array, x: Array, weight: Array | None, mean: Array, inv_std: Array, y: Array | None = None,
-    cap: float = 0.0, wants_dplus: bool = False, bias: Array | None = None,
+    cap: float | None = None, wants_dplus: bool = False, bias: Array | None = None,
 ) -> tuple[Array, Array, Array, Array]: ...
 def batch_norm_eval_backward(
     dy: Array, x: Array, weight: Array | None, mean: Array, var: Array, eps: float
 ) -> tuple[Array, Array, Array]: ...
-# y = x / (k + alpha/size * sum over `size` neighbouring channels of x^2)^beta
-def local_response_norm(x: Array, size: int, alpha: float, beta: float, k: float) -> Array: ...
+# dx alone, where weight and bias are frozen
+def batch_norm_eval_backward_input(dy: Array, weight: Array | None, var: Array, eps: float) -> Array: ...
+# y = x / (k + alpha/size * sum over `size` neighbouring channels of x^2)^beta; returns y, x
+def local_response_norm(
+    x: Array, size: int, alpha: float, beta: float, k: float, gradient: bool = False, leaf: bool = True
+) -> tuple[Array, Array]: ...
 def local_response_norm_backward(
     dy: Array, x: Array, size: int, alpha: float, beta: float, k: float
 ) -> Array: ...
@@ -251,7 +258,7 @@ def binary_cross_entropy_with_logits(x: Array, target: Array, reduction: str) ->
 def count_correct(logits: Array, labels: Array) -> int: ...  # rows of (N, C) whose first maximum is the label
 
 # ---------------------------------------------------------------- optimisers (optim.cpp)
-# PyTorch's update rules, over all parameters, in place (plain float32). A step is checked and planned
+# PyTorch's update rules, over all parameters, in place (row-major float32). A step is checked and prepared
 # first, and taken with take_steps, which changes everything in one pass.
 class OptimStep: ...
 

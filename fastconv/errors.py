@@ -10,7 +10,7 @@ __all__ = ["CorruptFileError", "DownloadError", "ShapeError", "TrainingDiverged"
 
 
 class CorruptFileError(ValueError):
-    """A data or weight file whose contents are not what its format says. Names the file."""
+    """A data or weight file that violates its format. Names the file."""
 
 
 class DownloadError(OSError):

@@ -178,14 +178,14 @@ def read_tensors(path: PathLike, content: bytes) -> tuple[dict[str, str], dict[s
 
 
 def parse_json(text: str, *, finite: bool = True) -> Any:
-    """The value of a JSON text that nobody vouches for.
+    """The value of an untrusted JSON text.
 
     Args:
         text: the JSON.
         finite: whether NaN and Infinity, which JSON does not have, are refused.
 
     Raises:
-        ValueError: it is no JSON, a key comes twice in an object, or its lists are too deep.
+        ValueError: it is not JSON, an object has a key twice, or its lists are nested too deeply.
     """
     import json
 

@@ -1,4 +1,4 @@
-"""The one source of chance: initial weights, dropout and shuffling draw from it."""
+"""The random generator that initial weights, dropout and shuffling draw from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _generator: np.random.Generator | None = None  # made at the first use: numpy.ra
 
 
 def manual_seed(seed: int) -> None:
-    """Starts the generator anew, so that what follows can be repeated bit by bit.
+    """Seeds the generator, so that what follows can be repeated bit by bit.
 
     Args:
         seed: any integer from 0.

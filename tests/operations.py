@@ -173,13 +173,13 @@ def _conversion(make: Make) -> list[Array]:
 def _norm(make: Make) -> list[Array]:
     x, dy = make(N, C, H, W), make(N, C, H, W)
     w, b, mean, var = weight(C), weight(C), weight(C), positive(weight(C))
-    y, batch_mean, inv_std = _core.batch_norm_train(x, w, b, mean, var, 0.1, 1e-5)
+    y, batch_mean, inv_std, _ = _core.batch_norm_train(x, w, b, mean, var, 0.1, 1e-5)
     return [
         y,
         batch_mean,
         inv_std,
         *_core.batch_norm_train_backward(dy, x, w, batch_mean, inv_std)[:3],
-        _core.batch_norm_eval(x, w, b, mean, var, 1e-5),
+        _core.batch_norm_eval(x, w, b, mean, var, 1e-5)[0],
         *_core.batch_norm_eval_backward(dy, x, w, mean, var, 1e-5),
         mean,
         var,
@@ -190,7 +190,7 @@ def _local_response_norm(make: Make) -> list[Array]:
     x, dy = make(N, C, H, W), make(N, C, H, W)
     constants = (5, 1e-4, 0.75, 2.0)
     return [
-        _core.local_response_norm(x, *constants),
+        _core.local_response_norm(x, *constants)[0],
         _core.local_response_norm_backward(dy, x, *constants),
     ]
 

@@ -38,7 +38,7 @@ from fastconv.benchmark.peers import (
 from fastconv.benchmark.race import Race, WrongAnswerError
 from fastconv.benchmark.remote import Remote, RemoteError
 from fastconv.benchmark.timing import Times, ratio
-from fastconv.cli import recipe
+from fastconv.train import recipes
 
 
 def run(*arguments: str, suite: str | None = None) -> int:
@@ -372,17 +372,14 @@ def test_every_goal_can_be_measured() -> None:
 
 
 def test_pytorch_trains_mnist_by_our_recipe() -> None:
-    args = argparse.Namespace(model="lenet5", until=99.0)
-    for name in ("optimizer", "lr", "batch_size", "epochs", "seed", "augment", "width"):
-        setattr(args, name, None)
-    ours = recipe.recipe_for(args)
+    ours = recipes.recipe_for("lenet5", {}, until=True)
     assert (ours.optimizer, ours.batch_size, ours.epochs, ours.lr, ours.cycle) == (
         *("adam", mnist_torch.BATCH, mnist_torch.EPOCHS),
         *(mnist_torch.PEAK_RATE, mnist_torch.CYCLE),
     )
     assert ours.beta2 == mnist_torch.BETA2
     for share in (0.0, 0.05, 0.1, 0.25, 0.6, 1.0):
-        assert mnist_torch.one_cycle(share) == pytest.approx(recipe.one_cycle(share, ours.rise))
+        assert mnist_torch.one_cycle(share) == pytest.approx(recipes.one_cycle(share, ours.rise))
 
 
 def test_a_worker_imports_the_tree_it_is_given(tmp_path: Path) -> None:

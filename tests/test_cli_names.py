@@ -265,8 +265,8 @@ def test_damaged_recipes_are_one_line(
     change: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What `--resume` finds in a file is checked before anything is built of it."""
-    from fastconv.cli.recipe import Recipe
     from fastconv.train.checkpoint import Checkpoint
+    from fastconv.train.recipes import Recipe
 
     x, y = np.zeros((16, 28, 28), np.uint8), np.arange(16) % 10
     model = models.lenet5()

@@ -14,10 +14,10 @@ import pytest
 
 import fastconv as fc
 from fastconv import models
-from fastconv.cli import arguments, inputs
-from fastconv.cli.census import census
+from fastconv.cli import arguments, fitting
 from fastconv.cli.datasets import Dataset, load_dataset
 from fastconv.models.catalogue import ARCHITECTURES
+from fastconv.models.cost import cost_of
 from tests.test_cli import run, start
 
 SMALL = [name for name in arguments.MODELS if not re.match("vgg|alexnet|resnet[135]", name)]
@@ -51,7 +51,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("backbone") / "backbone.safetensors"
     fc.manual_seed(3)
     model = models.cifar_resnet20(num_classes=2, width=4)
-    model.preprocessing = inputs.wanted("cifar_resnet20")
+    model.preprocessing = fitting.wanted("cifar_resnet20")
     models.save(model, path, classes=["old", "older"])
     return path
 
@@ -77,9 +77,9 @@ def test_the_command_knows_the_catalogue() -> None:
 
 
 @pytest.mark.parametrize("name", ["lenet5", "conv_autoencoder", "googlenet", "mobilenet_v1"])
-def test_census_agrees_with_the_network(name: str) -> None:
+def test_cost_agrees_with_the_network(name: str) -> None:
     entry = ARCHITECTURES[name]
-    counted = census(entry.build, entry.input_shape)
+    counted = cost_of(entry.build, entry.input_shape)
     model = models.build(name)
     assert counted.parameters == sum(p.numel() for p in model.parameters())
     lines: list[str] = []
@@ -97,14 +97,14 @@ def test_every_network_takes_every_kind_of_data(name: str, kind: str, pictures: 
     """Sizes and colours are made to fit, and the network has as many outputs as classes."""
     y = np.arange(4, dtype=np.uint8)
     if kind == "pictures":
-        dataset = load_dataset(str(pictures), lambda: inputs.wanted(name))
+        dataset = load_dataset(str(pictures), lambda: fitting.wanted(name))
     else:
         shape = (4, 28, 28) if kind == "digits" else (4, 3, 32, 32)
         split = (np.zeros(shape, np.uint8), y)
         dataset = Dataset(kind, split, split, kind)
-    built = models.build(name, **inputs.arguments_for(name, dataset, None)).eval()
-    built.preprocessing = inputs.preprocessing_for(name, dataset)
-    loader = inputs.make_loader(dataset, "test", built, 2, augment=kind == "pictures")
+    built = models.build(name, **fitting.arguments_for(name, dataset, None)).eval()
+    built.preprocessing = fitting.preprocessing_for(name, dataset)
+    loader = fitting.make_loader(dataset, "test", built, 2, augment=kind == "pictures")
     x, targets = next(iter(loader))
     with fc.no_grad():
         outputs = built(x)
@@ -149,10 +149,10 @@ def test_train_evaluate_predict_pictures(pictures: Path, tmp_path: Path) -> None
 
 def test_class_folders_without_a_test_folder_are_split(tmp_path: Path) -> None:
     paint(tmp_path / "all", {"a": 10, "b": 20})
-    dataset = load_dataset(str(tmp_path / "all"), lambda: inputs.wanted("tiny_vgg"))
+    dataset = load_dataset(str(tmp_path / "all"), lambda: fitting.wanted("tiny_vgg"))
     assert np.bincount(dataset.labels("train")).tolist() == [8, 16]
     assert np.bincount(dataset.labels("test")).tolist() == [2, 4]
-    again = load_dataset(str(tmp_path / "all"), lambda: inputs.wanted("tiny_vgg"))
+    again = load_dataset(str(tmp_path / "all"), lambda: fitting.wanted("tiny_vgg"))
     assert dataset.test.paths == again.test.paths, "evaluate must see the pictures that train kept"
     assert not set(dataset.train.paths) & set(dataset.test.paths)
 
@@ -160,12 +160,12 @@ def test_class_folders_without_a_test_folder_are_split(tmp_path: Path) -> None:
 def test_folders_take_the_numbers_of_a_trained_network(pictures: Path) -> None:
     """A network that knows more classes, in another order, can be measured on some of them."""
     names = ["yellow", "red", "green", "blue"]
-    dataset = load_dataset(str(pictures), lambda: inputs.wanted("tiny_vgg"), names)
+    dataset = load_dataset(str(pictures), lambda: fitting.wanted("tiny_vgg"), names)
     assert dataset.classes == names
     for path, label in zip(dataset.test.paths, dataset.test.targets, strict=True):
         assert Path(path).parent.name == names[label]
     with pytest.raises(ValueError, match="knows no class green, red"):
-        load_dataset(str(pictures), lambda: inputs.wanted("tiny_vgg"), ["blue", "black"])
+        load_dataset(str(pictures), lambda: fitting.wanted("tiny_vgg"), ["blue", "black"])
 
 
 def test_cifar10(tmp_path: Path) -> None:

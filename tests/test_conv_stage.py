@@ -60,7 +60,8 @@ every_case = pytest.mark.parametrize(("case", "pool"), CASES, ids=[c.name for c,
 def forward(case: Conv, pool: Any, relu: bool = True) -> tuple[_core.Array, _core.Array]:
     p = problem(case)
     x, w, b = array(p.x, "lanes"), array(p.w), array(p.b)
-    return _core.conv_stage_forward(x, w, b, *case.geometry, relu, pool)
+    y, argmax, _ = _core.conv_stage_forward(x, w, b, *case.geometry, relu, pool, True)
+    return y, argmax
 
 
 def upstream(y: _core.Array) -> Any:
@@ -149,7 +150,8 @@ def test_nan_and_ties_are_those_of_pooling(isa: str) -> None:
     x[7, 0, 1:5, 1:5] = np.inf
     arrays = array(x, "lanes"), array(w), array(p.b), *case.geometry
     expected = _core.max_pool2d_forward(_core.conv2d_forward(*arrays, False), *POOL_2X2, True)
-    for got, one in zip(_core.conv_stage_forward(*arrays, True, POOL_2X2), expected, strict=True):
+    results = _core.conv_stage_forward(*arrays, True, POOL_2X2, True)[:2]
+    for got, one in zip(results, expected, strict=True):
         np.testing.assert_array_equal(numpy(got), numpy(one))
     assert np.isnan(numpy(expected[0])).any()
     assert not numpy(expected[1])[8, 4:].any()
@@ -185,7 +187,7 @@ def test_wrong_sizes_are_refused_before_anything_is_cut() -> None:
     y, argmax = forward(case, POOL_2X2)
     with pytest.raises(ShapeError, match=r"bias must have shape \(41,\)"):
         _core.conv_stage_forward(x, w, array(p.b[:5]), *geometry, True, POOL_2X2)
-    fewer = _core.conv_stage_forward(x, array(p.w[:5]), None, *geometry, True, POOL_2X2)
+    fewer = _core.conv_stage_forward(x, array(p.w[:5]), None, *geometry, True, POOL_2X2, True)
     good = [y, y, argmax, x]
     for i, bad in enumerate((fewer[0], fewer[0], fewer[1], y)):
         given = [*good[:i], bad, *good[i + 1 :]]

@@ -84,7 +84,7 @@ def test_programs_run(guide: Path, workplace: Path) -> None:
 @pytest.mark.parametrize("guide", [*GUIDES, ROOT / "README.md"], ids=lambda path: path.name)
 def test_commands_parse(guide: Path) -> None:
     """Every `fastconv ...` line of a block of commands is one that the parser takes."""
-    from fastconv.cli import _parser
+    from fastconv.cli.parser import make_parser
 
     for block in re.findall(r"^```(?:console|sh)\n(.*?)^```$", guide.read_text(), re.M | re.S):
         for line in block.replace("\\\n", " ").splitlines():
@@ -92,7 +92,7 @@ def test_commands_parse(guide: Path) -> None:
             if line.startswith("$ fastconv "):
                 words = shlex.split(command)[1:]
                 if words[0] != "bench":
-                    _parser(words).parse_args(words)
+                    make_parser(words).parse_args(words)
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=names(GUIDES))

@@ -146,7 +146,7 @@ def test_recordings_have_one_operation(way: str, n: int) -> None:
     for _ in range(2):
         assert_close(forward(images(n)).numpy(), expected, 400)
     assert forward.reason is None
-    stages = ["conv_stage_forward"] * 2
+    stages = ["conv2d"] * 2
     assert [
         op for op in operations(forward) if op not in ("to_lanes", "contiguous", "reshape")
     ] == [
@@ -168,7 +168,7 @@ def test_recorded_steps_have_one_operation() -> None:
         assert parameter.grad is not None
         assert_close(parameter.grad.numpy(), gradient, 784, c=2.0)
     names = operations(step)
-    assert names.count("conv_stage_forward") == names.count("conv_stage_backward") == 2
+    assert names.count("conv2d") == names.count("conv2d_backward") == 2
     assert "relu" not in names
     assert "max_pool2d_forward" not in names
 
@@ -214,7 +214,7 @@ def test_only_the_thread_that_records_fuses() -> None:
     forward(x)
     thread.join()
     assert seen == [True]
-    assert operations(forward) == ["conv_stage_forward"]
+    assert operations(forward) == ["conv2d"]
 
 
 CHANGES: dict[str, tuple[int, Any]] = {  # of an attribute: which layer has it, and its new value

@@ -13,13 +13,18 @@
 #include <chrono>
 #include <thread>
 
+#include "contract/post_ops.h"
 #include "core/array.h"
+#include "core/errors.h"
 #include "core/shape.h"
 #include "program/recorded.h"
 
 namespace fastconv::bind {
 
 namespace py = pybind11;
+
+using Pair = std::array<int64_t, 2>;  // of rows, of columns
+using Pads = std::array<int64_t, 4>;  // top, bottom, left, right
 
 // Runs take(), which takes the GIL. Once the interpreter is ending, CPython before 3.14 ends a
 // thread that takes the GIL by unwinding its stack, through destructors that let nothing pass,
@@ -53,6 +58,8 @@ using ReleaseGil = py::call_guard<GilReleased>;
 
 // What Python gets for a result that was not asked for: an array without elements.
 inline Array or_nothing(const Array& x) { return x.defined() ? x : Array::empty({0}); }
+
+inline Array or_undefined(const std::optional<Array>& x) { return x.value_or(Array()); }
 
 // Binds an operation on Arrays, so that it can become part of a recorded program.
 template <class F, class... Arguments>
@@ -95,6 +102,24 @@ struct type_caster<fastconv::Seed> {
     if (!number.load(source, convert)) return false;
     value = {cast_op<uint64_t>(number)};
     return true;
+  }
+};
+
+// None, "relu", "relu6"
+template <>
+struct type_caster<fastconv::Activation> {
+  PYBIND11_TYPE_CASTER(fastconv::Activation, const_name("str | None"));
+
+  bool load(handle source, bool) {
+    value = fastconv::Activation::none;
+    if (source.is_none()) return true;
+    if (!PyUnicode_Check(source.ptr())) return false;
+    const auto is = [&](const char* name) {
+      return PyUnicode_CompareWithASCIIString(source.ptr(), name) == 0;
+    };
+    if (is("relu")) value = fastconv::Activation::relu;
+    if (is("relu6")) value = fastconv::Activation::relu6;
+    return value != fastconv::Activation::none;
   }
 };
 

@@ -64,6 +64,7 @@ void register_elementwise(py::module_& m) {
         return binary("leaky_relu_backward", Binary::leaky_relu_backward, std::move(dy), x, slope);
       },
       py::arg("dy"), py::arg("x"), py::arg("slope"), ReleaseGil());
+  m.def("scale_by", &scale_by, py::arg("x"), py::arg("factor"), ReleaseGil());
   m.def("sum", &sum, py::arg("x"), ReleaseGil());
   m.def("dropout", &dropout, py::arg("x"), py::arg("p"), py::arg("seed"), ReleaseGil());
   m.def("count_up", &count_up, py::arg("x"), ReleaseGil());

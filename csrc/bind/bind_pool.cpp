@@ -5,45 +5,39 @@
 namespace fastconv::bind {
 namespace {
 
-using Pair = std::array<int64_t, 2>;
-using Pads = std::array<int64_t, 4>;
-
 void register_max_pool(py::module_& m) {
+  py::class_<PoolParams>(m, "Pooling", "Pooling windows (csrc/contract/pool_shape.h).")
+      .def(py::init([](Pair kernel, Pair stride, Pads pads, Pair dilation, bool ceil_mode) {
+             return PoolParams{kernel, stride, pads, dilation, ceil_mode};
+           }),
+           py::arg("kernel"), py::arg("stride"), py::arg("pads"), py::arg("dilation"),
+           py::arg("ceil_mode"))
+      .def(
+          "output_shape",
+          [](const PoolParams& self, const Shape& x) {
+            return max_pool2d_shape("max_pool2d", x, self).y();
+          },
+          py::arg("x"))
+      .def_property_readonly("misses_pixels", &PoolParams::misses_pixels);
   m.def(
-      "pooled_shape",
-      [](const Shape& x, Pair kernel, Pair stride, Pads pads, Pair dilation, bool ceil_mode) {
-        return pool2d_shape("max_pool2d", x, {kernel, stride, pads, dilation, ceil_mode}).y();
-      },
-      py::arg("x_shape"), py::arg("kernel"), py::arg("stride"), py::arg("pads"),
-      py::arg("dilation"), py::arg("ceil_mode"));
-  m.def(
-      "max_pool2d_forward",
-      [](const Array& x, Pair kernel, Pair stride, Pads pads, Pair dilation, bool ceil_mode,
-         bool relu, bool with_indices, bool gradient, bool leaf) {
-        const auto [y, argmax] = max_pool2d(x, {kernel, stride, pads, dilation, ceil_mode}, relu,
-                                            with_indices, {gradient, leaf});
+      "max_pool2d",
+      [](const Array& x, const PoolParams& pooling, bool relu, bool with_indices, bool gradient,
+         bool leaf) {
+        const auto [y, argmax] = max_pool2d(x, pooling, relu, with_indices, {gradient, leaf});
         return std::pair<Array, Array>(y, or_nothing(argmax));
       },
-      py::arg("x"), py::arg("kernel"), py::arg("stride"), py::arg("pads"), py::arg("dilation"),
-      py::arg("ceil_mode"), py::arg("relu"), py::arg("with_indices") = true,
+      py::arg("x"), py::arg("pooling"), py::arg("relu") = false, py::arg("with_indices") = true,
       py::arg("gradient") = false, py::arg("leaf") = true, ReleaseGil());
   m.def(
       "max_pool2d_backward",
       [](const Array& dy, const Array& argmax, const std::optional<Array>& y, const Shape& x_shape,
-         Pair kernel, Pair stride, Pads pads, Pair dilation) {
-        return max_pool2d_backward(dy, argmax, y.value_or(Array()), x_shape,
-                                   {kernel, stride, pads, dilation, false});
+         const PoolParams& pooling) {
+        return max_pool2d_backward(dy, argmax, or_undefined(y), x_shape, pooling);
       },
-      py::arg("dy"), py::arg("argmax"), py::arg("y"), py::arg("x_shape"), py::arg("kernel"),
-      py::arg("stride"), py::arg("pads"), py::arg("dilation"), ReleaseGil());
-  m.def(
-      "max_pool2d_indices",
-      [](const Array& argmax, const Shape& x_shape, Pair kernel, Pair stride, Pads pads,
-         Pair dilation) {
-        return max_pool2d_indices(argmax, x_shape, {kernel, stride, pads, dilation, false});
-      },
-      py::arg("argmax"), py::arg("x_shape"), py::arg("kernel"), py::arg("stride"), py::arg("pads"),
-      py::arg("dilation"), ReleaseGil());
+      py::arg("dy"), py::arg("argmax"), py::arg("y"), py::arg("x_shape"), py::arg("pooling"),
+      ReleaseGil());
+  m.def("max_pool2d_indices", &max_pool2d_indices, py::arg("argmax"), py::arg("x_shape"),
+        py::arg("pooling"), ReleaseGil());
 }
 
 void register_avg_pool(py::module_& m) {

@@ -21,7 +21,7 @@ struct Geometry {
 struct Conv2dShape {
   int64_t N, IC, IH, IW, OC, KH, KW, OH, OW;
   int64_t IC_per_group, OC_per_group;
-  Geometry params;
+  Geometry geometry;
 
   Shape x() const { return {N, IC, IH, IW}; }
   Shape w() const { return {OC, IC_per_group, KH, KW}; }

@@ -48,7 +48,12 @@ struct Wanted {
 // holds its arrays.
 class OptimStep {
  public:
+  explicit OptimStep(Device device) : device_(device) {}
   virtual ~OptimStep() = default;
+  Device device() const { return device_; }
+
+ private:
+  Device device_;
 };
 
 // Samples in the memory of the host: a row-major array (count, ...) of uint8 or float32. As floats
@@ -146,8 +151,10 @@ struct Operations {
   std::tuple<Array, Array, Array, Array> (*batch_norm_train_backward)(
       const Array& dy, const Array& x, const Array& weight, const Array& bias, const Array& mean,
       const Array& inv_std, const Array& y, Activation activation, bool wants_dadd);
-  // (y, x): post has normalise.
-  std::pair<Array, Array> (*batch_norm_eval)(const Array& x, const PostOps& post, Use use);
+  // (y, x): post has normalise. use: nothing when x is a gradient, which stays in the layout it
+  // came in.
+  std::pair<Array, Array> (*batch_norm_eval)(const Array& x, const PostOps& post,
+                                             std::optional<Use> use);
   std::tuple<Array, Array, Array> (*batch_norm_eval_backward)(const Array& dy, const Array& x,
                                                               const Array& weight,
                                                               const Array& mean, const Array& var,
@@ -166,7 +173,8 @@ struct Operations {
   // 0 with probability p, else x * scale. What happens to an element follows from the seed and from
   // the element's row-major number.
   Array (*dropout)(const Array& x, float p, float scale, Seed seed);
-  Array (*sum)(const Array& x);  // shape ()
+  Array (*scale_by)(const Array& x, const Array& factor);  // x * factor, which is one element
+  Array (*sum)(const Array& x);                            // shape ()
 
   // ---- softmax and losses
   // ------------------------------------------------------------------------
@@ -174,8 +182,9 @@ struct Operations {
   Array (*softmax_backward)(const Array& dy, const Array& y, int axis);
   Array (*log_softmax)(const Array& x, int axis);
   Array (*log_softmax_backward)(const Array& dy, const Array& y, int axis);
-  // (loss, gradient): logits (N, C, ...), labels int64 (N, ...); weight (C,) may be undefined. A
-  // label that is neither a class nor ignore_index: std::out_of_range.
+  // (loss, gradient): logits (N, C, ...), labels int64 (N, ...); weight (C,) may be undefined.
+  // Values are checked here: std::invalid_argument for a label that is neither a class nor
+  // ignore_index, and for what binary_cross_entropy takes for a probability.
   std::pair<Array, Array> (*cross_entropy)(const Array& logits, const Array& labels,
                                            const Array& weight, const CrossEntropyParams& params);
   std::pair<Array, Array> (*pointwise_loss)(PointwiseLoss kind, const Array& x, const Array& target,
@@ -193,7 +202,8 @@ struct Operations {
 
   // ---- optimisers
   // -------------------------------------------------------------------------------- Parameters,
-  // gradients and state in lists of one array each; state lists may be empty.
+  // gradients and state in lists of one array each; state lists may be empty. Lists by value are
+  // written into once the step is taken.
   std::unique_ptr<OptimStep> (*sgd_step)(Arrays params, const Arrays& grads, Arrays momenta,
                                          const SgdRule& rule);
   std::unique_ptr<OptimStep> (*rmsprop_step)(Arrays params, const Arrays& grads, Arrays square_avg,
@@ -206,7 +216,7 @@ struct Operations {
                                              const AdagradRule& rule);
   void (*take_steps)(const std::vector<const OptimStep*>& steps);
   double (*grad_norm)(const Arrays& grads);  // 2-norm over all elements, summed in double
-  void (*scale_all)(Arrays& arrays, float scale);
+  void (*scale_all)(Arrays arrays, float scale);
 };
 
 // The table of a device; std::runtime_error where this build or machine has no such device.

@@ -13,6 +13,13 @@ struct PoolParams {
   std::array<int64_t, 4> pads{0, 0, 0, 0};  // top, bottom, left, right
   std::array<int64_t, 2> dilation{1, 1};
   bool ceil_mode = false;
+
+  // Whether a window can lie in the padding altogether: its maximum is -infinity, and ReLU and
+  // maximum do not commute.
+  bool misses_pixels() const {
+    return (dilation[0] > 1 || dilation[1] > 1) &&
+           (pads[0] > 0 || pads[1] > 0 || pads[2] > 0 || pads[3] > 0);
+  }
 };
 
 // One axis: the window of output o covers the inputs first(o) + k * dilation, k < kernel.

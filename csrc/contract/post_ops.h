@@ -22,7 +22,7 @@ inline float upper_limit(Activation activation) {
 }
 
 // Batch normalisation by known statistics: (x - mean) / sqrt(var + eps) * weight + bias for each
-// channel. All are plain (C,); weight and bias may be undefined, for 1 and 0.
+// channel. All are plain (C,); weight, bias and mean may be undefined, for 1, 0 and 0.
 struct Normalise {
   Array weight, bias, mean, var;
   double eps = 0.0;

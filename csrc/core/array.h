@@ -1,10 +1,11 @@
-// Array: shape, element type, layout, device and shared storage. Always contiguous in its layout.
+// Array: shape, element type, layout, device and shared storage; always contiguous in its layout.
 //
-//   plain   row-major, as NumPy has it: (N, C, H, W)
-//   lanes   [ceil(N / 16)][C][H][W][16]: lane i of every vector is sample i of its block. Any array
-//           whose first dimension is the batch can be in lanes: (N, F) is [ceil(N / 16)][F][16].
-//           The lanes of the last block beyond N are *empty*: finite in activations, zero in
-//           gradients, so that sums over the batch may run over whole vectors.
+//   plain   row-major, as in NumPy: (N, C, H, W)
+//   lanes   [ceil(N / 16)][C][H][W][16]: lane i of every vector is sample i of its block (oneDNN
+//           calls it Abcd16a). Any array whose first dimension is the batch can be in
+//           lanes: (N, F) is [ceil(N / 16)][F][16]. The lanes beyond N in the last block are
+//           *empty*: finite in activations, zero in gradients, so that sums over the batch may run
+//           over whole vectors.
 //
 // Copying an Array shares its storage; copy() does not.
 #pragma once
@@ -39,8 +40,8 @@ class Array {
                      Layout layout = Layout::plain, Device device = {});
   static Array zeros(const Shape& shape, DType dtype = DType::float32,
                      Layout layout = Layout::plain);
-  // Memory of an object from elsewhere, which `release` is called with in the end; plain layout,
-  // any alignment. shared: others know the memory too, and may write there.
+  // Foreign memory at `data`, plain layout, any alignment. release(object) is called when the last
+  // reference goes. shared: others may write to the memory.
   static Array view(void* object, void (*release)(void*), void* data, const Shape& shape,
                     DType dtype, bool shared);
 
@@ -70,11 +71,11 @@ class Array {
     return static_cast<const T*>(data_);
   }
 
-  // Whether nobody else can see the storage: an operation that is given such an array by value may
-  // leave its result there.
+  // Whether nobody else sees the storage. An operation that takes such an array by value may write
+  // its result there.
   bool sole_owner() const { return owner_.use_count() == 1; }
 
-  // Operations that write into an array say so when they have.
+  // Operations that write into an array call this afterwards; it raises the version.
   void written() const;
   Version* version() const;  // of the storage; null when there is none
 
@@ -83,8 +84,8 @@ class Array {
   bool can_share(const Shape& shape) const;  // whether the layout allows that
   // In lanes: the samples of one block as an array of their own, sharing storage.
   Array block(int64_t index) const;
-  // Positions first .. first + count - 1 of the outermost axis in storage, sharing it: of a plain
-  // array the first axis, of one block in lanes the second.
+  // Positions first .. first + count - 1 of the outermost axis in storage, which they share: the
+  // first axis of a plain array, the second of one block in lanes.
   Array slice(int64_t first, int64_t count) const;
 
  private:

@@ -1,4 +1,4 @@
-// Where an array's memory is, and where what is done with it runs.
+// The device that an array's memory is on and its operations run on.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// A callable that is borrowed for the length of a call: two words, no allocation, no copy. What
-// std::function is to storing, this is to passing.
+// A reference to a callable, for passing it down a call: two words, no allocation, no copy. As
+// std::function_ref of C++26; std::function is for storing.
 #pragma once
 
 #include <memory>
@@ -16,7 +16,7 @@ class FunctionRef<Result(Args...)> {
  public:
   template <class Callable,
             class = std::enable_if_t<!std::is_same_v<std::decay_t<Callable>, FunctionRef>>>
-  FunctionRef(const Callable& callable)  // implicit: a lambda goes where a FunctionRef is asked for
+  FunctionRef(const Callable& callable)  // implicit: lets a lambda be passed
       : object_(std::addressof(callable)), call_([](const void* object, Args... args) -> Result {
           return (*static_cast<const Callable*>(object))(std::forward<Args>(args)...);
         }) {}

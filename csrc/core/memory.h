@@ -1,4 +1,4 @@
-// Memory of arrays, whichever device it is on.
+// Allocating the memory of arrays on any device.
 #pragma once
 
 #include <cstddef>
@@ -9,12 +9,12 @@
 
 namespace fastconv {
 
-// At least 64-byte aligned and uninitialised; OutOfMemory when it cannot be had. The deleter of the
-// pointer is a Release. Defined in devices.cpp, which asks the device's allocator.
+// Uninitialised memory, at least 64-byte aligned; throws OutOfMemory. The deleter of the pointer is
+// a Release. Defined in devices.cpp, which calls the device's allocator.
 std::shared_ptr<void> allocate(Device device, size_t bytes);
 
-// Calls release(object) when the last reference to a storage goes, unless release is null. The
-// version of the storage lives beside it. One pointer large: the arena keeps it in its headers.
+// The deleter of a storage: calls release(object), unless release is null. Also holds the storage's
+// version. Small, because the arena keeps it in its 64-byte headers.
 class Release : public Version {
  public:
   Release() = default;

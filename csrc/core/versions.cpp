@@ -7,7 +7,7 @@
 namespace fastconv {
 namespace {
 
-// Eight independent sums of multiplied words, folded into 32 bits: as quick as memory is read.
+// Eight independent multiplicative hashes, folded into 32 bits: runs at the speed of memory.
 uint32_t fingerprint(const Array& x) {
   constexpr uint64_t kFactor = 0x9e3779b97f4a7c15u;
   constexpr size_t kStreams = 8, kStep = kStreams * sizeof(uint64_t);
@@ -44,7 +44,7 @@ uint32_t Version::now(const Array& x) {
 
 void Version::lend(const Array& x) {
   if (views_.fetch_add(1) != 0 || saved_.load() == 0) return;
-  // Saved before NumPy could write: the fingerprint is that of the version there is.
+  // NumPy could not write before: the fingerprint belongs to the present version.
   const uint32_t print = fingerprint(x);
   uint64_t state = state_.load();
   while (!state_.compare_exchange_weak(state, (state >> 32 << 32) | print)) {

@@ -1,9 +1,9 @@
-// Whether values are still what they were: the tape saves arrays for the gradient, and a change
-// between forward and backward must not pass unseen.
+// Detects changed values: the tape saves arrays for the gradient, and must notice a change between
+// forward and backward.
 //
 // Every storage has a version. Operations that write in place raise it (Array::written). NumPy
-// writes without a word, so while a NumPy view of the storage lives, the version rests on a
-// fingerprint of the values, taken when somebody saves them and compared when somebody asks.
+// writes without telling anybody, so while a NumPy view of the storage exists, the version depends
+// on a fingerprint of the values, taken when an array is saved and compared when it is used.
 #pragma once
 
 #include <atomic>
@@ -14,10 +14,10 @@
 
 namespace fastconv {
 
-// Lives beside the storage, in the control block of its shared_ptr.
+// Stored in the control block of the storage's shared_ptr.
 class Version {
  public:
-  // lent: to somebody who may write for as long as the storage lives.
+  // lent: somebody outside may write for as long as the storage exists.
   explicit Version(bool lent = false) : views_(lent ? 1 : 0) {}
   Version(const Version& other) : views_(other.views_.load()) {}  // of a new storage
   Version& operator=(const Version&) = delete;
@@ -29,18 +29,18 @@ class Version {
   bool is_saved() const { return saved_.load() > 0; }
   void save() { saved_.fetch_add(1); }
   void release() { saved_.fetch_sub(1); }
-  // A NumPy view that may write appears, and goes.
+  // A writable NumPy view is created, and destroyed.
   void lend(const Array& x);
   void take_back(const Array& x);
 
  private:
   static constexpr uint64_t kOne = uint64_t{1} << 32;
 
-  std::atomic<uint64_t> state_{0};  // the version, and below it the fingerprint
+  std::atomic<uint64_t> state_{0};  // high half: the version; low half: the fingerprint
   std::atomic<int32_t> saved_{0}, views_;
 };
 
-// Arrays that a gradient needs, as they are now. Undefined ones are allowed.
+// Arrays that a gradient needs, with their present versions. Undefined ones are allowed.
 class Saved {
  public:
   explicit Saved(std::vector<Array> arrays);
@@ -57,7 +57,7 @@ class Saved {
   std::vector<uint32_t> versions_;
 };
 
-// Held by a NumPy view of an array for as long as it lives.
+// Held by a NumPy view of an array as long as the view exists.
 class Lent {
  public:
   explicit Lent(Array x);

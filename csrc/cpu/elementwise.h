@@ -11,6 +11,7 @@ Array binary(Binary f, Array a, const Array& b, float p);
 void add_into(Array& a, const Array& b);
 void assign(Array& a, const Array& b);
 Array dropout(const Array& x, float p, float scale, Seed seed);
+Array scale_by(const Array& x, const Array& factor);
 Array sum(const Array& x);  // empty lanes do not count
 void count_up(Array& x);
 

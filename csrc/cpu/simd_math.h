@@ -1,9 +1,8 @@
-// Elementary functions and long sums on the vectors of simd.h. Internal linkage, like everything
-// there.
+// Elementary functions and long sums on the vectors of simd.h. Internal linkage, as there.
 //
-// Polynomials are those of Cephes (Moshier, netlib.org/cephes, single/). Errors were measured over
-// all floats (exp, log) or a dense sample, against float64; kernels run with denormals flushed, so
-// results below 1.2e-38 become 0 and denormal arguments count as 0.
+// Polynomials: Cephes (Moshier, netlib.org/cephes, single/). The error bounds hold over all floats
+// (exp, log) or a dense sample, against float64. Kernels run with denormals flushed: results below
+// 1.2e-38 become 0, and denormal arguments count as 0.
 #pragma once
 
 #include <math.h>
@@ -57,8 +56,8 @@ FASTCONV_INLINE V log(V a) {
   return select(a < zero(), set1(NAN), y);
 }
 
-// ln(1 + a) for finite a >= -1, within 2.5 ulp also where 1 + a rounds a away: the rounding error
-// of w = 1 + a is made good by the factor a / (w - 1) (Kahan).
+// ln(1 + a) for finite a >= -1, within 2.5 ulp even where 1 + a rounds a away: the factor a / (w -
+// 1) corrects the rounding of w = 1 + a (Kahan).
 FASTCONV_INLINE V log1p(V a) {
   const V w = a + set1(1.0f), rounded = w - set1(1.0f);
   return select(rounded == zero(), a, log(w) * (a / rounded));
@@ -84,9 +83,8 @@ FASTCONV_INLINE V tanh(V a) {
 }
 
 // The lane sums of `count` accumulators (at most 24), each in the order of reduce() in simd.h:
-// lanes eight apart first, then four, two, one. Sixteen (or eight) accumulators are folded into one
-// vector together: four shuffles and adds an accumulator would be thirty-odd instructions each on
-// its own.
+// lanes eight apart first, then four, two, one. Folds sixteen (or eight) accumulators into one
+// vector: four shuffles and additions for each, instead of some thirty instructions.
 template <int count>
 FASTCONV_INLINE void sum_lanes(float (&sums)[count], const V (&acc)[count][kParts]) {
 #if defined(FASTCONV_ISA_AVX512)
@@ -128,12 +126,13 @@ FASTCONV_INLINE void sum_lanes(float (&sums)[count], const V (&acc)[count][kPart
 #endif
 }
 
-// K sums over n elements at once, in double across runs of at most 4096 elements and in float lanes
-// within one (64 additions each): as accurate as a pairwise sum, at the speed of memory. term(i,
-// valid, v) fills v[0 .. K-1] for elements i .. i + kWidth - 1, of which only the first `valid`
-// count: what it gives for the others must be 0. lanes: how many of every sixteen elements count
-// (16, or fewer in a block with empty lanes; then n is a multiple of 16). The order of additions
-// depends on n and lanes alone.
+// K sums over n elements: float lanes within runs of at most 4096 elements (64 additions each),
+// double across runs. As accurate as a pairwise sum, at the speed of memory.
+//
+// term(i, valid, v) fills v[0 .. K-1] for elements i .. i + kWidth - 1. Only the first `valid`
+// count; the others must give 0. lanes: how many of every sixteen elements count (fewer than 16 in
+// a block with empty lanes; n is then a multiple of 16). The order of additions depends on n and
+// lanes alone.
 template <int K, class Term>
 FASTCONV_INLINE void long_sums(double (&total)[K], int64_t n, int lanes, const Term& term) {
   constexpr int kRun = 4096 / K, kChains = K == 1 ? 4 : 2;
@@ -174,7 +173,7 @@ FASTCONV_INLINE void long_sums(double (&total)[K], int64_t n, int lanes, const T
   }
 }
 
-// Loads that know how many floats there are. In a loop over whole vectors the test folds away.
+// Loads and stores of the first n floats. In a loop over whole vectors the test folds away.
 FASTCONV_INLINE V load_first(const float* p, int n) {
   return n == kWidth ? load(p) : load_partial(p, n);
 }
@@ -184,7 +183,7 @@ FASTCONV_INLINE void store_first(float* p, V a, int n) {
   else
     store_partial(p, a, n);
 }
-// The same, whole vectors past the caches where asked to.
+// The same, with non-temporal stores of whole vectors when streaming.
 FASTCONV_INLINE void store_first(float* p, V a, int n, bool streaming) {
   if (streaming && n == kWidth)
     stream(p, a);

@@ -1,4 +1,4 @@
-// The largest of several vectors, lane by lane, for kernels that pool.
+// Maxima of several vectors, lane by lane, for kernels that pool.
 #pragma once
 
 #include <math.h>
@@ -8,10 +8,10 @@
 namespace fastconv::cpu::FASTCONV_ISA {
 namespace {
 
-// A running maximum: the first NaN wins, else the first of the largest. `consider_number` is for
-// values of which none is NaN.
+// A running maximum: the first NaN wins, else the first of the largest. consider_number may be used
+// when no value is NaN.
 struct Maximum {
-  static constexpr bool placed = false;
+  static constexpr bool with_index = false;
   V value;
   Mask nan;
 
@@ -25,14 +25,14 @@ struct Maximum {
   FASTCONV_INLINE void consider_number(V v, float) { value = max(v, value); }
 };
 
-// The same, and where it was.
-struct PlacedMaximum {
-  static constexpr bool placed = true;
+// The same, with the index of the maximum.
+struct MaximumWithIndex {
+  static constexpr bool with_index = true;
   V value;
   Mask nan;
   V position;
 
-  static FASTCONV_INLINE PlacedMaximum start(V v, float at) { return {v, is_nan(v), set1(at)}; }
+  static FASTCONV_INLINE MaximumWithIndex start(V v, float at) { return {v, is_nan(v), set1(at)}; }
   FASTCONV_INLINE void consider(V v, float at) {
     Maximum best{value, nan};
     const Mask take = best.takes(v);
@@ -45,7 +45,7 @@ struct PlacedMaximum {
   }
 };
 
-// Of count vectors, number 0 to count - 1.
+// The maximum of vectors 0 .. count - 1.
 template <class Best, int count>
 FASTCONV_INLINE Best maximum_of(const V (&v)[count]) {
   Mask nan = is_nan(v[0]);

@@ -1,4 +1,4 @@
-// The end of a convolution in registers: contract of ChannelPostOps in cpu/sweeps.h.
+// The post-ops of a convolution on one vector of sums (contract: ChannelPostOps in cpu/tiles.h).
 #pragma once
 
 #include "cpu/kernels.h"
@@ -7,12 +7,12 @@
 namespace fastconv::cpu::FASTCONV_ISA {
 namespace {
 
-// `valid` lanes of a vector of sums of channel k; plus: null, or the address of its addends.
-FASTCONV_INLINE V finished(V sum, const ChannelPostOps& f, int64_t k, const float* plus,
-                           int valid) {
-  if (f.scale) sum = fma(sum, set1(f.scale[k]), set1(f.shift[k]));
+// Sums of channel k, of which `valid` count. plus: the address of their addends, or null.
+FASTCONV_INLINE V with_post_ops(V sum, const ChannelPostOps& ops, int64_t k, const float* plus,
+                                int valid) {
+  if (ops.scale) sum = fma(sum, set1(ops.scale[k]), set1(ops.shift[k]));
   if (plus) sum = sum + load_first(plus, valid);
-  return min(set1(f.high), max(set1(f.low), sum));  // NaN passes as second operand
+  return min(set1(ops.high), max(set1(ops.low), sum));  // NaN passes as second operand
 }
 
 }  // namespace

@@ -1,51 +1,59 @@
-// The contract of the kernels of convolutions and linear layers: one structure for each, with the
-// equation that it stands for. The rules of kernels.h hold.
+// THE KERNEL CONTRACT, part 2: convolutions and linear layers. Each kernel takes one structure; the
+// comment above it is the equation that the kernel computes. The rules at the head of kernels.h
+// hold.
+//
+// Words used throughout:
+//   vector   sixteen floats side by side in memory: sixteen samples (a lane block), or sixteen
+//            neighbouring pixels or features of one sample
+//   tap      one position (kh, kw) of a convolution's kernel
+//   x_c, y_row, ...   distance in floats from one c (or row) of x (or y) to the next
 #pragma once
 
 #include <cstdint>
 
 namespace fastconv::cpu {
 
-// What becomes of the sums of output channel k before they are stored:
+// What happens to the sums of output channel k before they are stored:
 //
-//   y = min(max(sum * scale[k] + shift[k] + plus, low), high), NaN staying NaN
+//   y = min(max(sum * scale[k] + shift[k] + plus, low), high)      NaN stays NaN
 //
-// scale may be null (then so is shift, and nothing is multiplied or added); plus, too. An element
-// of plus lies where that of y does.
+// scale and shift may both be null: no multiplication, no shift. plus may be null; else the addend
+// of an element of y lies where that element lies in y.
 struct ChannelPostOps {
   const float *scale, *shift, *plus;
   float low, high;
 };
 
-// The broadcast tile: sums over channels and taps, one weight spread over a vector at a time.
+// What a macro-kernel prefetches while it computes: parts of x that the next call will read.
 //
-//   y[k][row][col] = act(start + sum_{c < C} sum_{t < taps} w[k][c][t] * x[c][row][col][t])
+//   x + c * x_c + row * x_row + col * x_col + offset + i * prefetch.row + j * prefetch.col
 //
-// for each of `groups`, where an element of x or y is a *vector* of sixteen floats: sixteen samples
-// (lanes), or sixteen neighbouring pixels or features (few samples, weight gradients of linear
-// layers). Address of a vector:
-//
-//   x + group * x_group + c * x_c + row * x_row + col * x_col + x_tap[t]
-//   y + group * y_group + k * y_k + row * y_row + col * y_col
-//   w + group * w_group + k * w_k + c * w_c + w_tap[t]  (a single float)
-//
-// start is y itself (accumulate), else bias[group * K + k], else 0; act is max(., 0) when relu, NaN
-// staying NaN. The sum runs over c, then t, in that order, whatever the register tile. taps may be
-// 0.
-//
-// While a tile reads x, it asks for the vectors of `ahead`, which the next sweep will read:
-//
-//   x + c * x_c + row * x_row + col * x_col + offset + i * ahead.row + j * ahead.col
-//
-// for all i < rows and all j up to the last column of the tile and `more` floats beyond. Sweeps
-// over the same x share that: this one is number `part` of `parts`. offset 0: nothing is asked for.
-// Or, prefetch_w, for the weights of the next tile (behind the last one those of the next group, or
-// whatever lies w_group further), which lie in rows along c, neighbours where there is one tap (w_c
-// = 1): where each is read from L3 or memory.
+// for all i < rows, and for all j up to the last column of the tile plus `more` floats. Calls over
+// the same x share the work: this call is number `part` of `parts`. offset = 0: no prefetch.
 struct Prefetch {
   int64_t offset, rows, row, col, more, part, parts;
 };
 
+// The broadcast tile: convolution forward and by input, linear layers. One weight is broadcast to
+// all lanes and multiplied with a vector of x.
+//
+//   y[k][row][col] = act(start + sum_{c < C} sum_{t < taps} w[k][c][t] * x[c][row][col][t])
+//
+// for each of `groups`. An element of x or y is a vector, an element of w a float:
+//
+//   x + group * x_group + c * x_c + row * x_row + col * x_col + x_tap[t]
+//   w + group * w_group + k * w_k + c * w_c + w_tap[t]
+//   y + group * y_group + k * y_k + row * y_row + col * y_col
+//
+// start  y itself (accumulate), else bias[group * K + k], else 0
+// act    max(., 0) when relu, NaN stays NaN; with `finish` (one group only) these post-ops instead
+// order  c outside, t inside, whatever the register tile: results do not depend on it. taps may
+//        be 0.
+// tail   the last vector of a row has `tail` floats, 1 .. 16, in y. All sixteen of x must be
+//        readable.
+// prefetch_w   prefetch the weights of the next tile of channels (after the last one, those
+//        w_group further on). For weights in L3 or memory that lie in rows along c; with one tap
+//        w_c is 1. Replaces `prefetch`.
 struct BroadcastTile {
   int64_t groups, K, C, taps, rows, cols;
   const float* x;
@@ -58,9 +66,8 @@ struct BroadcastTile {
   int64_t y_group, y_k, y_row, y_col;
   const float* bias;  // groups * K floats or null
   bool accumulate, relu, streaming;
-  const ChannelPostOps* finish;  // in place of act, for one group; or null
-  int tail;  // floats to write in the last vector of a row, 1..16; x must be readable for all
-             // sixteen
+  const ChannelPostOps* finish;  // or null
+  int tail;
   Prefetch prefetch;
   bool prefetch_w;
 };
@@ -68,17 +75,20 @@ struct BroadcastTile {
 // The taps of a product that has none: one, in place.
 static constexpr int64_t kNoOffset = 0;
 
-// Convolutions of one input and one output channel, plane by plane, sixteen samples a vector:
+// Depthwise convolution in lane blocks, plane by plane, forward or by input:
 //
 //   y[plane][row][col] = act(start + sum_{t, u} w[plane][t][u] * x[plane][row + t][col + u])
 //
-// start and act as above. Outputs are given by phases of rows and phases of columns; along an axis
-// output i < count of a phase lies in y at y_first + i * y_step and meets, with tap t < taps, x at
-// x_first + i * x_step + t, which may lie outside and is left out then, and the weight at w +
-// w_first + t * w_step. There is an output, and each meets at least one pixel of x. x_step is 1 and
-// taps along columns 1, 2, 3 or 5, or x_step is 2 and they are 3 or 5; taps along rows are x_step
-// or more, phases kDepthwisePhases or fewer. `asks` for the rows of x that come next: where it is
-// in no cache.
+// start and act as for BroadcastTile. A stride divides rows and columns into phases: outputs of one
+// phase share their taps. On each axis, output i < count of a phase
+//
+//   lies in y at       y_first + i * y_step
+//   reads, for t < taps,  x at  x_first + i * x_step + t    (skipped where outside the image)
+//   with the weight       w + w_first + t * w_step
+//
+// Every output exists and reads at least one pixel. Allowed: x_step = 1 with 1, 2, 3 or 5 taps
+// along columns, or x_step = 2 with 3 or 5; at least x_step taps along rows; at most
+// kDepthwisePhases phases. prefetch: fetch the rows of x that come next, for an x in no cache.
 struct DepthwiseAxis {
   int64_t count, y_first, x_first, taps, w_first, w_step;
 };
@@ -98,13 +108,13 @@ struct DepthwiseTile {
   bool relu, streaming, prefetch;
 };
 
-// The gradient of the weights of one such plane:
+// Depthwise convolution in lane blocks by weight, one plane:
 //
 //   dw[t][u] = start + sum_{image, row, col} sum_lanes dy[image][row][col] *
 //              x[image][x_row + row * step + t][x_col + col * step + u]
 //
-// for t < KH, u < KW, where dw is plain and x outside its plane is left out. start is dw itself
-// (accumulate) or 0. step is 1 or 2, KW 3 or 5, and each column of dy meets a column of x.
+// for t < KH, u < KW. dw is plain; x outside its plane counts as zero. start: dw (accumulate) or 0.
+// Allowed: step 1 or 2, KW 3 or 5; each column of dy reads at least one column of x.
 struct DepthwiseWeightTile {
   int64_t images, rows, cols, KH, KW;
   const float* dy;
@@ -115,13 +125,14 @@ struct DepthwiseWeightTile {
   bool accumulate, prefetch;
 };
 
-// The same for plain images, K x K taps, K 3 or 5:
+// Depthwise convolution of plain images by weight, one channel, K x K taps:
 //
 //   dw[t][u] = sum_{image, row, col} dy[image][row][col] *
 //              x[image][row * step + t - PT][col * step + u - PL]
 //
-// with x outside its plane left out, step 1 or 2. zeros: IW or OW of them, whichever is more; they
-// stand in for rows of dy, so an infinite x may make NaN of taps that do not meet it.
+// x outside its plane counts as zero. Allowed: K 3 or 5, step 1 or 2. zeros: max(IW, OW) floats
+// that are 0, which stand in for missing rows of x and of dy; so an infinite x may make NaN of a
+// tap that does not meet it.
 struct DepthwiseImageWeight {
   int64_t images, IH, IW, OH, OW, K, step, PT, PL;
   const float* dy;
@@ -132,17 +143,20 @@ struct DepthwiseImageWeight {
   float* dw;
 };
 
-// The dot tile: both operands are vectors; the sums over lanes come last, once per output.
+// The dot tile: convolution by weight, linear layers for a small batch. Both operands are vectors;
+// the lanes are summed once for each output, at the end.
 //
 //   out[k][j] = start + sum_{image, row, col} sum_lanes a[k][image][row][col] *
-//   b[j][image][row][col]
+//                                                       b[j][image][row][col]
 //
-//   a + k * a_k + image * a_image + row * a_row + col * a_col
-//   b + b_j[j]  + image * b_image + row * b_row + col * b_col
-//   out + k * out_k + j * out_j  (a single float)
+//   a + k * a_k + image * a_image + row * a_row + col * a_col     a vector
+//   b + b_j[j]  + image * b_image + row * b_row + col * b_col     a vector
+//   out + k * out_k + j * out_j                                   a float
 //
-// start is out itself (accumulate) or 0. For a convolution by weight a is dy, b is x, j runs over
-// input channels and taps.
+// A convolution by weight has a = dy, b = x, and a j for each input channel and tap.
+// start       out itself (accumulate) or 0
+// tail        floats that count in the last vector of a row, 1 .. 16; no more of it are read
+// a_prefetch  the next call reads a + a_prefetch: prefetch it. 0: no prefetch
 struct DotTile {
   int64_t K, J, images, rows, cols;
   const float* a;
@@ -153,37 +167,40 @@ struct DotTile {
   float* out;
   int64_t out_k, out_j;
   bool accumulate;
-  int tail;  // floats that count in the last vector of a row, 1..16; none beyond them is read
-  int64_t a_prefetch;  // a + a_prefetch is what the next sweep will read and is asked for; 0:
-                       // nothing is
+  int tail;
+  int64_t a_prefetch;
 };
 
-// Tiles of one image in lane blocks for Winograd's F(m x m, r x r) with n = m + r - 1 points along
-// an axis: 5 for r = 2, 5 or 6 for r = 3, 6 for r = 4 and 5. Pixels of a tile are `stride` apart,
-// tiles m * stride: tile i begins at pixel (row0 + i / tile_cols * m * stride, col0 + i % tile_cols
-// * m * stride), which may lie outside.
+// One image in lane blocks, cut into tiles for Winograd's F(m x m, r x r). n = m + r - 1 points
+// along an axis: 5 for r = 2, 5 or 6 for r = 3, 6 for r = 4 and 5. Pixels of a tile are `stride`
+// apart. Tile i begins at the pixel
+//
+//   (row0 + i / tile_cols * m * stride, col0 + i % tile_cols * m * stride)
+//
+// which may lie outside the image. The tiles first .. first + count - 1 are transformed.
 struct WinogradGrid {
   int64_t rows, cols;  // of the image
   int64_t row0, col0;
   int64_t tile_cols;
-  int64_t first, count;          // the tiles to transform
+  int64_t first, count;
   int64_t taps, points, stride;  // r, n
 };
 
-// Of a kernel of size x size the r x r taps (row + i * stride, col + j * stride), r = ceil(size /
-// stride), and the n points along an axis they are evaluated at; a tap beyond the kernel is zero.
+// One phase of a size x size kernel: its r x r taps (row + i * stride, col + j * stride), with
+// r = ceil(size / stride), and the number n of points along an axis. A tap beyond the kernel is
+// zero.
 struct WinogradTaps {
   int64_t size, stride, row, col, points;
 };
 
-// The maxima of windows of 2x2 outputs of a convolution, side by side:
+// Convolution and 2x2 max pooling in one pass; windows side by side:
 //
 //   y[k][row][col] = act(max_{lower, right < 2} (start + sum_{c < C} sum_{t < taps} w[k][c][t] *
 //                        x[c][2 * row + lower][2 * col + right][t]))
 //
-// in lanes, x and w as for BroadcastTile, y_k and y_row in elements of y and of argmax. start is
-// bias[k] or 0, act is max(., 0) when relu. argmax, or null: the position 2 * lower + right as
-// max_pool finds it.
+// in lanes; addresses of x and w as for BroadcastTile. y_k and y_row count elements of y and of
+// argmax. start is bias[k] or 0; act is max(., 0) when relu. argmax (or null): the position
+// 2 * lower + right of the maximum, as max_pool finds it.
 struct PooledTile {
   int64_t K, C, taps, rows, cols;  // rows and columns of windows
   const float* x;
@@ -199,8 +216,8 @@ struct PooledTile {
   bool relu;
 };
 
-// Windows of 2x2 outputs of a convolution, two apart, of each of which the maximum was taken:
-// g[k][row][col] is its gradient, at position argmax (2 * lower + right) of the window, in lanes.
+// The gradients of 2x2 maxima of a convolution's outputs, in lanes: g[k][row][col] belongs to the
+// output at position argmax (2 * lower + right) of its window.
 struct PooledWindows {
   int64_t rows, cols;
   const float* g;
@@ -208,27 +225,35 @@ struct PooledWindows {
   int64_t g_k, argmax_k;  // elements from one k to the next
 };
 
-// dw[k][c][t][u] = sum_{row, col} sum_lanes g[k][row][col] *
-//                  x[c][2 * row + lower + t][2 * col + right + u]
+// The gradient by weight, with (lower, right) the position of the maximum, in each lane its own:
+//
+//   dw[k][c][t][u] = sum_{row, col} sum_lanes g[k][row][col] *
+//                    x[c][2 * row + lower + t][2 * col + right + u]
 struct PooledWeightGradient {
   int64_t K, C, size;  // of the kernels: 3 x 3 or 5 x 5
   PooledWindows windows;
-  const float* x;  // every pixel that is met is there
+  const float* x;  // every pixel in the sum is there
   int64_t x_c, x_row;
   float* dw;
   int64_t dw_k;
 };
 
-// dx[c][2 * row + lower + t][2 * col + right + u] += sum_k g[k][row][col] * w[k][c][t][u]
+// One maximum, laid out for the gradient by input: its gradient, and for i < 4 the index
+// 4 * i + position, with which `pick` (simd.h) selects a weight.
 struct PooledMaximum {
   float g[16];
-  uint8_t pick[4][16];  // 4 * i + position, i < 4
+  uint8_t pick[4][16];
 };
+
+// The gradient by input:
+//
+//   dx[c][2 * row + lower + t][2 * col + right + u] += sum_k g[k][row][col] * w[k][c][t][u]
+//
+// w is expanded: for each of the (size + 1) x (size + 1) pixels that a window reaches, the four
+// weights that multiply it when the maximum is at position 0, 1, 2, 3; zero outside the kernel.
 struct PooledInputGradient {
   int64_t K, C, size, rows, cols;
   const PooledMaximum* maxima;  // [row][col][k]
-  // For each pixel (t, u) of the (size + 1) x (size + 1) that a window reaches the weights that it
-  // meets if the maximum is at position 0, 1, 2, 3: four floats, zero outside the kernel.
   const float* w;
   int64_t w_k, w_c;
   float* dx;

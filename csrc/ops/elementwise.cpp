@@ -39,6 +39,14 @@ Array dropout(const Array& x, double p, Seed seed) {
   return program::run("dropout", &Operations::dropout, x, static_cast<float>(p), scale, seed);
 }
 
+Array scale_by(const Array& x, const Array& factor) {
+  check_float32("scale_by", "input", x);
+  check_float32("scale_by", "factor", factor);
+  if (factor.shape().numel() != 1)
+    throw ShapeError(message("[scale_by] factor must be one element, got ", factor.shape()));
+  return program::run("scale_by", &Operations::scale_by, x, factor);
+}
+
 Array sum(const Array& x) {
   check_float32("sum", "input", x);
   return program::run("sum", &Operations::sum, x);

@@ -18,7 +18,8 @@ void assign(Array& a, const Array& b);    // the values of b into the storage of
 // gradient for x it is its own backward pass.
 Array dropout(const Array& x, double p, Seed seed);
 
-Array sum(const Array& x);  // shape ()
+Array scale_by(const Array& x, const Array& factor);  // x * factor, which is one element
+Array sum(const Array& x);                            // shape ()
 
 void count_up(Array& x);  // adds 1 to an int64 counter, shape ()
 

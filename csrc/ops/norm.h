@@ -1,67 +1,46 @@
-// Sums by channel, batch normalisation, local response normalisation. x is (N, C, ...), plain or in
-// lanes; weight, bias, means and variances are plain (C,). Empty lanes do not count, and dx is zero
-// there.
+// Batch normalisation, local response normalisation, and sums by channel. x is (N, C, ...); weight,
+// bias, means and variances are (C,).
 #pragma once
 
-#include "core/array.h"
+#include "contract/operations.h"
 
 namespace fastconv {
 
 Array channel_sum(const Array& x);  // (N, C, ...) -> (C,): the gradient of a bias
 
-// What may come behind batch normalisation in the same pass over memory: y = act(normalised +
-// plus), where act is ReLU below `cap` (6 for ReLU6), and plus has the shape of x.
-struct Epilogue {
-  bool relu = false;
-  double cap = 0.0;  // infinity for ReLU
-  Array plus;        // undefined for none
-};
+// Batch normalisation: y = activation((x - mean) / sqrt(var + eps) * weight + bias + add). weight
+// and bias may be undefined, for 1 and 0.
 
-// What evaluation normalises by; weight and bias may be undefined.
-struct NormStatistics {
-  Array weight, bias, mean, var;
-  double eps;
-};
+// By the statistics of this batch, the variance biased. The running ones may be undefined; they
+// move by momentum * (batch - running), with the unbiased variance. post: add and activation.
+// Returns y, mean, 1 / sqrt(var + eps), and x for the way back.
+std::tuple<Array, Array, Array, Array> batch_norm_train(const Array& x, const Array& weight,
+                                                        const Array& bias, Array running_mean,
+                                                        Array running_var, double momentum,
+                                                        double eps, const PostOps& post, Use use);
+// dx, dweight, dbias, and the gradient of what was added, undefined unless wanted. y is the result
+// of the activation, needed where something was added before it, else undefined: then x and bias
+// tell.
+std::tuple<Array, Array, Array, Array> batch_norm_train_backward(
+    const Array& dy, const Array& x, const Array& weight, const Array& bias, const Array& mean,
+    const Array& inv_std, const Array& y, Activation activation, bool wants_dadd);
 
-// y = (x - mean) * inv_std * weight + bias, inv_std = 1 / sqrt(variance + eps).
-struct BatchNorm {
-  Array y, mean, inv_std;
-};
-struct BatchNormGradients {
-  Array dx, dweight, dbias;
-  Array dplus;  // where wanted
-};
-
-// Statistics of this batch, the variance biased. weight, bias (1 and 0 when undefined),
-// running_mean and running_var may be undefined; the last two move by momentum * (batch - running),
-// with the unbiased variance.
-BatchNorm batch_norm_train(const Array& x, const Array& weight, const Array& bias,
-                           Array running_mean, Array running_var, double momentum, double eps,
-                           const Epilogue& epilogue = {});
-Array batch_norm_eval(const Array& x, const Array& weight, const Array& bias, const Array& mean,
-                      const Array& var, double eps, const Epilogue& epilogue = {});
-// The same as y = x * scale + shift of C channels, for an operation that does it on the way.
-struct ChannelMap {
-  Array scale, shift;
-};
-ChannelMap batch_norm_map(int64_t C, const NormStatistics& norm);
-// What came behind the normalisation that a gradient passes: a ReLU below `cap` if that is above 0.
-// Its result y is needed where something was added before it; else it is found from x and bias
-// again, which costs less than reading it.
-struct BehindNorm {
-  double cap = 0.0;
-  Array y, bias;
-  bool wants_dplus = false;
-};
-BatchNormGradients batch_norm_train_backward(const Array& dy, const Array& x, const Array& weight,
-                                             const Array& mean, const Array& inv_std,
-                                             const BehindNorm& behind = {});
-BatchNormGradients batch_norm_eval_backward(const Array& dy, const Array& x, const Array& weight,
-                                            const Array& mean, const Array& var, double eps);
+// By known statistics: post.normalise, then add and activation. Returns y, and x for the way back.
+std::pair<Array, Array> batch_norm_eval(const Array& x, const PostOps& post, Use use);
+// dx, dweight, dbias; without post-ops.
+std::tuple<Array, Array, Array> batch_norm_eval_backward(const Array& dy, const Array& x,
+                                                         const Array& weight, const Array& mean,
+                                                         const Array& var, double eps);
+// dx alone, where weight and bias are frozen.
+Array batch_norm_eval_backward_input(const Array& dy, const Array& weight, const Array& var,
+                                     double eps);
+// What normalises C channels, as a post-op of any operation.
+void check_normalise(const Normalise& norm, int64_t C);
 
 // y = x / (k + alpha / size * sum over neighbouring channels of x^2)^beta, the `size` neighbours of
-// channel c being c - size / 2 to c + (size - 1) / 2.
-Array local_response_norm(const Array& x, int64_t size, double alpha, double beta, double k);
+// channel c being c - size / 2 to c + (size - 1) / 2. Returns y, and x for the way back.
+std::pair<Array, Array> local_response_norm(const Array& x, int64_t size, double alpha, double beta,
+                                            double k, Use use);
 Array local_response_norm_backward(const Array& dy, const Array& x, int64_t size, double alpha,
                                    double beta, double k);
 

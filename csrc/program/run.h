@@ -32,6 +32,9 @@ class CommonDevice {
   void add(const Arrays& arrays) {
     for (const Array& x : arrays) add(x);
   }
+  void add(const std::vector<const OptimStep*>& steps) {
+    for (const OptimStep* step : steps) add(step->device());
+  }
   void add(const PostOps& post) {
     add(post.add);
     if (!post.normalise) return;

@@ -2,14 +2,15 @@
 
 Each module imports only from those above it in this list; `functional` and `nn` build on the room.
 
-    changes, grad_mode     two switches that others read: counts of changes, gradients on or off
+    changes                version counters, by which recordings know whether they still hold
+    grad_mode              whether operations are recorded
     conversion             NumPy arrays, lists and numbers become arrays of the core
     tape                   how an operation records its gradient, and how `backward` runs
     shaping                reshape, permute, index, join
-    operands               what stands on either side of an operator
+    operands               what operators take: tensors, arrays, numbers; broadcasting
     arithmetic, elementwise, reductions, in_place      the operations
     numpy_functions        NumPy's functions on tensors
-    tensor                 the class: its state, and the operations above as its methods
+    tensor                 the class, with the operations above as its methods
     creation               zeros, ones, random numbers
 """
 

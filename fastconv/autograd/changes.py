@@ -1,4 +1,4 @@
-"""Counts of changes, for what is decided once: plans of containers, recorded programs."""
+"""Version counters: plans of containers and recorded programs compare them to stay valid."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ __all__ = ["changes"]
 
 
 class _Changes:
-    """Numbers that differ after a change, each given once, whichever threads change things."""
+    """Each counter takes a new number after a change; no number is used twice, in any thread."""
 
-    count = 0  # after all these
-    structure = 0  # of any module: its submodules, hooks, forward
-    attributes = 0  # the same and other attributes but `training`
+    count = 0  # any change below
+    structure = 0  # submodules, hooks or forward of any module
+    attributes = 0  # structure, and any other attribute but `training`
     _numbers = itertools.count(1)
 
     def of_structure(self) -> None:

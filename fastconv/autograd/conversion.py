@@ -1,4 +1,4 @@
-"""From what users have (NumPy arrays, lists, numbers) to what kernels take; and devices."""
+"""Arrays of the core from NumPy arrays, lists and numbers; the check of device names."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def as_array(data: object, *, copy: bool = False) -> Array:
 
 
 def from_numpy(x: NDArray[Any]) -> Array:
-    """An array that fastconv made with NumPy: float32, int64 or uint8, nobody else's."""
+    """An Array around a NumPy array that only fastconv holds: float32, int64 or uint8."""
     return _core.array(np.asarray(x), copy=False, shared=False)
 
 
@@ -57,7 +57,7 @@ def _warn_float64() -> None:
 
 
 def check_device(device: object) -> None:
-    """Returns for "cpu", explains itself for everything else."""
+    """Raises for every device but "cpu", and says why it cannot be used."""
     name = str(device)
     if name == "cpu":
         return

@@ -1,4 +1,4 @@
-"""Whether operations are recorded for differentiation: one switch a thread, on unless told."""
+"""Whether operations are recorded for differentiation: one switch per thread, on by default."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Operations that overwrite a tensor: copy_, t[i] = v, the operators such as +=.
 
-The storage itself is overwritten, unless a recorded gradient needs the old values. A tensor and its
+They overwrite the storage itself, unless a recorded gradient needs the old values. A tensor and its
 reshapes share their elements, so they change together, on the tape too.
 """
 
@@ -108,7 +108,7 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
     _become(x, binary(x, source, from_numpy(y), backward, "setitem"))
 
 
-# ---- how
+# ---- taking the values of a result
 def _become(x: Tensor, result: Tensor) -> Tensor:
     """`x` takes the values of `result`, and its place on the tape; so do the reshapes of `x`."""
     if take_over(x, result):

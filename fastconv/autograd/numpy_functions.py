@@ -1,11 +1,11 @@
 """NumPy's functions on Tensors: np.exp(t), np.concatenate([t, u]), array + t.
 
-Three things may happen, and none of them leaves a gradient out in silence:
+A call with a Tensor does one of three things, and none drops a gradient silently:
 
-* what has a gradient here gives a Tensor, on the tape as every operation;
-* what is constant between its steps (comparisons, argmax, rounding) or only asks (np.shape) gives
-  what NumPy gives for the values;
-* everything else gives that too, but raises where a gradient is wanted.
+* a function with a known gradient returns a Tensor and is recorded like any operation;
+* a function that is piecewise constant (comparisons, argmax, rounding) or only inspects (np.shape)
+  returns NumPy's result for the values;
+* any other function returns that too, but raises where a gradient is needed.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _fits(function: Callable[..., Any], args: Any, options: Any) -> bool:
 
 
 def _operand(x: Any) -> Any:
-    """An operand that operators of Tensor take without asking NumPy again."""
+    """An operand that Tensor's operators take without calling NumPy again."""
     if is_tensor(x) or (isinstance(x, (int, float)) and not isinstance(x, np.generic)):
         return x
     x = np.asarray(x)
@@ -227,7 +227,7 @@ def _functions() -> dict[Callable[..., Any], Callable[..., Any]]:
 
 
 def _moved(ndim: int, source: Any, destination: Any) -> list[int]:
-    """The order of dimensions behind np.moveaxis."""
+    """The permutation that np.moveaxis stands for."""
     sources, targets = axes_of(source, ndim), axes_of(destination, ndim)
     order = [i for i in range(ndim) if i not in sources]
     for target, origin in sorted(zip(targets, sources, strict=True)):

@@ -1,4 +1,4 @@
-"""What stands on either side of an operator: tensors, NumPy arrays, numbers."""
+"""What operators take: tensors, NumPy arrays and numbers, and how they broadcast."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def as_tensor(data: object, what: str = "[Tensor] value") -> Tensor:
 
 
 def broadcast(x: Tensor, other: Operand) -> tuple[Tensor, Tensor]:
-    """Both operands in their common shape."""
+    """Both operands, broadcast to their common shape."""
     a, b = x, operand(other)
     if a.shape == b.shape:
         return a, b

@@ -36,6 +36,7 @@ __all__ = [
     "Head",
     "PostOps",
     "calls",
+    "computed",
     "defer",
     "extended",
     "fusing_always",
@@ -120,7 +121,10 @@ def extended(post: PostOps, joins: frozenset[str], field: str, value: Any) -> Po
         return None
     if post[place:] != _NONE_FROM[place] and (
         # ReLU and maximum commute, but for windows without a pixel.
-        field != "activation" or post.activation is not None or _misses_pixels(post.pool)
+        field != "activation"
+        or post.activation is not None
+        or post.pool is None
+        or post.pool.misses_pixels
     ):
         return None
     return PostOps(*post[:place], value, *post[place + 1 :])
@@ -138,19 +142,23 @@ def _pending(head: Head, shape: tuple[int, ...], post: PostOps, steps: tuple[Any
     return tensor
 
 
+def computed(head: Head, post: PostOps) -> Tensor:
+    """The result of a checked operation that does not wait."""
+    tensor = object.__new__(TensorBase.result_class)
+    tensor._array, tensor._node = head.run(post)
+    tensor._requires_grad = head.recorded
+    tensor.grad = tensor._family = tensor._pending = None
+    return tensor
+
+
 def defer(head: Head, shape: tuple[int, ...], post: PostOps = NO_POST_OPS) -> Tensor:
-    """The result of a checked operation: pending inside the call of a module, else computed."""
-    head.computed = None
-    head.lock = threading.RLock() if head.writes else None
-    tensor = _pending(head, shape, post, ())
-    if post.pool is not None or not calls.inside:
-        settle(tensor)
-        return tensor
+    """The result of a checked operation, pending. Only inside the call of a module."""
     if calls.waiting is not None:
         settle(calls.waiting)
-    calls.waiting = tensor
+    head.computed = head.lock = None
+    tensor = calls.waiting = _pending(head, shape, post, ())
     if head.writes:
-        head.latest = weakref.ref(tensor)
+        head.lock, head.latest = threading.RLock(), weakref.ref(tensor)
     for statistics in head.writes:
         statistics._pending = _Held(statistics._array, head)
         del statistics._array
@@ -190,12 +198,6 @@ def join(
     if head.writes:
         head.latest = weakref.ref(result)
     return result
-
-
-def _misses_pixels(pooling: Any) -> bool:
-    """Whether windows can lie in the padding altogether: -inf, unless a ReLU comes after."""
-    _, _, pads, dilation, _ = pooling
-    return max(dilation) > 1 and max(pads) > 0
 
 
 def take_over(x: Tensor, result: Tensor) -> bool:

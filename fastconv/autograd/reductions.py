@@ -319,7 +319,7 @@ def _of_two(kind: _Extreme, x: Tensor, other: Any) -> Tensor:
     return binary(a, b, y, backward, kind.name, a._array, b._array)
 
 
-# ------------------------------------------------------------------------------------ what helps
+# --------------------------------------------------------------------------------------- helpers
 def _deviations(
     x: Tensor, dim: Axes, correction: float
 ) -> tuple[NDArray[Any], NDArray[Any], tuple[int, ...], float]:
@@ -349,5 +349,5 @@ def _kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _without(y: NDArray[Any], dim: Axes) -> NDArray[Any]:
-    """A result of keepdim without the dimensions it kept."""
+    """Drops the dimensions that keepdim kept."""
     return np.asarray(y.squeeze(axes_of(dim, y.ndim)))

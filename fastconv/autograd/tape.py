@@ -2,8 +2,8 @@
 
 While gradients are enabled, an operation on tensors that require them records a `Node`: its
 parents, and a function from the gradient of its result to the gradients of its parents.
-`run_backward` walks the nodes from the newest to the oldest, so that each has received all it will
-ever receive before it runs.
+`run_backward` walks the nodes from the newest to the oldest, so each has received its complete
+gradient before it runs.
 
 Three rules keep it small and safe:
 
@@ -54,8 +54,8 @@ __all__ = [
 class TensorBase:
     """The state of a tensor. `Tensor` adds the operations, as methods.
 
-    The operations lie below `Tensor` and cannot import it. They make their results by the functions
-    of this module, which take the class of results from here.
+    The modules of operations lie below `Tensor` and cannot import it. They make their results with
+    the functions of this module, which find the class of results here.
     """
 
     __slots__ = ("__weakref__", "_array", "_family", "_node", "_pending", "_requires_grad", "grad")
@@ -171,7 +171,7 @@ def binary(
 def unary_numpy(
     x: Tensor, y: Any, backward: Callable[[NDArray[Any]], Any], op: str, *saved: Array | None
 ) -> Tensor:
-    """The result of an operation that NumPy computes, as it does the gradient; see `record`."""
+    """The result of an operation computed in NumPy, with its gradient in NumPy; see `record`."""
 
     def in_numpy(dy: Array) -> Array:
         dx = np.asarray(backward(dy.values()), np.float32)
@@ -180,9 +180,14 @@ def unary_numpy(
     return unary(x, from_numpy(y), in_numpy, op, *saved)
 
 
-# ------------------------------------------------------------------------------------ going back
+# -------------------------------------------------------------------------------------- backward
 def run_backward(root: Node, dy: Array, retain_graph: bool) -> None:
-    """Adds the gradients to `grad` of all leaves behind `root`, whose result has the gradient `dy`.
+    """Adds gradients to `grad` of all leaves that the result of `root` was computed from.
+
+    Args:
+        root: the node of the result.
+        dy: the gradient of the result.
+        retain_graph: keep the nodes, to run them again.
 
     Raises:
         RuntimeError: an earlier call freed a node, or an array that a node saved has changed.

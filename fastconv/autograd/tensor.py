@@ -1,7 +1,7 @@
 """Tensor: an array that may take part in differentiation.
 
-The class holds what a tensor is, and how it comes and goes; what it can compute stands in the
-modules beside this one, as functions of a tensor, which are its methods.
+The class holds a tensor's state and conversions. The operations are functions in the modules beside
+this one, next to their gradients; the end of the class lists them as its methods.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Tensor(TensorBase):
         device: "cpu".
 
     Attributes:
-        requires_grad: set it to False on parameters that shall stay as they are.
+        requires_grad: set it to False on parameters that are not to be trained.
         grad: None, or the sum of the gradients of all `backward()` calls so far.
 
     Example:

@@ -43,6 +43,18 @@ def add_arguments(parser: argparse.ArgumentParser, suite: str | None = None) -> 
     parser.add_argument(
         "--quick", action="store_true", help="short bursts, one peer, nothing compiled"
     )
+    _add_contestants(parser)
+    _add_limits(parser)
+    parser.add_argument(
+        "--json",
+        metavar="FILE",
+        help="write everything measured there as well (--all: default fastconv-bench.json)",
+    )
+    parser.add_argument("--list", action="store_true", help="print the rows that would be measured")
+
+
+def _add_contestants(parser: argparse.ArgumentParser) -> None:
+    """Who takes part, and with what."""
     parser.add_argument(
         "--threads", type=int, metavar="N", help="for everyone; default: as fastconv chooses"
     )
@@ -61,6 +73,10 @@ def add_arguments(parser: argparse.ArgumentParser, suite: str | None = None) -> 
         default=[],
         help="run a peer in that interpreter",
     )
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    """How long it may take."""
     parser.add_argument(
         "--rounds", type=int, metavar="N", help="bursts a contestant (default 5; quick 3)"
     )
@@ -76,12 +92,6 @@ def add_arguments(parser: argparse.ArgumentParser, suite: str | None = None) -> 
         metavar="S",
         help="seconds a row may take; who is not ready by then is left out (default 600)",
     )
-    parser.add_argument(
-        "--json",
-        metavar="FILE",
-        help="write everything measured there as well (--all: default fastconv-bench.json)",
-    )
-    parser.add_argument("--list", action="store_true", help="print the rows that would be measured")
 
 
 def run(args: argparse.Namespace) -> int:

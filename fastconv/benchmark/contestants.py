@@ -12,7 +12,7 @@ from .cases import Task
 from .peers import NAMES, OURS
 from .race import Race
 from .remote import Remote, RemoteError
-from .report import machine
+from .results import machine
 
 PEAK_SECONDS = 0.05  # of the peak reading before every row
 LONG_ROUNDS = 3  # of rows whose single calls take seconds

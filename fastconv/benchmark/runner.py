@@ -14,7 +14,7 @@ from .contestants import Contestants, Settings
 from .peers import NAMES
 from .race import WrongAnswerError
 from .remote import RemoteError
-from .report import Report
+from .results import Report
 
 
 class UsageError(ValueError):

@@ -1,4 +1,4 @@
-"""What may stand behind an option: numbers within their range, names of networks."""
+"""The values of options: numbers within their range, names of networks, the machine."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import math
 import os
 from collections.abc import Callable
 from typing import Any
+
+from .. import _core
+from ..autograd import check_device
 
 __all__ = [
     "CHECKPOINT_MINUTES",
@@ -18,11 +21,12 @@ __all__ = [
     "positive",
     "positive_float",
     "seed",
+    "set_machine",
 ]
 
-CHECKPOINT_MINUTES = 10.0  # between two files of the state of a run, unless told otherwise
+CHECKPOINT_MINUTES = 10.0  # between two checkpoints, by default
 
-# Those of models/catalogue.py, once more: a wrong name is told before anything is imported.
+# A copy of the names in models/catalogue.py: reports a wrong name before the slow imports.
 MODELS = (
     *("lenet1", "lenet5", "keras_mlp", "keras_convnet", "keras_convnet_no_pool", "tiny_vgg"),
     *("dense_autoencoder", "conv_autoencoder"),
@@ -47,7 +51,7 @@ def model(text: str) -> str:
 
 
 def path(text: str) -> str:
-    """The name of a file or folder; "~" is the user's home, also where no shell has said so."""
+    """The name of a file or folder; "~" is the user's home, even if the shell did not expand it."""
     return os.path.expanduser(text)
 
 
@@ -83,3 +87,10 @@ def _number(
     if value is None or not valid(value):
         raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
     return value
+
+
+def set_machine(args: argparse.Namespace) -> None:
+    """Applies --device and --threads."""
+    check_device(args.device)
+    if args.threads:
+        _core.set_num_threads(args.threads)

@@ -1,4 +1,4 @@
-"""What --data means: MNIST, CIFAR-10, folders of pictures, or digits that are drawn by code."""
+"""What --data means: MNIST, CIFAR-10, folders of pictures, or digits drawn by code."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Dataset", "announce", "load_dataset"]
 
-_VARIANTS = ("original", "jpeg", "reduced")  # of CIFAR-10, said as DIR:reduced
-_KEPT = 0.2  # of every class, for testing, where there is no test folder
+_VARIANTS = ("original", "jpeg", "reduced")  # of CIFAR-10, written as DIR:reduced
+_KEPT = 0.2  # the fraction of every class that tests, where there is no test folder
 
 
 @dataclass
 class Dataset:
-    """Training and test sets with what to tell the user about them."""
+    """Training and test sets, and their description for the user."""
 
     kind: str  # "digits", "cifar10" or "pictures"
     train: Any  # (x, y), with x uint8 (N, H, W) or (N, C, H, W); pictures: a data.ImageFolder
@@ -35,7 +35,7 @@ class Dataset:
     name: str  # "MNIST", "the built-in digits", "CIFAR-10", "the pictures"
     source: str = ""  # a folder, or ""
     classes: list[str] | None = None  # None: digits, whose names are their numbers
-    reason: str = ""  # why it is not MNIST, when that was not asked for
+    reason: str = ""  # why the built-in digits replace MNIST
     argument: str | None = None  # what --data was
     remark: str = ""
 
@@ -55,9 +55,20 @@ class Dataset:
         samples = getattr(self, split)
         return samples[1] if isinstance(samples, tuple) else samples.targets
 
+    def check_classes(self) -> None:
+        """Raises ValueError for pictures of a single class."""
+        if self.kind == "pictures" and len(self.train.classes) == 1:
+            from ..data.splits import EXPECTED
+
+            raise ValueError(
+                f"{printable(self.train.root)} holds one class only, "
+                f"{printable(self.train.classes[0])}, and there is nothing to tell it from: "
+                f"{EXPECTED}"
+            )
+
     @property
     def flag(self) -> tuple[str, ...]:
-        """What makes the next command find the same data."""
+        """The option with which the next command finds the same data."""
         if self.name == "the built-in digits":
             return ("--data", "digits")
         return ("--data", self.argument) if self.argument else ()
@@ -67,20 +78,17 @@ def load_dataset(
     argument: str | None,
     preprocessing: Callable[[], Preprocessing],
     classes: list[str] | None = None,
-    *,
-    labelled: bool = True,
 ) -> Dataset:
-    """The data set for `--data`: a folder, "digits", or None: MNIST, else what is built in.
+    """The data set for `--data`: a folder, "digits", or None: MNIST, or else the built-in digits.
 
     Args:
-        argument: what was said.
-        preprocessing: gives what the network wants of picture files, if there are any.
-        classes: the network's, when it has been trained: class folders take their numbers.
-        labelled: the classes matter, so that one alone is an error; not for an autoencoder.
+        argument: the value of --data.
+        preprocessing: returns the preprocessing of pictures, if there are any.
+        classes: those of a trained network: class folders take their numbers.
 
     Raises:
-        ValueError: folders that look like a split and are none that is known, or a single class.
-        FileNotFoundError, CorruptFileError: a folder that was named must be good.
+        ValueError: folders that look like a split of an unknown form.
+        FileNotFoundError, CorruptFileError: the named folder does not exist or is damaged.
     """
     if argument == "digits":
         return _built_in("", argument)
@@ -96,18 +104,18 @@ def load_dataset(
     if kind == "cifar10":
         return _cifar10(folder, variant, argument)
     if kind == "pictures":
-        return _pictures(folder, preprocessing(), classes, argument, labelled)
+        return _pictures(folder, preprocessing(), classes, argument)
     return _mnist(argument, argument)
 
 
 def announce(dataset: Dataset, verb: str) -> None:
-    """Says plainly what is about to be used."""
+    """Prints which data are used."""
     source = f" in {dataset.source}" if dataset.source else ""
     say(f"{verb} {dataset.name}{source}: {dataset.sizes}{dataset.remark}.")
 
 
 def _recognise(folder: Path) -> str:
-    """What kind of data a folder holds, by the names in it."""
+    """The kind of data in a folder, recognised by the names of its files."""
     if not folder.exists():
         raise FileNotFoundError(f"{folder} does not exist; --data needs a folder")
     with contextlib.suppress(FileNotFoundError):
@@ -155,23 +163,14 @@ def _cifar10(path: Path | None, variant: str, argument: str) -> Dataset:
 
 
 def _pictures(
-    folder: Path,
-    preprocessing: Preprocessing,
-    classes: list[str] | None,
-    argument: str,
-    labelled: bool,
+    folder: Path, preprocessing: Preprocessing, classes: list[str] | None, argument: str
 ) -> Dataset:
-    """Class folders, under train/ and test/ or what stands for them, or directly in the folder."""
+    """Class folders, directly in the folder or under train/ and test/ (or similar names)."""
     from ..data import ImageFolder
-    from ..data.splits import EXPECTED, find_layout
+    from ..data.splits import find_layout
 
     layout = find_layout(folder, test_only=classes is not None)
     train = ImageFolder(layout.train, preprocessing)
-    if labelled and classes is None and len(train.classes) == 1:
-        raise ValueError(
-            f"{printable(layout.train)} holds one class only, {printable(train.classes[0])}, and "
-            f"there is nothing to tell it from: {EXPECTED}"
-        )
     remark = ""
     if layout.test is not None:
         test = ImageFolder(layout.test, preprocessing, classes=train.classes)
@@ -200,7 +199,7 @@ def _pictures(
 
 
 def _renumber(folder: ImageFolder, classes: list[str]) -> None:
-    """Gives the class folders the numbers that a trained network knows them by."""
+    """Numbers the class folders as a trained network does."""
     strange = [name for name in folder.classes if name not in classes]
     if strange:
         known = f"{', '.join(classes[:8])}{', ...' if len(classes) > 8 else ''}"

@@ -1,4 +1,4 @@
-"""fastconv evaluate and predict: what a trained network makes of a test set, or of image files."""
+"""fastconv evaluate and predict: a trained network on a test set, or on image files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import _core
-from ..autograd import check_device
 from ..untrusted import printable
+from .arguments import set_machine
 from .keeping import check_writable, needs_matplotlib, one_line
-from .recipe import is_autoencoder, make_loss
 from .text import say
 
 if TYPE_CHECKING:
@@ -29,14 +27,14 @@ _MAX_NAMES = 1 << 22  # bytes of a file of class names; ImageNet's 1,000 have 20
 
 
 def evaluate(args: argparse.Namespace) -> int:
-    """Loss and accuracy on the test set; on request a report by class, and a picture."""
+    """Loss and accuracy on the test set; on request a report by class and its picture."""
     from .datasets import announce, load_dataset
-    from .inputs import wanted
+    from .fitting import wanted
 
     if args.confusion:
         check_writable(Path(args.confusion), "--confusion")
         needs_matplotlib("--confusion")
-    if is_autoencoder(args.model) and (args.confusion or args.report):
+    if (args.confusion or args.report) and not _classifies(args.model):
         raise ValueError(f"{args.model} knows no classes: --report and --confusion need them")
     model = _trained(args)
     preprocessing = model.preprocessing
@@ -44,8 +42,9 @@ def evaluate(args: argparse.Namespace) -> int:
         args.data,
         lambda: preprocessing or wanted(args.model),
         classes=model.classes,
-        labelled=not is_autoencoder(args.model),
     )
+    if model.classes is None and _classifies(args.model):
+        dataset.check_classes()
     announce(dataset, "Measuring on")
     if model.classes is None and dataset.kind == "pictures":
         _miss_names(args, "the folders count as 0, 1, ... in their order. To have names, ")
@@ -57,22 +56,22 @@ def evaluate(args: argparse.Namespace) -> int:
 
 @dataclass
 class Result:
-    """On a test set."""
+    """Measurements on a test set."""
 
     loss: float
     accuracy: float  # NaN for autoencoders
     count: int  # images that could be read
 
     def text(self, data: str) -> str:
-        """The beginning of a sentence."""
+        """The beginning of the sentence that is printed."""
         if np.isnan(self.accuracy):
             return f"Test error on {data}: {self.loss:.5f} (mean square"
         return f"Test accuracy on {data}: {100 * self.accuracy:.2f} % (loss {self.loss:.4f}"
 
 
 def measure(model: Module, dataset: Dataset) -> Result:
-    """A compiled network on the test set."""
-    from .inputs import make_loader
+    """Measures a compiled network on the test set."""
+    from .fitting import make_loader
 
     result = model.evaluate(make_loader(dataset, "test", model))
     loss, accuracy = result if isinstance(result, tuple) else (result, float("nan"))
@@ -82,8 +81,8 @@ def measure(model: Module, dataset: Dataset) -> Result:
 
 
 def predict(args: argparse.Namespace) -> int:
-    """Classes and probabilities, a line an image; status 1 when one could not be read."""
-    if is_autoencoder(args.model):
+    """Classes and probabilities, one line per image; status 1 if an image cannot be read."""
+    if not _classifies(args.model):
         raise ValueError(f"{args.model} draws pictures and knows no classes: see `evaluate`")
     names = _names(args.classes) if args.classes else None
     model = _trained(args)
@@ -115,46 +114,50 @@ def predict(args: argparse.Namespace) -> int:
 
 
 def _trained(args: argparse.Namespace) -> Module:
-    """The network with the weights that were asked for, compiled."""
-    from .trained import load_trained
+    """The compiled network with the weights of --weights."""
+    from ..train.recipes import make_loss
+    from .weights import load_trained
 
-    check_device(args.device)
-    if args.threads:
-        _core.set_num_threads(args.threads)
+    set_machine(args)
     model = load_trained(args.model, args.weights, args.width).to(args.device)
-    model.compile(
-        loss=make_loss(args.model), metrics=[] if is_autoencoder(args.model) else ["accuracy"]
-    )
+    metrics = ["accuracy"] if _classifies(args.model) else []
+    model.compile(loss=make_loss(args.model), metrics=metrics)
     return model
 
 
+def _classifies(name: str) -> bool:
+    from ..models import ARCHITECTURES
+
+    return ARCHITECTURES[name].classifies
+
+
 def _miss_names(args: argparse.Namespace, then: str) -> None:
-    """One line, where published weights have names of classes that are not on this machine."""
-    from .trained import names_elsewhere
+    """Prints a line if published weights have class names that are not on this machine."""
+    from .weights import names_elsewhere
 
     if remedy := names_elsewhere(args.model, args.weights):
         say(f"fastconv: no names of classes: {then}{remedy}", error=True)
 
 
 def _read(path: str, model: Module) -> tuple[NDArray[np.uint8], str]:
-    """A file as a batch of one image, and what was done to it, in words."""
-    from .inputs import fitted, input_shape
+    """A file as a batch of one image, and a description of how it was prepared."""
+    from .fitting import fitted, input_shape
 
     if model.preprocessing is not None:
         return model.preprocessing.frame(path)[None], ""
-    from .images import read_digit
+    from ..data.digit_pictures import read_digit
 
     digit, done = read_digit(path)
     return fitted(digit[None], input_shape(model)), done
 
 
 def _names(path: str) -> list[str]:
-    """The names of classes in a text file, one a line; blank lines do not count.
+    """The class names in a text file, one per line; blank lines do not count.
 
-    UTF-8, or what begins with a byte-order mark.
+    The encoding is UTF-8, or UTF-16 with a byte-order mark.
 
     Raises:
-        ValueError: no text, too long, or empty.
+        ValueError: not a text, too long, or empty.
     """
     with Path(path).open("rb") as file:
         content = file.read(_MAX_NAMES + 1)
@@ -175,9 +178,9 @@ def _names(path: str) -> list[str]:
 
 
 def _measure_classes(args: argparse.Namespace, model: Module, dataset: Dataset) -> Result:
-    """Where the network is right and wrong, class by class; draws --confusion."""
+    """Measures class by class; prints --report and draws --confusion."""
     from .. import train
-    from .inputs import make_loader
+    from .fitting import make_loader
 
     loader = make_loader(dataset, "test", model)
     probabilities = model.predict(loader)

@@ -6,7 +6,7 @@ import argparse
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-from ..runtime import show_config
+from ..settings import show_config
 
 __all__ = ["info"]
 

@@ -1,4 +1,4 @@
-"""What stays when a command is over: weights, logs, pictures, and what to type next."""
+"""What a command leaves behind: weights, logs, pictures, and the next command to type."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ __all__ = [
 
 
 def check_outputs(args: argparse.Namespace) -> Path:
-    """Finds out before the training, not after it, whether its results can be written.
+    """Checks before the training whether its results can be written.
 
     Returns:
-        Where the weights go.
+        The path of the weights.
     """
     path = Path(args.save or f"{args.model}.safetensors")
     for option, target in (("--save", path), ("--log", args.log), ("--curves", args.curves)):
@@ -51,7 +51,7 @@ def check_outputs(args: argparse.Namespace) -> Path:
 
 
 def check_writable(path: Path, option: str) -> None:
-    """A file of that name can be made."""
+    """Raises OSError if a file of that name cannot be written."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; {option} needs the name of a file")
     try:
@@ -62,7 +62,7 @@ def check_writable(path: Path, option: str) -> None:
 
 
 def needs_matplotlib(option: str) -> None:
-    """matplotlib is there, without the half second of importing it."""
+    """Raises ImportError if matplotlib is missing, without importing it, which is slow."""
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:
@@ -70,7 +70,7 @@ def needs_matplotlib(option: str) -> None:
 
 
 def make_loggers(args: argparse.Namespace) -> list[Any]:
-    """The callbacks that write --log; a run that goes on adds to it."""
+    """The callbacks that write --log; a resumed run appends to it."""
     if not args.log:
         return []
     from ..train import CSVLogger, JSONLogger
@@ -80,14 +80,14 @@ def make_loggers(args: argparse.Namespace) -> list[Any]:
 
 
 class Keeper:
-    """A callback that keeps the run it watches, so that `--resume` goes on exactly.
+    """A callback that writes checkpoints, from which `--resume` continues exactly.
 
-    It writes the state every --checkpoint-minutes, and when a signal ends the command, into
+    It writes every --checkpoint-minutes, and when a signal ends the command, to
     NAME.interrupted.safetensors beside the weights.
 
     Attributes:
-        extra: what else the file has to hold, as JSON has it.
-        again: the words of the command that goes on.
+        extra: JSON values to keep in the file as well.
+        again: the words of the command that resumes.
     """
 
     last = True  # the other callbacks are part of the state
@@ -100,7 +100,7 @@ class Keeper:
         self._path = beside.with_suffix(".interrupted.safetensors")
         self._seconds = 60.0 * args.checkpoint_minutes or math.inf
         self._run: Run | None = None
-        self._kept: str | None = None  # what the file holds, in words, once it is written
+        self._kept: str | None = None  # describes the state in the file, once it is written
 
     def on_train_begin(self, run: Run) -> None:
         self._run = run
@@ -124,12 +124,14 @@ class Keeper:
         self._due = time.monotonic() + self._seconds
 
     def finished(self) -> None:
-        """The results are written: the state is needed no more."""
+        """Removes the checkpoint once the results are written."""
         if self._kept is not None:
             self._path.unlink(missing_ok=True)
 
     def interrupted(self, end: BaseException) -> int:
-        """A signal ended the command: keeps the state after the last step, says how to go on.
+        """Keeps the state after the last step when a signal ends the command.
+
+        Prints how to resume.
 
         Args:
             end: KeyboardInterrupt, or SystemExit with the exit status.
@@ -178,11 +180,11 @@ class Keeper:
 
 
 def _tell(text: str) -> None:
-    """Prints, unless nobody is there any more, as after SIGHUP."""
+    """Prints, unless the terminal is gone, as after SIGHUP."""
     try:
         print(text, flush=True)
     except OSError:
-        # Python would complain again when it flushes at exit.
+        # Python would report that again when it flushes at exit.
         with contextlib.suppress(OSError, AttributeError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -197,7 +199,7 @@ def draw_curves(args: argparse.Namespace, history: History) -> None:
 
 
 def save_weights(model: Module, path: Path, classes: list[str] | None) -> None:
-    """Writes the network with everything that is needed to use it, and says so."""
+    """Saves the network with all that is needed to use it, and prints the path."""
     from ..interrupt import signals_held
     from ..models import save
 
@@ -215,7 +217,7 @@ def command(*words: object) -> str:
 
 
 def one_line(error: Exception, path: str) -> str:
-    """What is wrong with a file, its name included."""
+    """The error of a file in one line, with the file's name."""
     if isinstance(error, OSError) and error.strerror:
         return f"{path}: {error.strerror}"
     text = " ".join(str(error).split())

@@ -1,17 +1,17 @@
-"""fastconv models: the networks there are, what they take and cost, and which weights are known."""
+"""fastconv models: the networks, with input, parameters, multiply-adds and published weights."""
 
 from __future__ import annotations
 
 import argparse
 
+from ..models.cost import cost_of
 from .arguments import MODELS
-from .census import census
 
 __all__ = ["models"]
 
 
 def models(args: argparse.Namespace) -> int:
-    """One line a network; returns the exit status."""
+    """Prints one line per network; returns the exit status."""
     from ..models.catalogue import ARCHITECTURES
 
     wanted = [name for name in MODELS if args.filter is None or args.filter.lower() in name]
@@ -20,7 +20,7 @@ def models(args: argparse.Namespace) -> int:
     lines = [("network", "input", "parameters", "multiply-adds", "weights")]
     for name in wanted:
         entry = ARCHITECTURES[name]
-        cost = census(entry.build, entry.input_shape)
+        cost = cost_of(entry.build, entry.input_shape)
         shape = " x ".join(map(str, entry.input_shape))
         numbers = (f"{cost.parameters:,}", _millions(cost.macs))
         lines.append((name, shape, *numbers, _weights(name)))
@@ -33,7 +33,7 @@ def models(args: argparse.Namespace) -> int:
 
 
 def _weights(name: str) -> str:
-    """What is published: "imagenet (width=0.75)"."""
+    """The published weights: "imagenet (width=0.75)"."""
     from ..models import available
 
     known = []

@@ -1,35 +1,28 @@
-"""fastconv train MODEL: data in, one line an epoch, weights out, and what to type next."""
+"""fastconv train MODEL: trains a network, saves its weights, and prints the next commands."""
 
 from __future__ import annotations
 
 import argparse
 import threading
 import time
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .. import _core
-from ..autograd import check_device
 from ..interrupt import Signals
+from .arguments import set_machine
 from .datasets import Dataset, announce, load_dataset
 from .keeping import Keeper, check_outputs, command, draw_curves, make_loggers, save_weights
-from .recipe import (
-    is_autoencoder,
-    make_loss,
-    make_optimizer,
-    make_schedules,
-    recipe_for,
-    resumed_recipe,
-)
+from .resuming import check_data, fingerprint, given_fields, resumed_fields
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..data import Preprocessing
     from ..nn import Module
-    from ..train.run import Run
+    from ..train import Run
+    from ..train.recipes import Recipe
+    from .infer import Result
 
 __all__ = ["train"]
 
@@ -37,9 +30,7 @@ __all__ = ["train"]
 def train(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
     began = time.perf_counter()
-    check_device(args.device)
-    if args.threads:
-        _core.set_num_threads(args.threads)
+    set_machine(args)
     save_path = check_outputs(args)
     keeper = Keeper(args, save_path, ("train", args.model))
     with Signals(linger=True):
@@ -50,23 +41,8 @@ def train(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace, keeper: Keeper, save_path: Path, began: float) -> int:
-    imported = threading.Event()
-
-    def wanted_pictures() -> Preprocessing:
-        imported.wait()  # two threads that import the same modules see halves of them
-        from .inputs import wanted
-
-        return wanted(args.model)
-
-    with ThreadPoolExecutor(1) as pool:
-        labelled = not is_autoencoder(args.model)
-        loading = pool.submit(load_dataset, args.data, wanted_pictures, labelled=labelled)
-        try:
-            session = _Session(args)  # imports meanwhile
-        finally:
-            imported.set()
-        dataset = loading.result()
-    session.build(dataset)
+    session = _load(args)
+    dataset = session.dataset
     announce(dataset, "Training on")
     keeper.extra = session.extra
     keeper.again = ("train", args.model, *dataset.flag)
@@ -85,7 +61,7 @@ def _train(args: argparse.Namespace, keeper: Keeper, save_path: Path, began: flo
     keeper.finished()
     weights = ("--weights", save_path)
     print("  " + command("evaluate", args.model, *weights, *dataset.flag))
-    if not is_autoencoder(args.model):
+    if session.classifies:
         print("  " + command("predict", args.model, *weights, "IMAGE"))
     if args.until and 100 * result.accuracy < args.until:
         raise RuntimeError(
@@ -95,58 +71,81 @@ def _train(args: argparse.Namespace, keeper: Keeper, save_path: Path, began: flo
     return 0
 
 
+def _load(args: argparse.Namespace) -> _Session:
+    """The network for the data, which a thread reads while this one imports modules."""
+    imported = threading.Event()
+
+    def wanted_pictures() -> Preprocessing:
+        imported.wait()  # two threads importing the same modules would see them half done
+        from .fitting import wanted
+
+        return wanted(args.model)
+
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(load_dataset, args.data, wanted_pictures)
+        try:
+            recipe, resumed = _recipe(args)
+        finally:
+            imported.set()
+        return _Session(args, recipe, resumed, loading.result())
+
+
+def _recipe(args: argparse.Namespace) -> tuple[Recipe, Any]:
+    """How to train, and the checkpoint to continue from, or None."""
+    from ..models import ARCHITECTURES
+    from ..random import manual_seed
+    from ..train import Checkpoint
+    from ..train.recipes import Recipe, recipe_for
+
+    if args.until and not ARCHITECTURES[args.model].classifies:
+        raise ValueError(f"--until: {args.model} knows no classes, so it has no accuracy")
+    resumed = Checkpoint.load(args.resume) if args.resume else None
+    if resumed is None:
+        recipe = recipe_for(args.model, given_fields(Recipe, args), until=bool(args.until))
+    else:
+        recipe = resumed_fields(Recipe, resumed.extra.get("recipe"), args, "train")
+    manual_seed(recipe.seed)
+    return recipe, resumed
+
+
 class _Session:
-    """A network with its recipe, and one run of it."""
+    """An untrained network for a data set, and one run of it."""
 
     model: Module
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        from .. import models, train  # noqa: F401  imported while the data are loaded
-        from ..random import manual_seed
-        from ..train.checkpoint import Checkpoint
-
-        self._args = args
-        if args.until and is_autoencoder(args.model):
-            raise ValueError(f"--until: {args.model} knows no classes, so it has no accuracy")
-        resumed = Checkpoint.load(args.resume) if args.resume else None
-        if resumed is None:
-            self.recipe = recipe_for(args)
-        else:
-            self.recipe = resumed_recipe(resumed.extra.get("recipe"), args)
-        self._resumed = resumed
-        manual_seed(self.recipe.seed)
-
-    def build(self, dataset: Dataset) -> None:
-        """The untrained network for these data."""
+    def __init__(
+        self, args: argparse.Namespace, recipe: Recipe, resumed: Any, dataset: Dataset
+    ) -> None:
         from .. import models
-        from .inputs import arguments_for, preprocessing_for
-        from .trained import description
+        from ..train.recipes import make_loss, make_optimizer
+        from ..train.trained import describe
+        from .fitting import arguments_for, preprocessing_for
 
-        name = self.recipe.model
-        self._dataset = dataset
-        arguments = arguments_for(name, dataset, self.recipe.width)
-        self.model = models.build(name, **arguments).to(self._args.device)
+        self._args, self._resumed = args, resumed
+        self.recipe, self.dataset = recipe, dataset
+        name = recipe.model
+        self.classifies = models.ARCHITECTURES[name].classifies
+        if self.classifies:
+            dataset.check_classes()
+        arguments = arguments_for(name, dataset, recipe.width)
+        self.model = models.build(name, **arguments).to(args.device)
         self.model.preprocessing = preprocessing_for(name, dataset)
         self.model.classes = dataset.classes
-        metrics = [] if is_autoencoder(name) else ["accuracy"]
-        self._optimizer = make_optimizer(self.recipe, self.model)
+        self._optimizer = make_optimizer(recipe, self.model)
+        metrics = ["accuracy"] if self.classifies else []
         self.model.compile(self._optimizer, make_loss(name), metrics=metrics)
-        labels = zlib.crc32(dataset.labels("train").tobytes())
-        data = f"{dataset.name}, labels {labels:08x}"
-        self.extra = {"recipe": asdict(self.recipe), "data": data, **description(self.model)}
-        if self._resumed is not None and self._resumed.extra.get("data") != data:
-            raise ValueError(
-                f"[resume] data: the interrupted run has {self._resumed.extra.get('data')}, "
-                f"this is {data}"
-            )
+        data = fingerprint(dataset)
+        self.extra = {"recipe": asdict(recipe), "data": data, **describe(self.model)}
+        check_data(resumed, data)
 
     def fit(self, keeper: Keeper) -> None:
-        """Trains; what a signal raises comes through, and `keeper` has the exact step then."""
-        from .inputs import make_loader
+        """Trains; exceptions of signals pass through, and `keeper` then has the exact step."""
+        from ..train.recipes import make_schedules
+        from .fitting import make_loader
 
         recipe = self.recipe
         loader = make_loader(
-            self._dataset,
+            self.dataset,
             "train",
             self.model,
             recipe.batch_size,
@@ -157,40 +156,40 @@ class _Session:
             recipe.cycle, self._optimizer, len(loader), recipe.rise
         )
         if self._args.until is not None:
-            callbacks.append(_Until(self._args.until, self._dataset))
+            callbacks.append(_Until(self._args.until, self.dataset))
         if self._resumed is not None:
             print(f"Going on {self._resumed.where}.", flush=True)
         watched = self._args.log or self._args.curves
         self.model.fit(
             loader,
             epochs=recipe.epochs,
-            validation_data=make_loader(self._dataset, "test", self.model) if watched else None,
+            validation_data=make_loader(self.dataset, "test", self.model) if watched else None,
             callbacks=[*callbacks, *make_loggers(self._args), keeper],
             resume=self._resumed,
         )
 
-    def measure(self) -> Any:
-        """On the test set."""
+    def measure(self) -> Result:
+        """Measures on the test set."""
         from .infer import measure
 
-        return measure(self.model, self._dataset)
+        return measure(self.model, self.dataset)
 
 
 class _Until:
-    """Stops the run at an accuracy on the test set, looking for it several times an epoch.
+    """Stops the run at an accuracy on the test set, which it measures several times per epoch.
 
-    The accuracy in training, then that on a part of the test set, tell when it is worth measuring.
+    It measures only if the accuracy in training, and on a part of the test set, is near enough.
     """
 
-    CHECKS = 8  # an epoch
-    TRAINING_MARGIN = 2.0  # percentage points: further below in the epoch so far, do not look
-    PART, PART_MARGIN = 5, 0.4  # every fifth image; further below on these, do not look at all
+    CHECKS = 8  # per epoch
+    TRAINING_MARGIN = 2.0  # percentage points below the goal in training that rule it out
+    PART, PART_MARGIN = 5, 0.4  # every fifth test image; points below the goal that rule it out
 
     def __init__(self, percent: float, dataset: Dataset) -> None:
         self._percent, self._dataset = percent, dataset
 
     def on_train_begin(self, run: Run) -> None:
-        from .inputs import make_loader
+        from .fitting import make_loader
 
         self._run = run
         self._every = max(1, (run.steps_per_epoch or 1) // self.CHECKS)

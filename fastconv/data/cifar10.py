@@ -21,9 +21,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bars import progress_bar
 from ..download import cache_folder, fetch
 from ..errors import CorruptFileError
+from ..progress_bar import progress_bar
 from ..untrusted import printable
 from .images import eight_bits, pillow
 

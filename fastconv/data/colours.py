@@ -147,8 +147,8 @@ def _turn_hue(x: Floats, turn: Floats) -> Floats:
     k = np.array([5, 3, 1], np.float32).reshape(3, 1, 1) + hue
     k -= 6 * np.floor(k / 6)
     share = np.clip(np.minimum(k, 4 - k), 0, 1)
-    turned: Floats = high - chroma * share
-    return turned
+    rgb: Floats = high - chroma * share
+    return rgb
 
 
 def _grey(x: Floats) -> Floats:

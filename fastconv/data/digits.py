@@ -155,8 +155,8 @@ def _ink(points: Floats, joined: NDArray[np.bool_], rng: np.random.Generator) ->
 
     radius = np.maximum(pen * zoom, 0.65)
     pressure = 1 + 0.15 * np.sin(TURN * (_uniform(rng, n, 1) * ALONG + _uniform(rng, n, 1)))
-    spread = 2  # sigmas in a radius: more is sharper, but takes more points
-    sigma = np.maximum(radius * pressure / spread, 0.35 * length)  # no gaps between points
+    sigmas = 2  # in a radius: more is sharper, but takes more points
+    sigma = np.maximum(radius * pressure / sigmas, 0.35 * length)  # no gaps between points
     across, down = _bells(points[..., 0], sigma), _bells(points[..., 1], sigma)
     down *= (length / sigma / np.sqrt(TURN))[..., None]
     field = np.matmul(down.transpose(0, 2, 1), across)
@@ -164,7 +164,7 @@ def _ink(points: Floats, joined: NDArray[np.bool_], rng: np.random.Generator) ->
     # depth = 1 - (d / radius)^2 is 1 under the pen and 0 on the rim, where it falls by 2 / radius
     # a pixel: ink = 1/2 + radius / 2 * depth has the slope of a sharp edge averaged over a pixel.
     # 0.6 instead of 1/2 is a little harder, as MNIST's edges are.
-    depth = 1 + np.log(field + 1e-6) * (2 / spread**2)
+    depth = 1 + np.log(field + 1e-6) * (2 / sigmas**2)
     ink: Floats = 0.5 + 0.6 * radius[..., None] * depth
     ink += _normal(rng, 0.05, n, SIDE, SIDE) * (ink > 0)
     np.clip(ink, 0, 1, out=ink)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bars import progress_bar
 from ..errors import CorruptFileError
+from ..progress_bar import progress_bar
 from ..untrusted import printable
 from .background import cores, in_order
 from .picture_files import EXTENSIONS, ancestors, find_pictures, subfolders, what_is_in

@@ -8,7 +8,7 @@
 
 Nothing is allocated before the header agrees with the size of the file. A .gz file, of one member
 or of several, is inflated on the way in as far as the header says, and its checksums are verified.
-Bytes behind the elements are an error.
+Bytes after the elements are an error.
 """
 
 from __future__ import annotations

@@ -71,27 +71,9 @@ def open_image(
     with open(name, "rb") as file:
         try:
             with Image.open(file) as image:
-                if image.format == "EPS":  # decoding would run it, in Ghostscript
-                    raise CorruptFileError(f"[image] {name}: PostScript is a program, no picture")
-                width, height = image.size
-                stored = os.fstat(file.fileno()).st_size
-                density = _MAX_DENSITY.get(image.format or "", max_pixels)
-                if width * height > stored * density:
-                    raise CorruptFileError(
-                        f"[image] {name}: its header claims {width} x {height} pixels, more than "
-                        f"{stored:,} bytes hold"
-                    )
-                if width * height > max_pixels:
-                    raise CorruptFileError(
-                        f"[image] {name}: {width} x {height} pixels are too many "
-                        f"(at most {max_pixels:,})"
-                    )
-                if shrink is not None and image.format in _SCALABLE:
-                    sideways = _orientation(image) in _SIDEWAYS
-                    times = shrink(width, height) if sideways else shrink(height, width)
-                    if times >= 2:
-                        # The smallest of a JPEG's sizes that is not below the one asked for.
-                        image.draft(None, (int(width / times), int(height / times)))
+                _check_size(name, image, os.fstat(file.fileno()).st_size, max_pixels)
+                if shrink is not None:
+                    _shrink(image, shrink)
                 image.load()
                 return upright(image)
         except CorruptFileError:
@@ -111,6 +93,33 @@ def open_image(
             if number is not None and number not in _OF_A_PLACE:
                 raise
             raise CorruptFileError(f"[image] {name}: damaged image ({error})") from None
+
+
+def _check_size(name: str, image: Image.Image, stored: int, max_pixels: int) -> None:
+    """Raises CorruptFileError for what shall not be decoded; `stored`: the bytes of the file."""
+    if image.format == "EPS":  # decoding would run it, in Ghostscript
+        raise CorruptFileError(f"[image] {name}: PostScript is a program, no picture")
+    width, height = image.size
+    density = _MAX_DENSITY.get(image.format or "", max_pixels)
+    if width * height > stored * density:
+        raise CorruptFileError(
+            f"[image] {name}: its header claims {width} x {height} pixels, more than "
+            f"{stored:,} bytes hold"
+        )
+    if width * height > max_pixels:
+        raise CorruptFileError(
+            f"[image] {name}: {width} x {height} pixels are too many (at most {max_pixels:,})"
+        )
+
+
+def _shrink(image: Image.Image, shrink: Callable[[int, int], float]) -> None:
+    """Has a JPEG decoded at the smallest of its sizes that is not below the one asked for."""
+    if image.format in _SCALABLE:
+        width, height = image.size
+        sideways = _orientation(image) in _SIDEWAYS
+        times = shrink(width, height) if sideways else shrink(height, width)
+        if times >= 2:
+            image.draft(None, (int(width / times), int(height / times)))
 
 
 def upright(image: Image.Image) -> Image.Image:

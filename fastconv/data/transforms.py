@@ -119,8 +119,8 @@ class RandomRotation:
         down, right = down[:, None], right[:, None]
         upper = tap(0) + right * (tap(1) - tap(0))
         lower = tap(W + 2) + right * (tap(W + 3) - tap(W + 2))
-        turned: NDArray[Any] = (upper + down * (lower - upper)).reshape(images.shape)
-        return np.rint(turned).astype(np.uint8) if images.dtype == np.uint8 else turned
+        rotated: NDArray[Any] = (upper + down * (lower - upper)).reshape(images.shape)
+        return np.rint(rotated).astype(np.uint8) if images.dtype == np.uint8 else rotated
 
 
 class RandomHorizontalFlip:

@@ -12,7 +12,7 @@ server sends counts as a reason to ask the next mirror.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,13 +123,18 @@ def fetch(
             failed[host_of(url)] = failed.get(host_of(url), 0) + 1
         else:
             hosts = dict.fromkeys(host_of(url) for url in urls)
-            if hosts.keys() <= silent.keys():
-                all_silent = "; ".join(f"{printable(host)}: {silent[host]}" for host in hosts)
-                raise DownloadError(
-                    f"[{what}] {name} could not be downloaded, no network ({all_silent}). {by_hand}"
-                )
-            lines = "\n  ".join(failures)
-            raise DownloadError(f"[{what}] {name} could not be downloaded:\n  {lines}\n{by_hand}")
+            raise _undelivered(f"[{what}] {name}", failures, hosts, silent, by_hand)
+
+
+def _undelivered(
+    what: str, failures: list[str], hosts: Iterable[str], silent: Mapping[str, str], by_hand: str
+) -> DownloadError:
+    """No address delivered a file; `silent`: why hosts do not answer at all."""
+    if all(host in silent for host in hosts):
+        reasons = "; ".join(f"{printable(host)}: {silent[host]}" for host in hosts)
+        return DownloadError(f"{what} could not be downloaded, no network ({reasons}). {by_hand}")
+    lines = "\n  ".join(failures)
+    return DownloadError(f"{what} could not be downloaded:\n  {lines}\n{by_hand}")
 
 
 def sha256_of(path: Path) -> str:

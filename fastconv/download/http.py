@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin
 
-from ..bars import progress_bar
+from ..progress_bar import progress_bar
 from ..untrusted import printable
 from .parts import Part
 

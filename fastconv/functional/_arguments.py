@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, overload
 
@@ -21,33 +20,17 @@ if TYPE_CHECKING:
     Sizes = int | Sequence[int]
 
 __all__ = [
-    "LANES",
     "empty_batch",
+    "geometry_of",
     "group_count",
-    "in_lanes",
     "numpy_too",
     "operand",
     "pad_pair",
     "pads_of",
     "pair",
+    "pooling_of",
     "shape_error",
 ]
-
-LANES = 16  # samples in a lane block; batches from this size always run in lanes
-# From how many on gradients are as quick in lanes: of images of no more values than this, and of
-# larger ones. What an operation made stays as it is: only a network's first layer sees its images.
-_SMALL_IMAGE = 1 * 32 * 32
-_SMALL_IMAGE_LANES, _GRADIENT_LANES = 8, 12
-
-
-def in_lanes(shape: Sequence[int], recorded: bool, leaf: bool = True) -> bool:
-    """Whether a batch (N, ...) runs in lanes. recorded: it goes back as well; leaf: no result."""
-    samples = shape[0]
-    if samples >= LANES or not recorded:
-        return samples >= LANES
-    small = leaf and math.prod(shape[1:]) <= _SMALL_IMAGE
-    return samples >= (_SMALL_IMAGE_LANES if small else _GRADIENT_LANES)
-
 
 P = ParamSpec("P")
 
@@ -180,3 +163,8 @@ def empty_batch(function: Callable[[Tensor], Tensor], x: Tensor, *others: Tensor
         return tuple(None if s is None else _core.zeros(s) for s in shapes)
 
     return record(y, parents, backward, "an operation on an empty batch")
+
+
+# Made once for all calls that say the same.
+geometry_of = functools.lru_cache(maxsize=1024)(_core.Geometry)
+pooling_of = functools.lru_cache(maxsize=1024)(_core.Pooling)

@@ -173,15 +173,13 @@ def tanh(input: Tensor) -> Tensor:
     return unary(input, y, lambda dy: _core.tanh_backward(dy, y), "tanh", y)
 
 
-def _softmax_operand(x: Tensor, dim: int | None, op: str) -> tuple[Array, int]:
-    """The array and the axis. Along the batch there is no softmax in lanes."""
+def _softmax_axis(x: Tensor, dim: int | None, op: str) -> int:
     ndim = x.ndim
     if dim is None:  # PyTorch's choice: the classes of (C,), (N, C), (C, H, W), (N, C, H, W)
         dim = 0 if ndim in (0, 1, 3) else 1
     if not -ndim <= dim < ndim:
         raise IndexError(f"[{op}] dim {dim} is out of range for {ndim} dimensions")
-    axis = dim % ndim
-    return (x._array.to_plain() if axis == 0 else x._array), axis
+    return dim % ndim
 
 
 @numpy_too
@@ -198,8 +196,8 @@ def softmax(input: Tensor, dim: int | None = None) -> Tensor:
         >>> F.softmax(np.array([[1000, 1000]], np.float32), dim=1)
         array([[0.5, 0.5]], dtype=float32)
     """
-    x, axis = _softmax_operand(input, dim, "softmax")
-    y = _core.softmax(x, axis)
+    axis = _softmax_axis(input, dim, "softmax")
+    y = _core.softmax(input._array, axis)
     result = unary(input, y, lambda dy: _core.softmax_backward(dy, y, axis), "softmax", y)
     return _noted("softmax", input, result, axis)
 
@@ -214,8 +212,8 @@ def log_softmax(input: Tensor, dim: int | None = None) -> Tensor:
         >>> F.log_softmax(np.array([[0, 1000]], np.float32), dim=1)
         array([[-1000.,     0.]], dtype=float32)
     """
-    x, axis = _softmax_operand(input, dim, "log_softmax")
-    y = _core.log_softmax(x, axis)
+    axis = _softmax_axis(input, dim, "log_softmax")
+    y = _core.log_softmax(input._array, axis)
 
     def backward(dy: Array) -> Array:
         return _core.log_softmax_backward(dy, y, axis)

@@ -11,12 +11,11 @@ import numpy as np
 
 from .. import _core
 from ..autograd import Node, Tensor, grad_mode, wrap
-from ..autograd.pending import NO_POST_OPS, Head, PostOps, defer, settle
+from ..autograd.pending import NO_POST_OPS, Head, PostOps, calls, computed, defer, settle
 from ._arguments import (
-    LANES,
     empty_batch,
+    geometry_of,
     group_count,
-    in_lanes,
     numpy_too,
     operand,
     pad_pair,
@@ -24,12 +23,11 @@ from ._arguments import (
     pair,
     shape_error,
 )
-from ._fusion import LIMITS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .._core import Array, Pads, Pair
+    from .._core import Array, Geometry
     from ._arguments import Operand, Sizes
 
 __all__ = ["conv1d", "conv2d", "conv2d_backward"]
@@ -44,100 +42,74 @@ class _Convolution(Head):
         self,
         parents: tuple[Tensor, Tensor, Tensor | None],
         arrays: tuple[Array, Array, Array | None],
-        geometry: tuple[Pair, Pads, Pair, int],
+        geometry: Geometry,
         recorded: bool,
     ) -> None:
         self.parents, self.arrays, self.geometry = parents, arrays, geometry
         self.recorded = recorded
-        self.joins = _IN_TRAINING if recorded else _IN_EVALUATION
+        self.joins = CONVOLUTION_TAKES if recorded else _TAKES_UNRECORDED
 
     def run(self, post: PostOps) -> tuple[Array, Node | None]:
         x, w, b = self.parents
         x_array, w_array, b_array = self.arrays
-        geometry, shape = self.geometry, x_array.shape
-        normalise, _, activation, pool = post
+        geometry, recorded = self.geometry, self.recorded
+        normalise, add, activation, pool = post
         if normalise is not None:
-            return self._normalised(post), None
-        relu = activation == "relu"
-        if in_lanes(shape, self.recorded, x._node is None):
-            x_array = x_array.to_lanes()
-        y, argmax = _core.conv_stage_forward(
-            x_array, w_array, b_array, *geometry, relu, pool, self.recorded
-        )
-        if not self.recorded:
+            plus = None if add is None else add._array
+            y = _core.conv2d_normalised(*self.arrays, geometry, *normalise, activation, plus)
             return y, None
-        need_x, need_w, need_b = x.requires_grad, w.requires_grad, b is not None and b.requires_grad
-        kept_x, kept_w = x_array if need_w else None, w_array if need_x else None
-        mask, kept_argmax = y if relu else None, argmax if pool else None
+        y, argmax, kept_x = _core.conv2d(
+            x_array, w_array, b_array, geometry, activation, pool, recorded, x._node is None
+        )
+        if not recorded:
+            return y, None
+        shape = x_array.shape
+        wanted = x._requires_grad, w._requires_grad, b is not None and b._requires_grad
+        need_x, need_w, need_b = wanted
+        saved_x, saved_w = kept_x if need_w else None, w_array if need_x else None
+        saved_y, positions = y if activation else None, argmax if pool else None
 
         def backward(dy: Array) -> tuple[Array | None, Array | None, Array | None]:
-            dx, dw, db = _core.conv_stage_backward(
-                *(dy, mask, kept_argmax, kept_x, shape, w_array),
-                *(*geometry, pool, (need_x, need_w, need_b)),
+            dx, dw, db = _core.conv2d_backward(
+                *(dy, saved_y, positions, saved_x, shape, w_array),
+                *(geometry, activation, pool, wanted),
             )
             return dx if need_x else None, dw if need_w else None, db if need_b else None
 
-        return y, Node(self.parents, backward, "conv2d", (kept_x, kept_w, mask, kept_argmax))
-
-    def _normalised(self, post: PostOps) -> Array:
-        weight, bias, mean, var, eps = post.normalise
-        add = None if post.add is None else post.add._array
-        x_array, w_array, b_array = self.arrays
-        if in_lanes(x_array.shape, False):
-            x_array = x_array.to_lanes()
-        return _core.conv_norm_forward(
-            *(x_array, w_array, b_array, *self.geometry),
-            *(weight, bias, mean, var, eps, LIMITS[post.activation], add),
-        )
+        return y, Node(self.parents, backward, "conv2d", (saved_x, saved_w, saved_y, positions))
 
 
-_IN_TRAINING = frozenset({"activation", "pool"})
-_IN_EVALUATION = frozenset({"normalise", "add", "activation", "pool"})
+CONVOLUTION_TAKES = frozenset({"activation", "pool"})
+_TAKES_UNRECORDED = frozenset({"normalise", "add", "activation", "pool"})
 
 
 def _conv2d(
-    x: Tensor,
-    w: Tensor,
-    b: Tensor | None,
-    stride: Pair,
-    pads: Pads,
-    dilation: Pair,
-    groups: int,
-    post: PostOps = NO_POST_OPS,
+    x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry, post: PostOps = NO_POST_OPS
 ) -> Tensor:
     """conv2d of arguments in their final form."""
     if x._pending is not None:
         settle(x)
-    x_array, w_array = x._array, w._array
+    x_array = x._array
     shape = x_array.shape
     if len(shape) != 4 or shape[0] == 0:
-        return _conv2d_unusual(x, w, b, stride, pads, dilation, groups, post)
-    b_array = None if b is None else b._array
+        return _conv2d_unusual(x, w, b, geometry, post)
+    arrays = x_array, w._array, None if b is None else b._array
     recorded = grad_mode.enabled and (
         x._requires_grad or w._requires_grad or (b is not None and b._requires_grad)
     )
-    geometry = (stride, pads, dilation, groups)
-    y_shape = _core.conv2d_output_shape(shape, w_array.shape, *geometry)
-    head = _Convolution((x, w, b), (x_array, w_array, b_array), geometry, recorded)
-    if post.pool is not None:
-        y_shape = _core.pooled_shape(y_shape, *post.pool)
-    return defer(head, y_shape, post)
+    head = _Convolution((x, w, b), arrays, geometry, recorded)
+    if post.pool is not None or not calls.inside:
+        return computed(head, post)
+    return defer(head, _core.conv2d_shape(*arrays, geometry), post)
 
 
 def _conv2d_unusual(
-    x: Tensor,
-    w: Tensor,
-    b: Tensor | None,
-    stride: Pair,
-    pads: Pads,
-    dilation: Pair,
-    groups: int,
-    post: PostOps,
+    x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry, post: PostOps
 ) -> Tensor:
     """One image without N, and batches of none."""
 
     def again(x: Tensor) -> Tensor:
-        return _conv2d(x, w, b, stride, pads, dilation, groups, post)
+        return _conv2d(x, w, b, geometry, post)
 
     if x.ndim == 3:
         y = again(x.unsqueeze(0))
@@ -188,13 +160,13 @@ def conv2d(
     w = operand(weight, "conv2d", "weight")
     b = None if bias is None else operand(bias, "conv2d", "bias")
     step = pair(stride, "[conv2d] stride")
-    spread = pair(dilation, "[conv2d] dilation")
+    dilated = pair(dilation, "[conv2d] dilation")
     if w.ndim != 4:
         raise shape_error("conv2d", "a weight (OC, IC / groups, KH, KW)", w.shape)
     if input.ndim not in (3, 4):
         raise shape_error("conv2d", "(N, C, H, W) or (C, H, W)", input.shape)
-    pads = pads_of(pad_pair(padding, "[conv2d] padding"), input.shape, w.shape, step, spread)
-    return _conv2d(input, w, b, step, pads, spread, group_count(groups, "conv2d"))
+    pads = pads_of(pad_pair(padding, "[conv2d] padding"), input.shape, w.shape, step, dilated)
+    return _conv2d(input, w, b, geometry_of(step, pads, dilated, group_count(groups, "conv2d")))
 
 
 @numpy_too
@@ -228,7 +200,7 @@ def conv1d(
     w = operand(weight, "conv1d", "weight")
     b = None if bias is None else operand(bias, "conv1d", "bias")
     step = (1, _single(stride, "stride"))
-    spread = (1, _single(dilation, "dilation"))
+    dilated = (1, _single(dilation, "dilation"))
     width = padding if isinstance(padding, str) else (0, _single(padding, "padding", 0))
     if w.ndim != 3:
         raise shape_error("conv1d", "a weight (OC, IC / groups, K)", w.shape)
@@ -236,8 +208,8 @@ def conv1d(
         raise shape_error("conv1d", "(N, C, L) or (C, L)", input.shape)
     # A line is an image one pixel high.
     x, w = input.unsqueeze(-2), w.unsqueeze(-2)
-    pads = pads_of(pad_pair(width, "[conv1d] padding"), x.shape, w.shape, step, spread)
-    y = _conv2d(x, w, b, step, pads, spread, group_count(groups, "conv1d"))
+    pads = pads_of(pad_pair(width, "[conv1d] padding"), x.shape, w.shape, step, dilated)
+    y = _conv2d(x, w, b, geometry_of(step, pads, dilated, group_count(groups, "conv1d")))
     return y.squeeze(-2)
 
 
@@ -300,23 +272,19 @@ def conv2d_backward(
         raise _core.ShapeError(
             f"[{op}] dy, x and w must have four dimensions, got {gy.shape}, {gx.shape}, {gw.shape}"
         )
-    step, spread = pair(stride, f"[{op}] stride"), pair(dilation, f"[{op}] dilation")
-    pads = pads_of(pad_pair(padding, f"[{op}] padding"), gx.shape, gw.shape, step, spread)
-    y_shape = _core.conv2d_output_shape(
-        gx.shape, gw.shape, step, pads, spread, group_count(groups, op)
-    )
+    step, dilated = pair(stride, f"[{op}] stride"), pair(dilation, f"[{op}] dilation")
+    pads = pads_of(pad_pair(padding, f"[{op}] padding"), gx.shape, gw.shape, step, dilated)
+    geometry = geometry_of(step, pads, dilated, group_count(groups, op))
+    y_shape = geometry.output_shape(gx.shape, gw.shape)
     if gy.shape != y_shape:
         raise _core.ShapeError(f"[{op}] dy must have the output's shape {y_shape}, got {gy.shape}")
     if gy.shape[0] == 0:
         arrays = [_core.zeros(shape) for shape in (gx.shape, gw.shape, gw.shape[:1])]
     else:
-        dy_array, x_array = gy._array, gx._array
-        if gy.shape[0] >= LANES:
-            dy_array, x_array = dy_array.to_lanes(), x_array.to_lanes()
         arrays = [
-            _core.conv2d_backward_input(dy_array, gw._array, gx.shape, step, pads, spread, groups),
-            _core.conv2d_backward_weight(dy_array, x_array, gw.shape, step, pads, spread, groups),
-            _core.channel_sum(dy_array),
+            _core.conv2d_backward_input(gy._array, gw._array, gx.shape, geometry),
+            _core.conv2d_backward_weight(gy._array, gx._array, gw.shape, geometry),
+            _core.channel_sum(gy._array),
         ]
     return tuple(wrap(a) if tensors else a.numpy() for a in arrays)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .. import _core
 from ..autograd import Tensor, needs_grad, record, wrap
-from ._arguments import empty_batch, group_count, in_lanes, numpy_too, operand, pair, shape_error
+from ._arguments import empty_batch, geometry_of, group_count, numpy_too, operand, pair, shape_error
 
 if TYPE_CHECKING:
     from .._core import Array, Pair
@@ -106,37 +106,29 @@ def _conv_transpose2d(
         )
     y_shape = (shape[0], channels, height, width)
     pads = (padding[0], padding[0], padding[1], padding[1])
+    geometry = geometry_of(stride, pads, dilation, groups)
     need_x, need_w, need_b = x.requires_grad, w.requires_grad, b is not None and b.requires_grad
     recorded = needs_grad(x, w, b)
-    if in_lanes(shape, recorded, x._node is None):
-        x_array = x_array.to_lanes()
-    y = _core.conv2d_backward_input(x_array, w_array, y_shape, stride, pads, dilation, groups)
-    if b is not None:
-        y = _add_bias(y, b)
+    if b is not None and b.shape != (channels,):
+        raise _core.ShapeError(
+            f"[conv_transpose2d] bias must have shape ({channels},), got {b.shape}"
+        )
+    y = _core.conv2d_backward_input(
+        *(x_array, w_array, y_shape, geometry),
+        *(None if b is None else b._array, recorded, x._node is None),
+    )
     if not recorded:
         return wrap(y)
 
     def backward(dy: Array) -> tuple[Array | None, Array | None, Array | None]:
         dx = dw = db = None
-        dy = dy.to_lanes() if x_array.layout == "lanes" else dy.to_plain()
         if need_x:
-            dx = _core.conv2d_forward(dy, w_array, None, stride, pads, dilation, groups, False)
+            dx = _core.conv2d(dy, w_array, None, geometry)[0]
         if need_w:
-            dw = _core.conv2d_backward_weight(x_array, dy, w_shape, stride, pads, dilation, groups)
+            dw = _core.conv2d_backward_weight(x_array, dy, w_shape, geometry)
         if need_b:
             db = _core.channel_sum(dy)
         return dx, dw, db
 
     saved = x_array if need_w else None, w_array if need_x else None
     return record(y, (x, w, b), backward, "conv_transpose2d", *saved)
-
-
-def _add_bias(y: Array, b: Tensor) -> Array:
-    """y + b along the channels: batch normalisation that has nothing to normalise."""
-    channels = y.shape[1]
-    if b.shape != (channels,):
-        raise _core.ShapeError(
-            f"[conv_transpose2d] bias must have shape ({channels},), got {b.shape}"
-        )
-    mean, var = _core.zeros((channels,)), _core.full((channels,), 1.0)
-    return _core.batch_norm_eval(y, None, b._array, mean, var, 0.0)

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import _core
 from ..autograd import Node, Tensor, grad_mode, wrap
-from ..autograd.pending import NO_POST_OPS, Head, PostOps, defer, settle
+from ..autograd.pending import NO_POST_OPS, Head, PostOps, calls, computed, defer, settle
 from ._arguments import empty_batch, numpy_too, operand
 
 if TYPE_CHECKING:
@@ -37,24 +37,30 @@ class _Product(Head):
     def run(self, post: PostOps) -> tuple[Array, Node | None]:
         x, w, b = self.parents
         x_array, w_array, b_array = self.arrays
-        y, kept_x = _core.linear_forward(
-            x_array, w_array, b_array, post.activation == "relu", self.recorded, x._node is None
+        activation = post.activation
+        y, kept_x = _core.linear(
+            x_array, w_array, b_array, activation, self.recorded, x._node is None
         )
         if not self.recorded:
-            return (y if post.activation != "relu6" else _core.relu6(y)), None
-        need_x, need_w, need_b = x.requires_grad, w.requires_grad, b is not None and b.requires_grad
-        mask = y if post.activation == "relu" else None
+            return y, None
+        need_x, need_w, need_b = (
+            x._requires_grad,
+            w._requires_grad,
+            b is not None and b._requires_grad,
+        )
+        saved_y = y if activation else None
         saved_x, saved_w = kept_x if need_w else None, w_array if need_x else None
 
         def backward(dy: Array) -> tuple[Array | None, Array | None, Array | None]:
-            if mask is not None:
-                dy = _core.relu_backward(dy, mask)
-            dx = _core.linear_backward_input(dy, w_array) if need_x else None
+            if saved_y is not None:
+                mask = _core.relu_backward if activation == "relu" else _core.relu6_backward
+                dy = mask(dy, saved_y)
+            dx = None if saved_w is None else _core.linear_backward_input(dy, saved_w)
             dw = None if saved_x is None else _core.linear_backward_weight(dy, saved_x)
             db = _core.channel_sum(dy) if need_b else None
             return dx, dw, db
 
-        return y, Node(self.parents, backward, "linear", (mask, saved_x, saved_w))
+        return y, Node(self.parents, backward, "linear", (saved_y, saved_x, saved_w))
 
 
 def _linear(x: Tensor, w: Tensor, b: Tensor | None, post: PostOps = NO_POST_OPS) -> Tensor:
@@ -62,7 +68,7 @@ def _linear(x: Tensor, w: Tensor, b: Tensor | None, post: PostOps = NO_POST_OPS)
     if x._pending is not None:
         settle(x)
     x_array, w_array = x._array, w._array
-    shape = x_array.shape
+    shape, w_shape = x_array.shape, w_array.shape
     if len(shape) != 2 or shape[0] == 0:
         return _linear_unusual(x, w, b, post)
     recorded = grad_mode.enabled and (
@@ -70,7 +76,11 @@ def _linear(x: Tensor, w: Tensor, b: Tensor | None, post: PostOps = NO_POST_OPS)
     )
     b_array = None if b is None else b._array
     head = _Product((x, w, b), (x_array, w_array, b_array), recorded)
-    return defer(head, (shape[0], w_array.shape[0]), post)
+    if post.activation is None and calls.inside:
+        fits = x_array.dtype == w_array.dtype == "float32" and w_shape[1:] == shape[1:]
+        if fits and (b_array is None or b_array.shape == w_shape[:1]):
+            return defer(head, (shape[0], w_shape[0]))
+    return computed(head, post)
 
 
 def _linear_unusual(x: Tensor, w: Tensor, b: Tensor | None, post: PostOps) -> Tensor:

@@ -83,7 +83,7 @@ def _scaled(x: Tensor, loss: Array, dx: Array, reduction: str, op: str) -> Tenso
     """A loss of the shape of x, or a number, whose gradient dx is known already."""
     if reduction == "none":
         return unary(x, loss, lambda dy: _core.mul(dx, dy), op)
-    return unary(x, loss, lambda dy: _core.scale_shift(dx, dy.item(), 0.0), op)
+    return unary(x, loss, lambda dy: _core.scale_by(dx, dy), op)
 
 
 @numpy_too
@@ -270,8 +270,7 @@ def mse_loss(input: Tensor, target: Operand, reduction: str = "mean") -> Tensor:
         return wrap(loss)
 
     def backward(dy: Array) -> tuple[Array, Array]:
-        scalar = reduction != "none"
-        gx = _core.scale_shift(dx, dy.item(), 0.0) if scalar else _core.mul(dx, dy)
+        gx = _core.mul(dx, dy) if reduction == "none" else _core.scale_by(dx, dy)
         return gx, _core.scale_shift(gx, -1.0, 0.0)
 
     return record(loss, (input, y), backward, "mse_loss")

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import _core, random
 from ..autograd import Node, Tensor, needs_grad, record, unary
-from ..autograd.pending import NO_POST_OPS, Head, PostOps, defer, join
+from ..autograd.pending import NO_POST_OPS, Head, PostOps, calls, computed, defer, join
 from ..errors import ShapeError
-from ._arguments import empty_batch, in_lanes, numpy_too, operand, shape_error
-from ._fusion import LIMITS
+from ._arguments import empty_batch, numpy_too, operand, shape_error
 
 if TYPE_CHECKING:
     from .._core import Array
     from ._arguments import Operand
 
 __all__ = ["batch_norm", "dropout", "local_response_norm"]
+
+NORMALISATION_TAKES = frozenset({"add", "activation"})
 
 
 @numpy_too
@@ -73,7 +75,7 @@ class _Normalisation(Head):
     """A checked batch normalisation that waits for what follows it."""
 
     __slots__ = ("arrays", "eps", "momentum", "parents", "training", "writes")
-    joins = frozenset({"add", "activation"})
+    joins = NORMALISATION_TAKES
 
     def __init__(
         self,
@@ -91,35 +93,32 @@ class _Normalisation(Head):
 
     def run(self, post: PostOps) -> tuple[Array, Node | None]:
         x, w, b = self.parents
-        x_array, w_array, b_array, mean, var = self.arrays
-        if in_lanes(x_array.shape, self.recorded, x._node is None):
-            x_array = x_array.to_lanes()
-        cap = LIMITS[post.activation]
+        activation = post.activation
         add = None if post.add is None else post.add._array
+        use = self.recorded, x._node is None
         if not self.training:
-            return _core.batch_norm_eval(
-                x_array, w_array, b_array, mean, var, self.eps, cap, add
-            ), None
-        y, mean, inv_std = _core.batch_norm_train(
-            x_array, w_array, b_array, mean, var, self.momentum, self.eps, cap, add
+            return _core.batch_norm_eval(*self.arrays, self.eps, activation, add, *use)[0], None
+        y, mean, inv_std, x_array = _core.batch_norm_train(
+            *self.arrays, self.momentum, self.eps, activation, add, *use
         )
         if not self.recorded:
             return y, None
+        _, w_array, b_array, *_ = self.arrays
         need_x = x.requires_grad
         need_w, need_b = w is not None and w.requires_grad, b is not None and b.requires_grad
         need_add = post.add is not None and post.add.requires_grad
-        # A sum before the ReLU is known from its result alone.
-        mask = None if cap is None or post.add is None else y
+        # A sum before an activation is known from its result alone; else x and the bias tell.
+        saved_y = y if activation and post.add is not None else None
 
         def backward(dy: Array) -> tuple[Array | None, ...]:
             dx, dw, db, dadd = _core.batch_norm_train_backward(
-                dy, x_array, w_array, mean, inv_std, mask, cap or 0.0, need_add, b_array
+                *(dy, x_array, w_array, b_array, mean, inv_std, saved_y, activation, need_add)
             )
             grads = (dx if need_x else None, dw if need_w else None, db if need_b else None)
             return *grads, dadd if need_add else None
 
-        # A bias is read for the mask of an activation; the statistics are the tape's own.
-        saved = x_array, w_array, mask, b_array if cap is not None else None
+        # The statistics are the tape's own.
+        saved = x_array, w_array, saved_y, b_array if activation else None
         return y, Node((x, w, b, post.add), backward, "batch_norm", saved)
 
 
@@ -139,7 +138,7 @@ def _batch_norm(
         raise shape_error("batch_norm", "(N, C), (N, C, L) or (N, C, H, W)", shape)
     if not training and (mean is None or var is None):
         raise ValueError("[batch_norm] without training=True it needs running_mean, running_var")
-    if training and shape[0] > 0 and x.numel() == shape[0] * shape[1] == shape[1]:
+    if training and shape[0] > 0 and math.prod(shape) == shape[0] * shape[1] == shape[1]:
         raise ShapeError(
             f"[batch_norm] training needs more than one value a channel, got input {shape}; a "
             "last batch of one sample is left out by drop_last=True, of fit or of a Loader"
@@ -147,59 +146,39 @@ def _batch_norm(
     if shape[0] == 0:
         return empty_batch(lambda x: x, x, w, b)
     recorded = needs_grad(x, w, b)
-    arrays = [None if t is None else t._array for t in (w, b, mean, var)]
-    channels = (shape[1],)
-    fits = all(a is None or a.shape == channels for a in arrays)
-    if x._pending is not None and not training and not recorded and fits:
+    statistics = tuple([t for t in (mean, var) if t is not None])
+    arrays = tuple([None if t is None else t._array for t in (w, b, mean, var)])
+    if not training and recorded:
+        return _evaluated(x, w, b, arrays, eps)
+    fits = all(a is None or (a.shape == shape[1:2] and a.dtype == "float32") for a in arrays)
+    if not training and fits and x._pending is not None:
         arguments = mean, var, w, b, training, momentum, eps
         joined = join(x, "normalise", (*arrays, eps), None, _batch_norm, *arguments)
         if joined is not None:
             return joined
-    head = _Normalisation(
-        (x, w, b),
-        (x._array, *arrays),
-        tuple(t for t in (mean, var) if t is not None),
-        momentum,
-        eps,
-        training,
-        recorded,
-    )
-    if recorded and not training:
-        y = _core.batch_norm_eval
-        return _evaluated_head(x, w, b, mean, var, eps)
-    if not fits:
-        y, node = head.run(NO_POST_OPS)
-    return defer(head, shape)
-
-
-def _evaluated_head(x, w, b, mean, var, eps):
     x_array = x._array
-    if in_lanes(x_array.shape, True, x._node is None):
-        x_array = x_array.to_lanes()
-    arrays = [None if t is None else t._array for t in (w, b, mean, var)]
-    y = _core.batch_norm_eval(x_array, *arrays, eps)
-    return _evaluated(x, w, b, y, x_array, arrays[2], arrays[3], eps)
+    operands = (x_array, *arrays)
+    head = _Normalisation((x, w, b), operands, statistics, momentum, eps, training, recorded)
+    if fits and x_array.dtype == "float32" and math.prod(shape) > 0 and calls.inside:
+        return defer(head, shape)
+    return computed(head, NO_POST_OPS)
 
 
 def _evaluated(
-    x: Tensor,
-    w: Tensor | None,
-    b: Tensor | None,
-    y: Array,
-    x_array: Array,
-    mean: Array,
-    var: Array,
-    eps: float,
+    x: Tensor, w: Tensor | None, b: Tensor | None, arrays: tuple[Array | None, ...], eps: float
 ) -> Tensor:
-    """The tape of a normalisation by running statistics."""
+    """Normalisation by running statistics, recorded."""
     need_w, need_b = w is not None and w.requires_grad, b is not None and b.requires_grad
-    w_array = None if w is None else w._array
+    w_array, b_array, mean, var = arrays
+    assert mean is not None
+    assert var is not None
+    y, x_array = _core.batch_norm_eval(
+        x._array, w_array, b_array, mean, var, eps, None, None, True, x._node is None
+    )
     if not (need_w or need_b):
-        # Frozen: dx = dy * w / sqrt(var + eps), the forward formula without shifts; no x is kept.
-        zero = _core.full(mean.shape, 0.0)
-
+        # Frozen: no x is kept.
         def frozen(dy: Array) -> Array:
-            return _core.batch_norm_eval(dy, w_array, None, zero, var, eps)
+            return _core.batch_norm_eval_backward_input(dy, w_array, var, eps)
 
         return unary(x, y, frozen, "batch_norm", w_array, var)
 
@@ -234,10 +213,8 @@ def local_response_norm(
         raise shape_error("local_response_norm", "(N, C, ...)", input.shape)
     if size < 1:
         raise ValueError(f"[local_response_norm] size must be at least 1, got {size}")
-    x = input._array
-    if in_lanes(input.shape, needs_grad(input), input._node is None):
-        x = x.to_lanes()
-    y = _core.local_response_norm(x, size, alpha, beta, k)
+    use = needs_grad(input), input._node is None
+    y, x = _core.local_response_norm(input._array, size, alpha, beta, k, *use)
 
     def backward(dy: Array) -> Array:
         return _core.local_response_norm_backward(dy, x, size, alpha, beta, k)

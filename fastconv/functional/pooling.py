@@ -10,7 +10,7 @@ import numpy as np
 from .. import _core
 from ..autograd import Tensor, grad_mode, record, unary, wrap
 from ..autograd.pending import join
-from ._arguments import empty_batch, numpy_too, operand, pair, shape_error
+from ._arguments import empty_batch, numpy_too, operand, pair, pooling_of, shape_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,23 +44,20 @@ def _window(
 # --------------------------------------------------------------------------------------- maximum
 def _max_pool2d(x: Tensor, pooling: Pooling) -> Tensor:
     """max_pool2d of checked arguments."""
-    if x._pending is not None and x.ndim == 4:
-        shape = _core.pooled_shape(x.shape, *pooling)
-        joined = join(x, "pool", pooling, shape, _max_pool2d, pooling)
-        if joined is not None:
-            return joined
-    shape = x._array.shape
+    shape = x.shape
     if len(shape) != 4 or shape[0] == 0:
         return _unusual("max_pool2d", x, lambda x: _max_pool2d(x, pooling))
+    if x._pending is not None:
+        joined = join(x, "pool", pooling, pooling.output_shape(shape), _max_pool2d, pooling)
+        if joined is not None:
+            return joined
     recorded = grad_mode.enabled and x.requires_grad
-    y, argmax = _core.max_pool2d_forward(
-        x._array, *pooling, False, recorded, recorded, x._node is None
-    )
+    y, argmax = _core.max_pool2d(x._array, pooling, False, recorded, recorded, x._node is None)
     if not recorded:
         return wrap(y)
 
     def backward(dy: Array) -> tuple[Array]:
-        return (_core.max_pool2d_backward(dy, argmax, None, shape, *pooling[:4]),)
+        return (_core.max_pool2d_backward(dy, argmax, None, shape, pooling),)
 
     return record(y, (x,), backward, "max_pool2d", argmax)
 
@@ -142,31 +139,21 @@ def max_pool2d(
     x = operand(input, "max_pool2d", "input")
     kernel, step, pads = _window("max_pool2d", kernel_size, stride, padding)
     spacing = pair(dilation, "[max_pool2d] dilation")
-    y = _max_pool2d(x, (kernel, step, pads, spacing, bool(ceil_mode)))
+    pooling = pooling_of(kernel, step, pads, spacing, bool(ceil_mode))
+    y = _max_pool2d(x, pooling)
     if not return_indices:
         return y.numpy() if numpy else y
-    indices = wrap(_indices(x, y.shape, kernel, step, pads, spacing, ceil_mode))
+    indices = wrap(_indices(x, y.shape, pooling))
     return (y.numpy(), indices.numpy()) if numpy else (y, indices)
 
 
-def _indices(
-    x: Tensor,
-    y_shape: tuple[int, ...],
-    kernel: Pair,
-    stride: Pair,
-    pads: Pads,
-    dilation: Pair,
-    ceil_mode: bool,
-) -> Array:
+def _indices(x: Tensor, y_shape: tuple[int, ...], pooling: Pooling) -> Array:
     """ih * IW + iw of every maximum."""
     if y_shape[0] == 0:
         return _core.array(np.zeros(y_shape, np.int64))
     shape = x.shape if x.ndim == 4 else (1, *x.shape)
-    _, argmax = _core.max_pool2d_forward(
-        x._array.reshape(shape), kernel, stride, pads, dilation, ceil_mode, False
-    )
-    indices = _core.max_pool2d_indices(argmax, shape, kernel, stride, pads, dilation)
-    return indices.reshape(y_shape)
+    _, argmax = _core.max_pool2d(x._array.reshape(shape), pooling)
+    return _core.max_pool2d_indices(argmax, shape, pooling).reshape(y_shape)
 
 
 def max_pool2d_backward(
@@ -205,13 +192,10 @@ def max_pool2d_backward(
     if gx.shape[0] == 0:
         dx = _core.zeros(gx.shape)
     else:
-        y, argmax = _core.max_pool2d_forward(
-            gx._array, kernel, step, pads, spacing, bool(ceil_mode), False
-        )
+        pooling = pooling_of(kernel, step, pads, spacing, bool(ceil_mode))
+        y, argmax = _core.max_pool2d(gx._array, pooling)
         _check_dy(op, gy, y.shape)
-        dx = _core.max_pool2d_backward(
-            gy._array, argmax, None, gx.shape, kernel, step, pads, spacing
-        )
+        dx = _core.max_pool2d_backward(gy._array, argmax, None, gx.shape, pooling)
     return wrap(dx) if tensors else dx.numpy()
 
 

@@ -1,11 +1,13 @@
-"""All networks by name: what each takes, how its pictures are prepared, where its weights are."""
+"""All networks by name: their input, the preprocessing of pictures, their published weights."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -13,12 +15,14 @@ import numpy as np
 from ..errors import CorruptFileError
 from ..nn import Module
 from ..nn.limit import LimitExceeded, at_most
-from .pretrained import WeightFile, available, find, load_into
+from ..untrusted import printable
+from .pretrained import WeightFile, available, find, load_into, recognised
 
 if TYPE_CHECKING:
     from ..data.preprocessing import Preprocessing
+    from .weight_files import PathLike
 
-__all__ = ["ARCHITECTURES", "Architecture", "build", "network"]
+__all__ = ["ARCHITECTURES", "Architecture", "build", "load", "network"]
 
 P = ParamSpec("P")
 M = TypeVar("M", bound=Module)
@@ -43,11 +47,16 @@ class Architecture:
     arguments: tuple[str, ...]
 
     @property
+    def classifies(self) -> bool:
+        """Whether its outputs are classes; an autoencoder reconstructs its input instead."""
+        return "num_classes" in self.arguments
+
+    @property
     def preprocessing(self) -> Preprocessing | None:
-        """What makes pictures into its inputs where weights do not say otherwise."""
+        """The preprocessing of pictures, unless weights bring their own."""
         if self.recipe is None:
             return None
-        from ..data import preprocessing  # only when it is asked for: networks need no data
+        from ..data import preprocessing  # imported only when needed
 
         recipe: Preprocessing = getattr(preprocessing, self.recipe)
         return recipe
@@ -64,11 +73,11 @@ ARCHITECTURES: dict[str, Architecture] = {}
 def network(
     input_shape: tuple[int, int, int], recipe: str | None = None
 ) -> Callable[[Callable[P, M]], Callable[P, M]]:
-    """Puts a function that builds a network into the catalogue, and gives it `weights`.
+    """Registers a function that builds a network, and handles its argument `weights`.
 
-    The function has a parameter `weights` and need not look at it: None, the name of published
-    weights ("imagenet"), or a file. What the weights know about themselves (arguments that were not
-    given, preprocessing, classes) goes into the network, which is then in evaluation mode.
+    `weights` is None, the name of published weights ("imagenet"), or a file; the function itself
+    ignores it. What the weights record (arguments that were not given, preprocessing, classes) is
+    set in the network, which is then in evaluation mode.
 
     Args:
         input_shape, recipe: see `Architecture`.
@@ -99,7 +108,7 @@ def network(
                 model.eval()
                 model.classes, model.preprocessing = weights.classes, weights.preprocessing
                 model.output_activation = weights.output_activation
-                if weights.architecture is None:  # a file that says nothing about itself
+                if weights.architecture is None:  # a file without a description
                     model.preprocessing = entry.preprocessing
             return model
 
@@ -110,7 +119,7 @@ def network(
 
 
 def _check_arguments(name: str, weights: WeightFile, defaults: Mapping[str, Any]) -> None:
-    """Refuses arguments of a file that the function does not take, or of another kind."""
+    """Raises CorruptFileError for arguments in a file that the function does not take."""
     for argument, value in weights.arguments.items():
         kind = type(defaults.get(argument))
         fits = type(value) is kind or (
@@ -127,9 +136,9 @@ def _check_arguments(name: str, weights: WeightFile, defaults: Mapping[str, Any]
 def _made_for(
     weights: WeightFile, name: str, function: Callable[..., M], given: Mapping[str, Any]
 ) -> M:
-    """The untrained network, not larger than weights that say themselves of which network they are.
+    """The untrained network, no larger than the weights if these describe their network.
 
-    Its parameters are counted while they are made: no formula has to know each architecture.
+    Parameters are counted while they are made, so no architecture needs a formula.
     """
     if weights.architecture is None:
         return function(**given)
@@ -177,3 +186,35 @@ def build(name: str, **arguments: Any) -> Any:
         near = get_close_matches(name, ARCHITECTURES, n=3, cutoff=0.5) or sorted(ARCHITECTURES)
         raise ValueError(f"[models] there is no network {name!r}; there are {', '.join(near)}")
     return ARCHITECTURES[name].build(**arguments)
+
+
+def load(path: PathLike) -> Any:
+    """Builds the network that `models.save` wrote, with its preprocessing and classes.
+
+    It is in evaluation mode, and `predict` returns probabilities for a classifier. `fit` trains it
+    like any other network; a training loop of your own calls `train()` first.
+
+    Files of published weights are recognised too, by their SHA-256.
+
+    Raises:
+        CorruptFileError: the file is damaged, or a pickle.
+        ValueError: it does not record its network, or holds the tensors of another one. No network
+            larger than the file is built meanwhile.
+
+    Example::
+
+        model = models.load("cats-and-dogs.safetensors")
+        probabilities = F.softmax(model(model.preprocessing("cat.jpg")), dim=1)
+    """
+    found = recognised(Path(os.path.expanduser(path)))
+    if found.architecture is None:
+        raise ValueError(
+            f"[models.load] {os.fspath(path)} does not say of which network it is, as files of "
+            "models.save do: build the network with the file, models.resnet18(weights=FILE)"
+        )
+    if found.architecture not in ARCHITECTURES:
+        raise ValueError(
+            f"[models.load] {os.fspath(path)} is of {printable(found.architecture)!r}, which this "
+            "version of fastconv does not have"
+        )
+    return ARCHITECTURES[found.architecture].build(weights=found)

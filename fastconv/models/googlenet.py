@@ -28,7 +28,7 @@ from .catalogue import network
 
 if TYPE_CHECKING:
     from ..io import PathLike
-    from ..nn.state import LoadResult
+    from ..nn.loading import LoadResult
 
 __all__ = ["GoogLeNet", "GoogLeNetLoss", "GoogLeNetOutputs", "Inception", "googlenet"]
 
@@ -83,7 +83,7 @@ class Inception(Module):
         c1: channels of the 1x1 convolution.
         c2: of the 1x1 and the 3x3 convolution of the second branch.
         c3: the same for the third branch.
-        c4: of the 1x1 convolution behind the pooling of the fourth.
+        c4: of the 1x1 convolution after the pooling of the fourth.
     """
 
     def __init__(
@@ -231,7 +231,7 @@ def googlenet(
 
     Args:
         num_classes, in_channels: of the data.
-        aux_logits: auxiliary heads behind inception4a and 4d. In training the network then gives
+        aux_logits: auxiliary heads after inception4a and 4d. In training the network then gives
             `GoogLeNetOutputs` instead of logits; `GoogLeNetLoss` takes them.
         transform_input: for torchvision's pretrained weights, which come from TensorFlow: images
             with ImageNet's mean and deviation become images from -1 to 1.

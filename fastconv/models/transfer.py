@@ -18,10 +18,10 @@ import numpy as np
 
 from .. import _core, io
 from ..autograd import Tensor, no_grad
-from ..bars import progress_bar
 from ..errors import CorruptFileError
 from ..nn import Conv1d, Conv2d, Linear, Module
 from ..nn.modes import own_modes
+from ..progress_bar import progress_bar
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -207,7 +207,7 @@ def extract_features(
     if cache is not None:
         name = f"features-{_key(model, layer, loader)[:24]}.safetensors"
         path = Path(os.path.expanduser(cache)) / name
-        # What is no such file is written anew.
+        # Any other content is replaced.
         with contextlib.suppress(CorruptFileError, FileNotFoundError, KeyError):
             kept = {name: np.asarray(tensor) for name, tensor in io.load(path).items()}
             return (kept["features"], kept["targets"]) if with_targets else kept["features"]

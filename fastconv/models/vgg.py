@@ -68,7 +68,7 @@ class VGG(Module):
         depth: 11, 13, 16 or 19, the number of layers with weights.
         batch_norm: whether batch normalisation follows each convolution.
         num_classes, in_channels: of the data.
-        dropout: behind the first two dense layers.
+        dropout: after the first two dense layers.
     """
 
     def __init__(

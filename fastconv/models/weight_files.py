@@ -1,4 +1,4 @@
-"""Files of weights: reading them, and networks that are saved with all that rebuilds them.
+"""Files of weights: reading them, and saving networks with all that is needed to rebuild them.
 
 `models.save` writes one safetensors file: the tensors, and in its header the architecture, its
 arguments, the preprocessing and the names of the classes, as JSON. Any program that reads
@@ -20,7 +20,7 @@ import numpy as np
 from .. import io
 from ..errors import CorruptFileError
 from ..untrusted import printable
-from .keras_layouts import from_keras, read_tfjs
+from .keras_weights import from_keras, read_tfjs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..data.preprocessing import Preprocessing
     from ..nn import Module
 
-__all__ = ["Content", "Description", "PathLike", "load", "read", "save", "under_own_names"]
+__all__ = ["Content", "Description", "PathLike", "read", "save", "under_own_names"]
 
 PathLike = str | os.PathLike[str]
 KEY = "fastconv"  # in the header
@@ -146,7 +146,7 @@ def under_own_names(
     return state
 
 
-# ------------------------------------------------------------------------------------ save, load
+# ------------------------------------------------------------------------------------------- save
 
 
 def save(model: Module, path: PathLike, classes: Sequence[str] | None = None) -> None:
@@ -200,38 +200,3 @@ def _activation(model: Module) -> str | None:
         return model.output_activation
     head: str | None = compiled.objective.head
     return head
-
-
-def load(path: PathLike) -> Any:
-    """Builds the network that `models.save` wrote, with its preprocessing and classes.
-
-    It is in evaluation mode, and `predict` gives probabilities where the file is of a classifier.
-    `fit` trains it like any other; a training loop of one's own calls `train()` first.
-
-    Files of published weights are recognised too, by their SHA-256.
-
-    Raises:
-        CorruptFileError: the file is damaged, or a pickle.
-        ValueError: it does not say of which network it is, or holds the tensors of another one. No
-            network larger than the file is built meanwhile.
-
-    Example::
-
-        model = models.load("cats-and-dogs.safetensors")
-        probabilities = F.softmax(model(model.preprocessing("cat.jpg")), dim=1)
-    """
-    from .catalogue import ARCHITECTURES
-    from .pretrained import recognised
-
-    found = recognised(Path(os.path.expanduser(path)))
-    if found.architecture is None:
-        raise ValueError(
-            f"[models.load] {os.fspath(path)} does not say of which network it is, as files of "
-            "models.save do: build the network with the file, models.resnet18(weights=FILE)"
-        )
-    if found.architecture not in ARCHITECTURES:
-        raise ValueError(
-            f"[models.load] {os.fspath(path)} is of {printable(found.architecture)!r}, which this "
-            "version of fastconv does not have"
-        )
-    return ARCHITECTURES[found.architecture].build(weights=found)

@@ -5,6 +5,11 @@
 * conv.py linear.py pooling.py activation.py normalization.py movement.py   the layers
 * loss.py           losses
 * init.py utils.py  initial values; gradient clipping
+* modes.py          training or evaluation, as each thread sees it
+* loading.py        values into a module        freezing.py   which parameters are trained
+* training_methods.py   compile, fit, evaluate, ... on every Module, from `train`
+* layer_calls.py    what a network does with a sample, layer by layer
+* limit.py          how large a network may be that a file describes
 """
 
 from . import init, utils

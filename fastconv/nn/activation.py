@@ -40,7 +40,9 @@ class ReLU(Module):
 class ReLU6(ReLU):
     """min(max(x, 0), 6); `torch.nn.ReLU6`."""
 
-    post_op = None
+    @property
+    def post_op(self) -> tuple[str, Any] | None:
+        return ("activation", "relu6")
 
     def forward(self, x: Any) -> Any:
         return _relu6(x) if isinstance(x, Tensor) else F.relu6(x)

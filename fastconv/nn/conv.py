@@ -11,8 +11,8 @@ import numpy as np
 from .. import functional as F
 from ..autograd import Tensor, as_tensor
 from ..autograd.pending import NO_POST_OPS, PostOps
-from ..functional._arguments import pad_pair, pads_of, pair
-from ..functional.conv import _conv2d, conv1d
+from ..functional._arguments import geometry_of, pad_pair, pads_of, pair
+from ..functional.conv import CONVOLUTION_TAKES, _conv2d, conv1d
 from ..functional.conv_transpose import _conv_transpose2d
 from . import init
 from .module import Module, Parameter
@@ -145,15 +145,14 @@ class Conv2d(_Conv):
         top, bottom, left, right = pads
         return F.pad(x, (left, right, top, bottom), self.padding_mode), (0, 0, 0, 0)
 
-    takes = frozenset({"activation", "pool"})
+    takes = CONVOLUTION_TAKES
 
     def forward(self, x: Tensor, post: PostOps = NO_POST_OPS) -> Tensor:
         if not isinstance(x, Tensor):
             x = as_tensor(x, "[Conv2d] input")
         x, pads = self._with_border(x)
-        return _conv2d(
-            x, self.weight, self.bias, self.stride, pads, self.dilation, self.groups, post
-        )
+        geometry = geometry_of(self.stride, pads, self.dilation, self.groups)
+        return _conv2d(x, self.weight, self.bias, geometry, post)
 
 
 class Conv1d(_Conv):

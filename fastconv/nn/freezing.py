@@ -1,4 +1,4 @@
-"""Parameters by the names of modules and patterns: which of them are trained."""
+"""Selects parameters by names of modules or parameters, or by patterns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large a network may be whose arguments come from a file."""
+"""A limit on the size of networks that are built from the arguments in a file."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..autograd import Tensor, as_tensor
 from ..autograd.pending import NO_POST_OPS, PostOps
-from ..functional.linear import _linear
+from ..functional.linear import _linear, _Product
 from . import init
 from .module import Module, Parameter
 
@@ -67,7 +67,7 @@ class Linear(Module):
         if self.bias is not None:
             init.uniform_(self.bias, -bound, bound)
 
-    takes = frozenset({"activation"})
+    takes = _Product.joins
 
     def forward(self, x: Tensor, post: PostOps = NO_POST_OPS) -> Tensor:
         if not isinstance(x, Tensor):

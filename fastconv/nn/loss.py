@@ -42,7 +42,7 @@ class CrossEntropyLoss(_Loss):
         weight: (C,), how much each class counts.
         ignore_index: a label that does not count.
         reduction: "mean", "sum" or "none".
-        label_smoothing: the share of each label that is spread over all classes.
+        label_smoothing: the share of each label that is distributed evenly over all classes.
     """
 
     weight: Tensor | None

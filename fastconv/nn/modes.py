@@ -37,7 +37,7 @@ here = _Here()
 
 @contextmanager
 def own_modes() -> Iterator[None]:
-    """Until the block ends modes are this thread's own; they begin as they are.
+    """Opens an overlay until the block ends; its modes begin as those that are in effect.
 
     Example:
         >>> from fastconv import nn
@@ -58,7 +58,7 @@ def own_modes() -> Iterator[None]:
 
 @contextmanager
 def stored_modes() -> Iterator[None]:
-    """Until the block ends no overlay is open: for code that shall see modules as they are."""
+    """Closes the overlay until the block ends: for code that needs the stored modes."""
     before = here.modes, here.stamp
     here.modes = here.stamp = None
     try:

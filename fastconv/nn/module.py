@@ -16,10 +16,10 @@ from ..autograd.changes import changes
 from ..autograd.pending import calls, settle
 from ..errors import ShapeError
 from .freezing import selected
-from .keras import KerasMethods
 from .limit import spend
+from .loading import LoadResult, load_state
 from .modes import here
-from .state import LoadResult, load_state
+from .training_methods import TrainingMethods
 
 if TYPE_CHECKING:
     from ..data.preprocessing import Preprocessing
@@ -57,7 +57,7 @@ class RemovableHook:
         changes.of_structure()
 
 
-class Module(KerasMethods):
+class Module(TrainingMethods):
     """The base of layers and networks; `torch.nn.Module`.
 
     Subclasses call `super().__init__()`, set Parameters and Modules as attributes and define

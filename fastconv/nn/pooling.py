@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..autograd import Tensor, as_tensor
-from ..functional._arguments import pair
+from ..functional._arguments import pair, pooling_of
 from ..functional.pooling import (
     _avg_pool2d,
     _divisor,
@@ -80,8 +80,8 @@ class MaxPool2d(Module):
 
     @property
     def pooling(self) -> Pooling:
-        """Kernel, stride, pads, dilation and ceil_mode, as the core takes them."""
-        return (*self._window, self._dilation, self.ceil_mode)
+        """What the core takes."""
+        return pooling_of(*self._window, self._dilation, self.ceil_mode)
 
     def extra_repr(self) -> str:
         return (

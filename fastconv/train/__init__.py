@@ -4,19 +4,24 @@
 * run.py         fit; History
 * step.py        one step: forward, backward, update
 * measure.py     evaluate, predict, report
+* summary.py     summary: the table of layers
 * feed.py        batches from arrays, loaders, folders, generators
-* objectives.py  losses, metrics and optimisers from names or objects
-* inputs.py      checks of labels, targets, class weights
+* objectives.py  losses and optimisers from names or objects     metrics.py   metrics
+* targets.py     checks of labels, targets, class weights
 * network.py     the network without the softmax that its loss takes the place of
 * callbacks.py   EarlyStopping, learning-rate schedules
-* model_checkpoint.py   ModelCheckpoint
-* loggers.py     CSVLogger, JSONLogger
+* loggers.py     CSVLogger, JSONLogger            model_checkpoint.py   ModelCheckpoint
 * checkpoint.py  a training run in one file, to resume from, exactly
 * restore.py     a checkpoint put back into a run, wholly or not at all
-* state.py       what may stand in a state that comes from a file
-* report.py      confusion matrix, precision, recall
+* state_checks.py   what may stand in a state that comes from a file
+* confusion.py   confusion matrix, precision, recall
 * progress.py    one line an epoch
-* summary.py     the table of layers
+
+Of the networks of `models`, for the commands; not imported with the rest:
+
+* recipes.py     how each is trained when nothing is said
+* finetuning.py  how a trained one learns new classes
+* trained.py     its weights in a checkpoint
 """
 
 from .callbacks import (
@@ -28,10 +33,10 @@ from .callbacks import (
 )
 from .checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
 from .compiled import compile
+from .confusion import Report, classification_report, confusion_matrix
 from .loggers import CSVLogger, JSONLogger
 from .measure import evaluate, predict, report
 from .model_checkpoint import ModelCheckpoint
-from .report import Report, classification_report, confusion_matrix
 from .run import History, Run, fit
 from .summary import summary
 

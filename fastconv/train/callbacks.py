@@ -1,4 +1,4 @@
-"""What may happen beside training: stop early, keep the best weights, write a log, change the rate.
+"""Callbacks: stop early, keep the best weights, change the learning rate.
 
 A callback is any object with some of these methods, or a plain function, which is called as
 `on_epoch_end`:
@@ -9,12 +9,11 @@ A callback is any object with some of these methods, or a plain function, which 
     on_epoch_end(epoch, logs)           logs: loss, accuracy, val_loss, val_accuracy
     on_train_end()                      also after an interruption or an error
 
-They are called in the order in which they are given, but for those that say `last = True`: what
-saves the state of the others comes after them. A callback with `state_dict()` and
-`load_state_dict(state)` has its state, of numbers, texts and arrays in dicts and lists, kept in
-checkpoints. A checkpoint may be somebody else's: `load_state_dict` must check what it is given, and
-raise ValueError. `check_state_dict(state, model)`, where there is one, does so beforehand, when
-nothing has been changed yet.
+They are called in the order given, except that those with `last = True`, which save the state of
+the others, come last. Checkpoints keep the state of a callback that has `state_dict()` and
+`load_state_dict(state)`: numbers, texts and arrays in dicts and lists. A checkpoint may come from
+anyone, so `load_state_dict` must check what it is given and raise ValueError. An optional
+`check_state_dict(state, model)` does so before anything is changed.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ..nn.loading import matched
 from ..nn.modes import stored_modes
-from ..nn.state import matched
-from .state import Kind, checked, is_arrays, is_count, is_number, optional
+from .state_checks import Kind, checked, is_arrays, is_count, is_number, optional
 
 if TYPE_CHECKING:
     from ..nn import Module
@@ -50,7 +49,7 @@ class Callback:
     """Knows the run it takes part in. Subclasses define the events they need."""
 
     run: Run
-    last = False  # whether to be called after the others
+    last = False  # whether it is called after the others
 
     def on_train_begin(self, run: Run) -> None:
         self.run = run
@@ -104,9 +103,9 @@ class CallbackList:
 
 
 class Watcher(Callback):
-    """Compares one number from epoch to epoch.
+    """Watches whether one number improves from epoch to epoch.
 
-    Subclasses add to `_kinds` which of their attributes are their state.
+    Subclasses list the attributes that are their state in `_kinds`.
     """
 
     _kinds: ClassVar[Mapping[str, Kind]] = {"best": is_number}
@@ -136,10 +135,10 @@ class Watcher(Callback):
         return {name: getattr(self, name) for name in self._kinds}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes what `state_dict` gave, and nothing else: it may come from somebody's file.
+        """Restores what `state_dict` returned, and accepts nothing else: it may come from a file.
 
         Raises:
-            ValueError: it holds another name, or a value of another kind; nothing is changed then.
+            ValueError: an unknown name, or a value of another kind; nothing is changed then.
         """
         for name, value in checked(type(self).__name__, state, self._kinds).items():
             setattr(self, name, value)
@@ -154,7 +153,7 @@ class EarlyStopping(Watcher):
 
     Args:
         monitor: A name in the logs.
-        patience: Epochs in a row without improvement that end the run; 0 is as 1.
+        patience: Epochs in a row without improvement that end the run; 0 counts as 1.
         min_delta: What counts as an improvement.
         mode: "min" (losses), "max" (accuracies), or "auto": max for names with "acc".
         restore_best_weights: Go back to the weights of the best epoch when training ends, whether
@@ -214,14 +213,14 @@ class EarlyStopping(Watcher):
 class ReduceLROnPlateau(Watcher):
     """Lowers the learning rate when `monitor` has not improved for `patience` epochs.
 
-    Beside a `StepScheduler` the rates stay lowered: its schedule goes on from them.
+    Together with a `StepScheduler` the rates stay lowered: its schedule continues from them.
 
     Args:
         monitor, min_delta, mode: As for `EarlyStopping`.
-        factor: What the rate of every group of parameters is multiplied by.
-        patience: Epochs in a row without improvement that lower it; 0 is as 1.
-        cooldown: Epochs after a change in which none is counted.
-        min_lr: No rate goes below.
+        factor: The factor for the rate of every parameter group.
+        patience: Epochs in a row without improvement that lower it; 0 counts as 1.
+        cooldown: Epochs after a change that do not count.
+        min_lr: The lower bound of every rate.
 
     Example::
 

@@ -1,10 +1,10 @@
 """A training run in one safetensors file: weights, optimiser, random numbers, place in the epoch.
 
 Names in the file: "model.<name in state_dict>", "optimizer.state.<parameter number>.<slot>" and
-"callbacks.<number>...."; the header keeps what is no array as JSON. A checkpoint may be taken
+"callbacks.<number>...."; the header keeps everything else as JSON. A checkpoint may be taken
 between any two steps, and continues to the same bits as a run that was never stopped: in the middle
-of an epoch the random numbers with which that epoch began give its order of the samples again, of
-which those done are skipped.
+of an epoch the random state at the epoch's beginning reproduces the order of its samples, and the
+batches that are done are skipped.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..io import parse_json, read_file, save
 from ..random import generator
 from ..untrusted import printable
 from .restore import Restoration, model_part, with_state
-from .state import Kind, checked, is_count, optional
+from .state_checks import Kind, checked, is_count, optional
 
 if TYPE_CHECKING:
     from ..nn import Module
@@ -48,7 +48,7 @@ def _is_switch(value: Any) -> bool:
     return isinstance(value, bool)
 
 
-# The fields of a checkpoint that are no arrays, and of which kind each must be.
+# The fields of a checkpoint that are not arrays, with the check for each.
 _FIELDS: dict[str, Kind] = {
     "epoch": is_count,
     "batches": is_count,
@@ -80,8 +80,8 @@ class Checkpoint:
     epoch_random: dict[str, Any]  # as the epoch under way began
     means: dict[str, Any]  # of that epoch
     history: dict[str, Any]
-    stopped: bool = False  # by a callback: nothing is left to do
-    extra: dict[str, Any] = field(default_factory=dict)  # the caller's own, as JSON has it
+    stopped: bool = False  # by a callback: the run is over
+    extra: dict[str, Any] = field(default_factory=dict)  # JSON values of the caller
     path: str = field(default="", compare=False)  # of the file it was read from, for messages
 
     @classmethod
@@ -120,7 +120,7 @@ class Checkpoint:
         )
 
     def __post_init__(self) -> None:
-        """Raises CorruptFileError for what no run can have left."""
+        """Raises CorruptFileError for a state that no run can have."""
         for name, kind in _FIELDS.items():
             if not kind(getattr(self, name)):
                 raise CorruptFileError(f"[checkpoint] damaged: {name} has a wrong value")
@@ -166,7 +166,7 @@ class Checkpoint:
         return f"after epoch {self.epoch}" if self.epoch else "at the start"
 
     def resume(self, run: Run) -> None:
-        """Puts a run of `fit`, which must be set up as it was then, where this was taken.
+        """Sets a run of `fit`, which must be configured as it was then, to this state.
 
         Raises:
             ValueError: Its model, optimiser, callbacks or data are of another kind, or the
@@ -175,11 +175,11 @@ class Checkpoint:
         self.prepare(run).apply()
 
     def prepare(self, run: Run) -> Restoration:
-        """The first half of `resume`, which looks at everything and changes nothing."""
+        """The first half of `resume`: checks everything and changes nothing."""
         return Restoration(self, run.model, run.callbacks, run)
 
     def restore(self, model: Module, callbacks: Sequence[Any] = ()) -> int:
-        """Puts everything back into a compiled model, and returns the number of epochs done.
+        """Restores a compiled model and its callbacks; returns the number of epochs done.
 
         Raises:
             ValueError: The model, its optimiser or the callbacks are of another kind, or the
@@ -211,22 +211,21 @@ def save_checkpoint(path: str | os.PathLike[str], run: Run) -> None:
 def load_checkpoint(
     path: str | os.PathLike[str], model: Module, callbacks: Sequence[Any] = ()
 ) -> int:
-    """Puts a run saved at the end of an epoch back into a model compiled in the same way.
+    """Restores a run that was saved at the end of an epoch into a model compiled in the same way.
 
-    `fit(resume=path)` does the same and more: it also goes on in the middle of an epoch, and with
-    the same History.
+    `fit(resume=path)` does more: it also continues in the middle of an epoch, and the same History.
 
     Args:
         path: What `save_checkpoint` wrote.
         model: Compiled with the same kind of optimiser.
         callbacks: Those that `fit` will be given, in the same order as when saved: schedules, early
-            stopping and the like go on where they were.
+            stopping and the like continue from their state.
 
     Returns:
         The number of epochs done, for `fit(initial_epoch=...)`.
 
     Raises:
-        CorruptFileError: The file is damaged, or no checkpoint.
+        CorruptFileError: The file is damaged or not a checkpoint.
         ValueError: Model, optimiser or callbacks differ; the message names what.
 
     Example::
@@ -251,7 +250,7 @@ def load_weights(path: str | os.PathLike[str], model: Module) -> None:
 
 
 def _of_numpy(value: Any) -> Any:
-    """What JSON makes of a number of NumPy."""
+    """A NumPy number as JSON can hold it."""
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(
@@ -260,7 +259,7 @@ def _of_numpy(value: Any) -> Any:
 
 
 def _without_arrays(value: Any, name: str, arrays: dict[str, NDArray[Any]]) -> Any:
-    """The same as JSON has it; arrays go to `arrays`, by the way that leads to them."""
+    """The value in JSON's types; its arrays go into `arrays`, under their dotted path."""
     if isinstance(value, (Tensor, np.ndarray)):
         arrays[name] = np.array(value)
         return {"$array": name}

@@ -1,4 +1,4 @@
-"""compile: with what a model is trained and measured."""
+"""compile: the optimiser, loss and metrics of a model."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .inputs import class_weights
 from .metrics import Metric, make_metrics
 from .objectives import Objective, make_objective, make_optimizer
+from .targets import class_weights
 
 if TYPE_CHECKING:
     from ..nn import Module
@@ -35,7 +35,7 @@ class Compiled:
         feed: Feed,
         outputs: tuple[int, ...],
     ) -> Compiled:
-        """The same with classes that count differently, as `fit` is told by class_weight."""
+        """The same with class weights in the loss, as `class_weight` of `fit` gives them."""
         labels = None
         if isinstance(weights, str):
             targets = feed.labels()
@@ -66,13 +66,13 @@ def compile(
             (one-hot rows), "binary_crossentropy", "mse"; an `nn` loss, or the function of
             `functional`; or any function `loss(outputs, targets)` that returns the mean over a
             batch. The cross-entropies take logits; where a network returns the result of a softmax
-            (or sigmoid), its input is taken, with the same result.
+            (or sigmoid), the loss uses its input, with the same result.
         metrics: Of "accuracy", "mae", "mse", and functions of NumPy arrays
             `metric(predictions, targets)` that return the mean over a batch.
-        label_smoothing: The share of each label that is spread over all classes, for the first two
-            losses by name; an `nn.CrossEntropyLoss` has its own.
-        clip_norm: The gradients of each step are scaled down to this common 2-norm, where they have
-            a larger one (`nn.utils.clip_grad_norm_`).
+        label_smoothing: The share of each label that is distributed evenly over all classes, for
+            the first two losses by name; an `nn.CrossEntropyLoss` has its own.
+        clip_norm: The largest common 2-norm of the gradients of a step; larger ones are scaled down
+            (`nn.utils.clip_grad_norm_`).
 
     Raises:
         ValueError: An unknown name, or a number out of its range.

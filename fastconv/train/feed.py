@@ -1,8 +1,7 @@
-"""What fit, evaluate and predict draw their batches from: arrays, a Loader, a folder, a generator.
+"""Batches for fit, evaluate and predict, from arrays, a Loader, a folder, or a generator.
 
-A feed gives the batches of one pass after the other, their targets checked. `LoaderFeed` knows all
-its samples beforehand; `StreamFeed` takes what a generator, or anything else that can be iterated
-over, hands out.
+A feed yields the batches of each pass, with checked targets. `LoaderFeed` knows all its samples
+beforehand; `StreamFeed` takes the batches that a generator, or any other iterable, yields.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import copy
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -19,27 +19,52 @@ from numpy.typing import NDArray
 from ..autograd import Tensor
 from ..data.loader import Loader, Source
 from ..random import generator
-from .inputs import check_lengths
 from .network import takes_signals
+from .targets import check_lengths
 
 if TYPE_CHECKING:
     from ..data.transforms import Transform
     from ..nn import Module
     from .objectives import Objective
 
-__all__ = ["Feed", "check_steps", "make_feed"]
+__all__ = ["Batching", "Feed", "Passes", "check_steps", "make_feed"]
 
 Batches: TypeAlias = Generator[tuple[Tensor, NDArray[Any]], None, None]
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How arrays and folders are divided into batches; other sources yield their own batches."""
+
+    batch_size: int
+    shuffle: bool = False
+    transform: Transform | Sequence[Transform] | None = None
+    drop_last: bool = False
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How many passes over a feed, and how long each is.
+
+    Attributes:
+        steps: Batches in one pass; None: until the source ends.
+        count: The number of passes.
+        done: Batches that a generator yielded to the run that is now resumed.
+    """
+
+    steps: int | None = None
+    count: int = 1
+    done: int = 0
 
 
 class Feed(ABC):
     """Batches of (images, targets).
 
     Attributes:
-        steps: Batches in one pass; None where only the end of the data will tell.
-        samples: Samples in one pass, as far as known.
-        once: Whether all passes together run through the data once, as with a generator.
-        last: Samples in the last batch of a pass; None where only the end of the data will tell.
+        steps: Batches in one pass; None while unknown.
+        samples: Samples in one pass; None while unknown.
+        once: Whether all passes share one iteration over the data, as with a generator.
+        last: Samples in the last batch of a pass; None while unknown.
     """
 
     steps: int | None
@@ -49,15 +74,15 @@ class Feed(ABC):
 
     @abstractmethod
     def sample(self) -> Tensor:
-        """A small batch to try the network on; taking it changes nothing."""
+        """A small batch for a trial run; taking it changes nothing."""
 
     @abstractmethod
     def check(self, op: str, objective: Objective, outputs: tuple[int, ...]) -> None:
-        """Has targets checked and brought into the type of the loss; `outputs` as of one sample."""
+        """Checks targets and converts them for the loss; `outputs`: the shape for one sample."""
 
     @abstractmethod
     def batches(self, skip: int = 0) -> Batches:
-        """One pass, without its first `skip` batches; chance is drawn upon here and not later."""
+        """One pass, without its first `skip` batches; draws its random numbers at once."""
 
     def labels(self) -> NDArray[Any]:
         """The targets of all samples, as checked."""
@@ -67,7 +92,7 @@ class Feed(ABC):
         )
 
     def first_not_finite(self) -> int | None:
-        """Which sample holds NaN or infinity, where all samples are at hand."""
+        """The first sample with NaN or infinity, where all samples are in memory."""
         return None
 
 
@@ -77,8 +102,8 @@ class LoaderFeed(Feed):
     Args:
         loader: It stays as it is.
         steps: Batches in one pass; None: all.
-        ordered: Samples come in the order of x, whether the loader shuffles or not.
-        drop_last: A last batch that is smaller is left out, also where the loader takes it.
+        ordered: Keep the order of x, even if the loader shuffles.
+        drop_last: Leave out a smaller last batch, even if the loader keeps it.
     """
 
     def __init__(
@@ -125,13 +150,11 @@ class StreamFeed(Feed):
     """Batches as they come, each (x, y) of arrays or Tensors, the batch along the first axis.
 
     Args:
-        op: Who asks, for messages.
-        source: What can be iterated over anew for every pass; a function that returns such a thing;
-            or a generator, which every pass takes further.
+        op: The caller's name, for messages.
+        source: An iterable that starts again for every pass; a function that returns one; or a
+            generator, which every pass continues.
         load: Makes a Loader of the arrays of one batch.
-        steps: Batches in one pass; None: until the source ends.
-        passes: How many will be asked for.
-        done: Batches that a generator gave to the run that is now resumed.
+        passes: How many, and how long.
         labelled: Whether y is needed.
     """
 
@@ -140,9 +163,7 @@ class StreamFeed(Feed):
         op: str,
         source: Any,
         load: Callable[[Any, Any], Loader],
-        steps: int | None,
-        passes: int,
-        done: int,
+        passes: Passes,
         labelled: bool,
     ) -> None:
         self._op, self._source, self._load, self._labelled = op, source, load, labelled
@@ -150,10 +171,11 @@ class StreamFeed(Feed):
         self._outputs: tuple[int, ...] = ()
         self._rest: Iterator[Any] | None = source if hasattr(source, "__next__") else None
         self.once = self._rest is not None
-        if self._rest is not None and steps is None and passes > 1:
+        steps = passes.steps
+        if self._rest is not None and steps is None and passes.count > 1:
             raise ValueError(
-                f"[{op}] a generator ends with its first pass, and {passes} are asked for: say how "
-                "many batches make one with steps_per_epoch or validation_steps, or give a "
+                f"[{op}] a generator ends with its first pass, and {passes.count} are asked for: "
+                "say how many batches make one with steps_per_epoch or validation_steps, or give a "
                 "function that returns a new generator, or a list of batches"
             )
         if steps is None and hasattr(source, "__len__"):
@@ -163,7 +185,7 @@ class StreamFeed(Feed):
         self._first_images = images[:1]
         self.samples = None if steps is None else steps * len(images)
         if self._rest is not None:
-            _pass_over(self._rest, done)
+            _pass_over(self._rest, passes.done)
 
     def sample(self) -> Tensor:
         return self._tensor(self._first_images, None)[0]
@@ -183,14 +205,14 @@ class StreamFeed(Feed):
         return iter(self._source() if callable(self._source) else self._source)
 
     def _peek(self) -> Any:
-        """The first batch, which the first pass will give again, with the same random numbers."""
-        chance = generator().bit_generator
-        state = chance.state
+        """The first batch, which the first pass yields again, with the same random numbers."""
+        bits = generator().bit_generator
+        state = bits.state
         items = self._open()
         first = next(items, None)
         if first is None:
             raise ValueError(f"[{self._op}] there is no batch: {_kind(self._source)} gave nothing")
-        chance.state = state
+        bits.state = state
         if self._rest is not None:
             self._rest = itertools.chain([first], items)
         return first
@@ -202,7 +224,7 @@ class StreamFeed(Feed):
         return images, targets
 
     def _arrays(self, item: Any) -> tuple[Any, Any]:
-        """x and y of one batch; y may be missing where nobody looks at it."""
+        """x and y of one batch; y may be missing where it is not needed."""
         pair = isinstance(item, (tuple, list)) and len(item) == 2
         if not pair and self._labelled:
             what = f"{len(item)} things" if isinstance(item, (tuple, list)) else _kind(item)
@@ -224,45 +246,33 @@ def make_feed(
     model: Module,
     op: str,
     x: Any,
-    y: Any = None,
-    batch_size: int = 32,
-    shuffle: bool = False,
-    transform: Transform | Sequence[Transform] | None = None,
+    y: Any,
+    batching: Batching,
+    passes: Passes,
     *,
-    steps: int | None = None,
-    passes: int = 1,
-    done: int = 0,
     labelled: bool = True,
-    drop_last: bool = False,
 ) -> Feed:
-    """The feed for x, whatever it is; see `fit` for x, y and `StreamFeed` for the rest.
+    """The feed for x, whatever it is; see `fit` for x and y.
 
     Without labels, for `predict`, samples come in their order.
     """
-    options: dict[str, Any] = {"channel_axis": not takes_signals(model)}
+    channel_axis = not takes_signals(model)
     if isinstance(x, Loader):
         if y is not None:
             raise ValueError(f"[{op}] a Loader brings its targets itself: y must be None")
-        return LoaderFeed(x, steps, not labelled, drop_last)
+        return LoaderFeed(x, passes.steps, not labelled, batching.drop_last)
 
     def load(x: Any, y: Any, batch_size: int | None = None, **more: Any) -> Loader:
         pictures = isinstance(x, Source) and not isinstance(x, np.ndarray)
         recipe = model.preprocessing
         if recipe is not None and (pictures or x.dtype == np.uint8):
             more["preprocessing"] = recipe
-        return Loader(x, y, len(x) if batch_size is None else batch_size, **options, **more)
+        size = len(x) if batch_size is None else batch_size
+        return Loader(x, y, size, channel_axis=channel_axis, **more)
 
     if _is_stream(x, labelled):
-        if y is not None:
-            raise ValueError(f"[{op}] {_kind(x)} brings its targets itself: y must be None")
-        if transform is not None:
-            raise ValueError(f"[{op}] transform works on arrays; transform what the batches hold")
-        if drop_last:
-            raise ValueError(
-                f"[{op}] drop_last is for arrays and Loaders: leave the batch out of what "
-                f"{_kind(x)} gives"
-            )
-        return StreamFeed(op, x, load, steps, passes, done, labelled)
+        _check_stream(op, x, y, batching)
+        return StreamFeed(op, x, load, passes, labelled)
     if not isinstance(x, (Source, Tensor)):
         x = _as_samples(op, x, y, labelled)
     if not isinstance(x, Source) or isinstance(x, np.ndarray):
@@ -270,12 +280,26 @@ def make_feed(
             raise ValueError(f"[{op}] y is missing: one target a sample")
         if y is not None:
             check_lengths(op, x, np.asarray(y))
-    loader = load(x, y, batch_size, shuffle=shuffle, transform=transform)
-    return LoaderFeed(loader, steps, drop_last=drop_last)
+    shuffle, transform = batching.shuffle, batching.transform
+    loader = load(x, y, batching.batch_size, shuffle=shuffle, transform=transform)
+    return LoaderFeed(loader, passes.steps, drop_last=batching.drop_last)
+
+
+def _check_stream(op: str, x: Any, y: Any, batching: Batching) -> None:
+    """Raises ValueError for arguments that a source of ready batches cannot take."""
+    if y is not None:
+        raise ValueError(f"[{op}] {_kind(x)} brings its targets itself: y must be None")
+    if batching.transform is not None:
+        raise ValueError(f"[{op}] transform works on arrays; transform what the batches hold")
+    if batching.drop_last:
+        raise ValueError(
+            f"[{op}] drop_last is for arrays and Loaders: leave the batch out of what "
+            f"{_kind(x)} gives"
+        )
 
 
 def _as_samples(op: str, x: Any, y: Any, labelled: bool) -> NDArray[Any]:
-    """x as an array; a pair that was meant as two arguments is told."""
+    """x as an array; raises ValueError for a pair that was meant as two arguments."""
     verb = op.partition(":")[0]
     pair = isinstance(x, (tuple, list)) and len(x) == 2 and all(np.ndim(part) for part in x[:1])
     try:
@@ -293,7 +317,7 @@ def _as_samples(op: str, x: Any, y: Any, labelled: bool) -> NDArray[Any]:
 
 
 def check_steps(op: str, **steps: int | None) -> None:
-    """Numbers of batches, by the names of the arguments they came in."""
+    """Checks numbers of batches, given by the names of their arguments."""
     for name, value in steps.items():
         if value is not None and (isinstance(value, bool) or not hasattr(value, "__index__")):
             raise TypeError(f"[{op}] {name} must be an integer or None, got {value!r}")
@@ -302,7 +326,7 @@ def check_steps(op: str, **steps: int | None) -> None:
 
 
 def _is_stream(x: Any, labelled: bool) -> bool:
-    """Whether x hands out batches, rather than being an array of samples (or nested lists)."""
+    """Whether x yields batches, rather than being an array of samples (or nested lists)."""
     if isinstance(x, Source) or hasattr(x, "__array__"):
         return False
     if isinstance(x, (list, tuple)):
@@ -312,7 +336,7 @@ def _is_stream(x: Any, labelled: bool) -> bool:
 
 
 def _first(count: int | None, batches: Iterator[tuple[Tensor, NDArray[Any]]]) -> Batches:
-    """At most `count` of them; closing this ends what works in the background."""
+    """At most `count` of them; closing this also stops the background threads."""
     try:
         yield from itertools.islice(batches, count)
     finally:

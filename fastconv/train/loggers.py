@@ -1,4 +1,4 @@
-"""Logs of a training run, one line an epoch, as CSV or as JSON."""
+"""Logs of a training run, one line per epoch, as CSV or as JSON."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Logs = Mapping[str, float]
 
 
 class CSVLogger(Callback):
-    """Writes one row an epoch, with a header row: epoch, loss, accuracy, ...
+    """Writes one row per epoch, with a header row: epoch, loss, accuracy, ...
 
-    A run that `fit(resume=...)` continues goes on in its log: rows of epochs that it will do again
-    are dropped first, so that the log is that of a run without a stop.
+    A run that `fit(resume=...)` continues also continues its log: rows of epochs that it repeats
+    are dropped first, so the log is that of a run without a stop.
 
     Args:
-        path: The file; one that is there is replaced.
-        append: Keep what is there, and write behind it.
+        path: The file; an existing one is replaced.
+        append: Keep an existing file and append to it.
 
     Example::
 
@@ -64,7 +64,7 @@ class CSVLogger(Callback):
         writer.writerow([epoch, *logs.values()])
 
     def _drop_after(self, epochs: int) -> None:
-        """Takes away the lines at the end that are of later epochs."""
+        """Drops the lines of later epochs at the end."""
         with open(self.path, newline="", encoding="utf-8") as file:
             lines = file.readlines()
         kept = len(lines)
@@ -74,7 +74,7 @@ class CSVLogger(Callback):
             write_atomically(self.path, "".join(lines[:kept]).encode())
 
     def _epoch_of(self, line: str) -> float:
-        """Counting from 1; 0 for the header, and infinity for a line that was cut off."""
+        """The epoch of a line, from 1; 0 for the header, infinity for a line that was cut off."""
         first = line.partition(",")[0]
         if first == "epoch":
             return 0
@@ -82,7 +82,7 @@ class CSVLogger(Callback):
 
 
 class JSONLogger(CSVLogger):
-    """Writes one JSON object a line an epoch: {"epoch": 1, "loss": 0.25, "accuracy": 0.92}.
+    """Writes one JSON object per line and epoch: {"epoch": 1, "loss": 0.25, "accuracy": 0.92}.
 
     Otherwise as `CSVLogger`.
     """

@@ -1,4 +1,4 @@
-"""evaluate, predict and report: what a model makes of data, without training it."""
+"""evaluate, predict and report: running a model on data without training it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from ..autograd import no_grad
 from ..nn.modes import own_modes
 from .compiled import Compiled, compiled_of
-from .feed import Feed, check_steps, make_feed
+from .confusion import Report, classification_report
+from .feed import Batching, Feed, Passes, check_steps, make_feed
 from .network import Network, activate
 from .objectives import BinaryCrossEntropy, CrossEntropy
 from .progress import format_logs
-from .report import Report, classification_report
 
 if TYPE_CHECKING:
     from ..autograd import Tensor
@@ -28,9 +28,9 @@ EVALUATION_BATCH = 256  # the default where no gradient is computed; results do 
 
 
 class Means:
-    """Running means of loss and metrics, each over what counts in it.
+    """Running weighted means of the loss and the metrics.
 
-    Sums and weights are kept apart, so that a mean over all does not depend on the batches.
+    It keeps sums and weights apart, so the final means do not depend on the batches.
     """
 
     def __init__(self, compiled: Compiled) -> None:
@@ -40,7 +40,7 @@ class Means:
         self._weights = dict.fromkeys(self._sums, 0.0)
 
     def add(self, loss: float, outputs: Tensor, targets: NDArray[Any]) -> None:
-        """A batch; its loss is not looked at where no label of it counts."""
+        """Adds a batch; its loss is ignored if none of its labels counts."""
         self.samples += len(targets)
         total, weight = self._objective.total(loss, targets)
         if weight:
@@ -53,18 +53,18 @@ class Means:
         self._weights[name] += weight
 
     def pass_over(self, samples: int) -> None:
-        """A batch in which nothing counts."""
+        """Counts the samples of a batch in which no label counts."""
         self.samples += samples
 
     def logs(self, prefix: str = "") -> dict[str, float]:
-        """The means, 0 where nothing has counted yet."""
+        """The means so far, 0 where nothing has counted yet."""
         return {
             prefix + name: total / (self._weights[name] or 1.0)
             for name, total in self._sums.items()
         }
 
     def check(self, op: str) -> None:
-        """Raises ValueError where there was nothing to take a mean of."""
+        """Raises ValueError if nothing has counted."""
         if not self.samples:
             raise ValueError(f"[{op}] the data ended before the first batch")
         if not self._weights["loss"]:
@@ -81,7 +81,7 @@ class Means:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over another's means; raises ValueError, and changes nothing, where they differ."""
+        """Restores saved means; raises ValueError and changes nothing if the names differ."""
         if state["sums"].keys() != self._sums.keys():
             raise ValueError(
                 f"[checkpoint] metrics: saved with {', '.join(state['sums'])}, this run has "
@@ -108,8 +108,8 @@ def evaluate(
     Args:
         model: Any Module on which `compile` was called.
         x, y: As for `fit`.
-        batch_size: Samples at a time; no result depends on it but by rounding: means are weighted
-            over all samples, as the guide says.
+        batch_size: Samples at a time; it changes results only by rounding: means are taken over
+            all samples.
         verbose: 1 prints the numbers too.
         steps: Only so many batches, as of a generator without end.
 
@@ -123,7 +123,7 @@ def evaluate(
     """
     compiled = compiled_of(model, "evaluate")
     check_steps("evaluate", steps=steps)
-    feed = make_feed(model, "evaluate", x, y, batch_size, steps=steps)
+    feed = make_feed(model, "evaluate", x, y, Batching(batch_size), Passes(steps))
     network = Network(model, compiled.objective.head, feed.sample(), "evaluate")
     feed.check("evaluate", compiled.objective, network.output_shape())
     logs = measure(network, compiled, feed, "evaluate").logs()
@@ -142,16 +142,16 @@ def predict(
 ) -> NDArray[np.float32]:
     """The outputs of a model as NumPy: probabilities when its loss is a cross-entropy.
 
-    A model that was not compiled gives what its `output_activation` says, which networks with
-    weights of classifiers know, else its outputs as they are. Any number of threads may predict
-    with one model.
+    For a model that was not compiled, `output_activation` decides, which comes with the weights of
+    classifiers; without it the outputs stay as they are. Any number of threads may predict with one
+    model.
 
     Args:
         model: Any Module; it stays as it is, training or evaluation mode included.
-        x: As for `fit`; the batches of a generator may be x alone, and targets are not looked at. A
-            Loader that shuffles gives its samples in order here.
+        x: As for `fit`; the batches of a generator may be x alone, and targets are ignored. A
+            Loader that shuffles yields its samples in order here.
         batch_size: Samples at a time.
-        verbose: Takes part for Keras's sake; nothing is shown.
+        verbose: Accepted as Keras has it; nothing is shown.
         steps: Only so many batches, as of a generator without end.
 
     Returns:
@@ -168,7 +168,8 @@ def predict(
     check_steps("predict", steps=steps)
     compiled: Compiled | None = getattr(model, "_compiled", None)
     head = model.output_activation if compiled is None else compiled.objective.head
-    feed = make_feed(model, "predict", x, None, batch_size, steps=steps, labelled=False)
+    passes = Passes(steps)
+    feed = make_feed(model, "predict", x, None, Batching(batch_size), passes, labelled=False)
     network = Network(model, head, feed.sample(), None if compiled is None else "predict")
     return np.concatenate(_predictions(network, head, feed)[0])
 
@@ -181,10 +182,12 @@ def report(
     steps: int | None = None,
     classes: Sequence[str] | None = None,
 ) -> Report:
-    """Which classes a model tells apart, and which it takes for each other.
+    """Confusion matrix, and precision and recall of every class; printed, a table.
+
+    `plot.confusion` draws it.
 
     Args:
-        model: A compiled Module with one output a class, or one for yes or no.
+        model: A compiled Module with one output per class, or a single output for two classes.
         x, y, batch_size, steps: As for `evaluate`.
         classes: Names of the classes. None: `model.classes`, or those of an `ImageFolder` x, or
             numbers.
@@ -203,7 +206,7 @@ def report(
     """
     compiled = compiled_of(model, "report")
     check_steps("report", steps=steps)
-    feed = make_feed(model, "report", x, y, batch_size, steps=steps)
+    feed = make_feed(model, "report", x, y, Batching(batch_size), Passes(steps))
     objective = compiled.objective
     network = Network(model, objective.head, feed.sample(), "report")
     shape = network.output_shape()
@@ -260,7 +263,7 @@ def measure(
 def _predictions(
     network: Network, head: str | None, feed: Feed
 ) -> tuple[list[NDArray[np.float32]], list[NDArray[Any]]]:
-    """What predict returns, and the targets, batch by batch."""
+    """Predictions and targets, batch by batch."""
     predicted, true = [], []
     with own_modes(), no_grad(), closing(feed.batches()) as batches:
         network.model.eval()
@@ -271,7 +274,7 @@ def _predictions(
 
 
 def _labels(values: NDArray[Any]) -> NDArray[Any]:
-    """Class labels from rows of numbers, of which the largest counts, or one number each."""
+    """Class labels: the largest of each row, or whether a single number is above one half."""
     if values.ndim == 2 and values.shape[1] > 1:
         best: NDArray[Any] = values.argmax(axis=1)
         return best

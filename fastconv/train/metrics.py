@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .inputs import pairs_all_with_all
 from .objectives import by_name
+from .targets import pairs_all_with_all
 
 if TYPE_CHECKING:
     from ..autograd import Tensor
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Metric", "make_metrics"]
 
-# Outputs and targets of a batch -> the sum over what counts in it, and how much that is.
+# Outputs and targets of a batch -> the weighted sum over the batch, and the sum of the weights.
 Metric: TypeAlias = "Callable[[Tensor, NDArray[Any]], tuple[float, float]]"
 ArrayMetric: TypeAlias = "Callable[[NDArray[Any], NDArray[Any]], float]"
 
@@ -27,7 +27,7 @@ def make_metrics(metrics: Sequence[Any], objective: Objective) -> dict[str, Metr
 
     Raises:
         ValueError: An unknown name.
-        TypeError: No list; or something in it that is neither a name nor a function.
+        TypeError: Not a list, or an entry is neither a name nor a function.
     """
     if isinstance(metrics, str) or callable(metrics):
         name = repr(metrics) if isinstance(metrics, str) else _name_of(metrics)
@@ -53,7 +53,7 @@ def make_metrics(metrics: Sequence[Any], objective: Objective) -> dict[str, Metr
 
 
 class _OfArrays:
-    """A mean over what `predict` would return and the targets, as a sum over the samples."""
+    """A metric of arrays, a mean over predictions and targets, as a sum over the samples."""
 
     def __init__(self, objective: Objective, metric: ArrayMetric) -> None:
         self._objective, self._metric = objective, metric

@@ -18,9 +18,9 @@ __all__ = ["ModelCheckpoint"]
 class ModelCheckpoint(Watcher):
     """Saves the weights after every epoch, or after those that were the best so far.
 
-    The file is always complete: a new one replaces it in one move. `models.load` builds a network
+    The file is always complete: writing replaces it atomically. `models.load` builds a network
     of `models` from it, `load_state_dict(fc.load(path))` puts it into any network. Whether files
-    can be written there is tried when training begins, before the first epoch.
+    can be written there is checked when training begins, before the first epoch.
 
     Args:
         path: A .safetensors file; `{epoch}` (from 1), `{step}` and the names in the logs may stand
@@ -28,14 +28,14 @@ class ModelCheckpoint(Watcher):
         save_best_only: Save only when `monitor` improved.
         everything: Also the optimiser, the random numbers, the other callbacks and the place in the
             epoch, for `fit(resume=path)`. Ctrl-C and SIGTERM then save as well: nothing is lost.
-        on_error: "raise", or "warn" to train on when the disk refuses.
+        on_error: "raise", or "warn" to continue training when a file cannot be written.
         save_freq: "epoch", or a number of steps after which to save, instead.
-        extra: With everything: what else to keep, as JSON has it; `Checkpoint.extra`.
+        extra: With everything: JSON values to keep as well; `Checkpoint.extra`.
 
     Raises:
-        ValueError: An argument makes no sense; `path` cannot be formatted, which may turn out only
-            as training begins, or asks for a name that is not in the logs.
-        OSError: As training begins or later: the file cannot be written, unless on_error="warn".
+        ValueError: An argument is out of range; or `path` cannot be formatted or names what is not
+            in the logs, which may only show when training begins.
+        OSError: When training begins or later: the file cannot be written, unless on_error="warn".
 
     Example::
 
@@ -72,7 +72,7 @@ class ModelCheckpoint(Watcher):
         logs = dict.fromkeys(("loss", *run.compiled.metrics), 0.5)
         names = {"epoch": run.epochs_done + 1, "step": run.step, **logs}
         path = self._format(_Names(names))
-        # A folder that depends on numbers of the run is known when they are.
+        # A folder whose name depends on the logs is known only with them.
         if "{" not in os.path.dirname(self.path):
             try:
                 check_writable(path)
@@ -132,14 +132,14 @@ class ModelCheckpoint(Watcher):
 
 
 class _Names(dict[str, Any]):
-    """Names with numbers for a first try; others may come while the run goes on."""
+    """Example values for a first try of the path; a run may add other names."""
 
     def __missing__(self, name: str) -> _Anything:
         return _Anything()
 
 
 class _Anything:
-    """Stands for a number of the logs, in any format."""
+    """A placeholder for a number of the logs, valid in any format."""
 
     def __format__(self, form: str) -> str:
         return "0"

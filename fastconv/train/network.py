@@ -33,17 +33,18 @@ _CLOSE = 1e-4  # how far sums of probabilities in float32 may be from 1
 class Network:
     """A model whose outputs are logits, whether or not it ends in softmax (or sigmoid).
 
-    Where the model returns the very result of a sigmoid or softmax, be it a layer's or that of a
-    function in its `forward`, the input of that operation takes its place: the loss sees logits,
-    and can be computed in its stable form. The numbers are the same, and the model is not touched.
+    Where the model returns the very result of a sigmoid or softmax, of a layer or of a function in
+    its `forward`, the input of that operation replaces it: the loss sees logits and is computed in
+    its stable form. The numbers are the same, and the model does not change.
 
     Networks of this package's own layers run as recorded programs (fastconv/program.py).
 
     Args:
         model: The user's network.
-        head: What the loss (or `predict`) does to outputs: "softmax", "sigmoid", or None.
-        sample: A small batch, to see what comes out.
-        op: Who asks, to warn where a head seems to be there twice; None: nobody is warned.
+        head: The activation that the loss (or `predict`) applies: "softmax", "sigmoid", or None.
+        sample: A small batch for a trial run.
+        op: The caller's name, for a warning where the head seems to be applied twice; None: no
+            warning.
     """
 
     def __init__(
@@ -55,11 +56,11 @@ class Network:
         self._forward = RecordedForward(model, unasked=True, call=self._call)
         self._step: RecordedStep | None = None
         self._first = True  # call of the model
-        self._found = False  # whether a head was there to be taken off
-        self._never = False  # whether what seemed one is not
+        self._found = False  # whether the model ends in the head
+        self._never = False  # whether what seemed to be the head is not
 
     def output_shape(self) -> tuple[int, ...]:
-        """Of one sample; a trial run that finds shapes that do not fit before anything is done."""
+        """The shape for one sample, from a trial run; raises ShapeError before training begins."""
         try:
             with own_modes(), no_grad():
                 self.model.eval()
@@ -76,13 +77,13 @@ class Network:
         return outputs
 
     def step(self, objective: Objective, images: Tensor, targets: NDArray[Any]) -> Any:
-        """The loss and the outputs, with gradients left in the parameters; one objective a run."""
+        """The loss and the outputs; adds gradients to the parameters. One objective per run."""
         if self._step is None:
             self._step = RecordedStep(self.model, objective.function, unasked=True, call=self._call)
         return self._step(images, objective.prepared(targets))
 
     def norm_of_single_values(self) -> str | None:
-        """The first batch norm that, in training, has one value a channel of a single sample."""
+        """The first batch norm that has one value per channel when it trains on one sample."""
         model, thread = self.model, threading.get_ident()
         with own_modes():
             model.train()
@@ -111,7 +112,7 @@ class Network:
         return single[0] if single else None
 
     def _logits(self, x: Tensor) -> Any:
-        """The outputs, with the head taken off if there is one."""
+        """The outputs, without the head if there is one."""
         with activations_noted() as notes:
             outputs = self.model(x)
         if not isinstance(outputs, Tensor):
@@ -120,7 +121,7 @@ class Network:
         if self._first:
             self._first = False
             if logits is None and _seems_activated(self._head, outputs.numpy(), notes):
-                if x is not self._sample:  # one sample shares memory whatever became of its shape
+                if x is not self._sample:  # a single sample shares memory even after a reshape
                     with no_grad():
                         self._logits(self._sample)
                     logits = self._behind(outputs, notes)
@@ -131,7 +132,7 @@ class Network:
         return outputs if logits is None else logits
 
     def _behind(self, outputs: Tensor, notes: deque[Activated]) -> Tensor | None:
-        """The logits behind outputs that are a result of the head, in the shape of the outputs."""
+        """The input of the head, if the outputs are its result, in the shape of the outputs."""
         for note in reversed(notes):
             if note.kind == self._head and self._is_result(outputs, note):
                 same = note.input.shape == outputs.shape
@@ -139,7 +140,7 @@ class Network:
         return None
 
     def _is_result(self, outputs: Tensor, note: Activated) -> bool:
-        """Whether the outputs are what was computed then, perhaps in another shape."""
+        """Whether the outputs are the noted result, perhaps in another shape."""
         if self._never or not _along_classes(outputs.shape, note) or not note.holds():
             return False
         made = note.output._array
@@ -153,7 +154,7 @@ class Network:
 
 
 def activate(head: str | None, outputs: Tensor, axis: int | None = 1) -> Tensor:
-    """Probabilities from logits; outputs without a head stay as they are."""
+    """Applies the head to logits; without one they stay as they are."""
     if head is None:
         return outputs
     return F.sigmoid(outputs) if head == "sigmoid" else F.softmax(outputs, axis)
@@ -184,10 +185,11 @@ def _flat(x: Tensor) -> NDArray[Any]:
 
 
 def _seems_activated(head: str | None, values: NDArray[Any], notes: deque[Activated]) -> bool:
-    """Whether outputs that are no result of the head went through it all the same.
+    """Whether outputs went through the head although they are not its result.
 
-    Clamped or indexed, say: then every one is among the results of the last sigmoid; or rows are
-    probabilities, and a softmax was computed. What is computed from a gate inside is neither.
+    Clamped or indexed outputs, for example: all of them are among the results of the last sigmoid;
+    or their rows are probabilities and a softmax was computed. A gate within the network matches
+    neither.
     """
     noted = [note.output for note in notes if note.kind == head]
     if not noted or not values.size or not np.isfinite(values).all():

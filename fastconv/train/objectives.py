@@ -1,9 +1,8 @@
-"""What compile() was told, made ready for use: losses and optimisers by name or by object.
+"""Losses and optimisers for `compile`, from names or objects.
 
-An `Objective` knows how the targets of a loss are written, what the mean loss of a batch counts
-with, what counts as correct, and what `predict` makes of the network's outputs. The mean of a loss
-over a data set is the sum of what its samples contribute, divided by the sum of their weights, so
-that it does not depend on how the samples are put into batches.
+An `Objective` knows the form of a loss's targets, the weight of each batch in a mean, what counts
+as correct, and how `predict` turns outputs into predictions. The mean loss over a data set is the
+weighted sum over its samples, divided by the sum of the weights: it does not depend on the batches.
 """
 
 from __future__ import annotations
@@ -19,24 +18,24 @@ from numpy.typing import NDArray
 from .. import _core, nn, optim
 from .. import functional as F
 from ..autograd import Tensor, from_numpy, no_grad, wrap
-from .inputs import (
+from .network import activate
+from .targets import (
     check_labels,
     class_labels,
     float_targets,
     pairs_all_with_all,
     probability_rows,
 )
-from .network import activate
 
 __all__ = ["Objective", "by_name", "make_objective", "make_optimizer"]
 
 
 class Objective:
-    """A loss of the user's own: any callable `loss(outputs, targets)`, PyTorch's order.
+    """Any callable `loss(outputs, targets)`; subclasses know the losses of this package.
 
     Attributes:
         function: The loss, of outputs and targets, both Tensors.
-        head: What stands between outputs and predictions: "softmax", "sigmoid" or None.
+        head: The activation that turns outputs into predictions: "softmax", "sigmoid" or None.
         known: Whether the loss is one of this package, so that `head` is known.
     """
 
@@ -56,18 +55,18 @@ class Objective:
         raise NotImplementedError
 
     def prepared(self, targets: NDArray[Any]) -> NDArray[Any]:
-        """Targets of a batch as the loss takes them; metrics get them as `targets` gave them."""
+        """Targets of a batch as the loss takes them; metrics get what `targets` returned."""
         return targets
 
     def loss(self, outputs: Tensor, targets: NDArray[Any]) -> Tensor:
         return self.function(outputs, wrap(from_numpy(self.prepared(targets))))
 
     def counted(self, targets: NDArray[Any]) -> NDArray[np.bool_] | None:
-        """Which labels count, where some may be ignored; None: all do."""
+        """A mask of the labels that are not ignored; None: all count."""
         return None
 
     def weight(self, targets: NDArray[Any]) -> float:
-        """What the loss of a batch is divided by to be a mean; 0: nothing in it counts."""
+        """The weight of a batch in a mean over batches; 0: nothing in it counts."""
         mask = self.counted(targets)
         return len(targets) if mask is None else int(np.count_nonzero(_by_sample(mask)))
 
@@ -77,7 +76,7 @@ class Objective:
         return (loss if self._sums else loss * weight), weight
 
     def correct(self, outputs: Tensor, targets: NDArray[Any]) -> tuple[float, float]:
-        """How many of the batch are right, and of how many that count."""
+        """How many samples of the batch are right, and how many count."""
         raise NotImplementedError
 
     def activate(self, outputs: Tensor) -> Tensor:
@@ -85,7 +84,7 @@ class Objective:
         return activate(self.head, outputs)
 
     def weighted(self, weights: NDArray[np.float32]) -> Objective:
-        """The same, with classes (C,) that count differently in the loss."""
+        """The same loss with class weights (C,)."""
         raise ValueError(
             "[fit] class_weight goes with a cross-entropy of class labels; binary losses have "
             "nn.BCEWithLogitsLoss(pos_weight=...), and a loss of your own can weigh by itself"
@@ -93,7 +92,7 @@ class Objective:
 
 
 class OwnLoss(Objective):
-    """A loss that this package does not know."""
+    """A loss that is not one of this package."""
 
     known = False
 
@@ -231,7 +230,7 @@ class _KerasWeighted:
 
 
 class BinaryCrossEntropy(Objective):
-    """Yes-or-no outputs, each against a target between 0 and 1.
+    """Binary outputs, each with a target between 0 and 1.
 
     Args:
         loss: An `nn.BCEWithLogitsLoss` or `nn.BCELoss`.
@@ -255,7 +254,7 @@ class BinaryCrossEntropy(Objective):
 
 
 class Regression(Objective):
-    """Numbers against numbers: `nn.MSELoss`, `nn.L1Loss`."""
+    """Regression: `nn.MSELoss`, `nn.L1Loss`."""
 
     def targets(self, op: str, y: NDArray[Any], outputs: tuple[int, ...]) -> NDArray[Any]:
         return float_targets(op, y, outputs)
@@ -281,7 +280,7 @@ _LOSSES: dict[Any, type[nn.Module]] = {
 
 
 def make_objective(loss: Any, label_smoothing: float = 0.0) -> Objective:
-    """From a name, an nn loss, a function of `functional`, or any `loss(outputs, targets)`."""
+    """The objective for a name, an nn loss, a function of `functional`, or any callable."""
     if label_smoothing and (not isinstance(loss, str) or "categorical_crossentropy" not in loss):
         raise ValueError(
             "[compile] label_smoothing goes with the categorical cross-entropies by name; "
@@ -334,7 +333,7 @@ def _is_hashable(function: Any) -> bool:
 
 
 def make_optimizer(optimizer: Any, model: nn.Module) -> optim.Optimizer:
-    """From a name (with Keras's defaults), a class of `optim`, or an optimiser."""
+    """The optimiser for a name (Keras's defaults) or a class of `optim`; or as it is."""
     if isinstance(optimizer, str):
         named: dict[str, Callable[[Any], optim.Optimizer]] = {
             "sgd": lambda p: optim.SGD(p, lr=0.01),
@@ -366,12 +365,12 @@ def by_name(what: str, name: str, named: dict[str, Any]) -> Any:
 
 
 def _by_sample(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which samples have a label that counts."""
+    """A mask of the samples with at least one label that counts."""
     return np.asarray(mask.reshape(len(mask), -1).any(axis=1))
 
 
 def _share_equal(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> tuple[float, float]:
-    """Samples that agree, of how many; with several outputs a sample, each counts for its share."""
+    """How many samples agree, and how many there are; of several outputs each counts in part."""
     if a.size != b.size:
         raise ValueError(
             f"[accuracy] outputs {a.shape} and targets {b.shape} do not go together: one target an "

@@ -1,8 +1,8 @@
-"""What `fit` shows while it works: one line an epoch.
+"""The progress display of `fit`: one line per epoch.
 
-On a terminal (or in a notebook) the running epoch is a bar that updates in place, and turns into
-its line when the epoch ends. Anywhere else (a file, a pipe, TERM=dumb) only whole lines are
-written, with no control characters: one an epoch, and one every half minute in a long epoch.
+On a terminal (or in a notebook) the running epoch is a bar that updates in place and becomes a line
+when the epoch ends. Anywhere else (a file, a pipe, TERM=dumb) only whole lines are written, without
+control characters: one per epoch, and one every half minute within a long epoch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Progress:
     Args:
         verbose: 0 nothing, 1 a bar where there is a terminal, 2 only whole lines.
         epochs: Of the whole run.
-        samples: In one epoch; None when only its end will tell.
+        samples: In one epoch; None while unknown.
         done_epochs: Finished before this run (when it resumes one).
         unit: What a sample is called: "images".
         stream: Where to write; standard output when None.
@@ -79,7 +79,7 @@ class Progress:
             self._line(f"Epoch {self._epoch + 1}/{self._epochs}{part} - {text}")
 
     def training_end(self) -> None:
-        """The epoch's steps are done; what follows (validation) does not count as speed."""
+        """The epoch's steps are done; validation follows and does not count as speed."""
         now = time.perf_counter()
         self._speed_text = self._speed(now)
         self._seen += self._done
@@ -126,7 +126,7 @@ class Progress:
             self._guarded(lambda: print(text, file=self._stream, flush=True))
 
     def _guarded(self, write: Any, *args: Any) -> None:
-        """A reader that went away (a closed pipe or stream) ends the report, not the training."""
+        """Writes; a closed pipe or stream ends the display, not the training."""
         try:
             write(*args)
         except (OSError, ValueError):
@@ -135,7 +135,7 @@ class Progress:
 
 
 def format_logs(logs: Mapping[str, float]) -> str:
-    """Keras's way: four decimals, and powers of ten for what would vanish in them.
+    """As Keras prints them: four decimals, and powers of ten for smaller numbers.
 
     >>> format_logs({"loss": 0.07314, "accuracy": 0.97721, "lr": 0.0001})
     'loss: 0.0731 - accuracy: 0.9772 - lr: 1.0000e-04'

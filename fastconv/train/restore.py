@@ -1,7 +1,7 @@
-"""A checkpoint put back into a run: everything is looked at first, then everything is changed.
+"""Restores a run from a checkpoint: first checks everything, then changes everything.
 
-Nothing in the file chooses what is changed. Each part is read by the one that wrote it, which takes
-only names that it knows: the optimiser, the means, the callbacks, the generator of random numbers.
+The file does not choose what is changed. Whoever wrote a part reads it, and accepts only names it
+knows: the optimiser, the means, the callbacks, the random generator.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from ..errors import CorruptFileError
-from ..nn.state import matched
+from ..nn.loading import matched
 from ..random import generator
-from .state import checked, is_count, is_number, is_text
+from .state_checks import checked, is_count, is_number, is_text
 
 if TYPE_CHECKING:
     from ..nn import Module
@@ -32,13 +32,13 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class Restoration:
-    """What has to be changed to go on from a checkpoint, ready to be changed.
+    """The checked state of a checkpoint, ready to be applied.
 
     Args:
-        checkpoint: Where to go on from.
+        checkpoint: Where to continue from.
         model: Compiled as it was then.
         callbacks: Those given to `fit`.
-        run: The run of `fit` that goes on; None: only the others are restored.
+        run: The run of `fit` that continues; None: restore only model, optimiser and callbacks.
 
     Raises:
         ValueError: Something does not fit.
@@ -86,7 +86,7 @@ class Restoration:
                 self._means = _loaded_means(run, checkpoint.means)
 
     def apply(self) -> None:
-        """Changes everything, or nothing where a callback refuses its state."""
+        """Changes everything, or nothing if a callback refuses its state."""
         before = [copy.deepcopy(callback.state_dict()) for callback in self._callbacks]
         groups = [dict(group) for group in self._optimizer.param_groups]
         asked = 0
@@ -97,7 +97,7 @@ class Restoration:
                     callback.load_state_dict(state)
         except BaseException:
             for callback, state in zip(self._callbacks[:asked], before, strict=False):
-                with contextlib.suppress(Exception):  # the first error is the one to tell
+                with contextlib.suppress(Exception):  # report the first error
                     callback.load_state_dict(state)
             self._set_groups(groups)
             raise
@@ -124,7 +124,7 @@ class Restoration:
 
 @contextlib.contextmanager
 def _damage(path: str, part: str) -> Iterator[None]:
-    """What has not the form of any state is damage, wherever it is noticed."""
+    """Reports a malformed state as damage, wherever reading it fails."""
     try:
         yield
     except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
@@ -161,7 +161,7 @@ def _shown(kind: Any) -> str:
 
 
 def _check_random(state: Mapping[str, Any]) -> None:
-    """Tries the state on another generator of the same kind, which has to give it back."""
+    """Sets the state of a second generator of the same kind, which must return it unchanged."""
     other = type(generator().bit_generator)()
     try:
         other.state = state
@@ -191,7 +191,7 @@ def _are(kind: Any, values: Any) -> bool:
 
 
 def _loaded_means(run: Run, state: Mapping[str, Any]) -> Means:
-    """New means of the run with what was saved: numbers under the names that these means have."""
+    """The run's means with the saved numbers, under exactly the names that the run has."""
     means = type(run.means)(run.compiled)
     form = means.state_dict()
     means.load_state_dict(copy.deepcopy(dict(state)))
@@ -219,12 +219,12 @@ def model_part(arrays: Arrays) -> dict[str, NDArray[Any]]:
 
 
 def with_state(callbacks: Sequence[Any]) -> list[Any]:
-    """Those callbacks that have something to keep."""
+    """The callbacks that have a state to keep."""
     return [callback for callback in callbacks if hasattr(callback, "state_dict")]
 
 
 def _loaded_copy(optimizer: Optimizer, checkpoint: Checkpoint) -> Optimizer:
-    """A copy of the optimiser, for the same parameters, with the state that was saved."""
+    """A copy of the optimiser, for the same parameters, with the saved state."""
     state = _with_arrays(checkpoint.optimizer["state"], "optimizer", checkpoint.arrays)
     ahead = copy.copy(optimizer)
     ahead.param_groups = [dict(group) for group in optimizer.param_groups]
@@ -241,7 +241,7 @@ def _loaded_copy(optimizer: Optimizer, checkpoint: Checkpoint) -> Optimizer:
 
 
 def _with_arrays(value: Any, name: str, arrays: Arrays) -> Any:
-    """The value of that name with its arrays; tuples were saved as lists, and stay such."""
+    """The value of that name with its arrays; tuples were saved as lists and stay lists."""
     if isinstance(value, dict):
         if "$array" in value:
             if value != {"$array": name}:

@@ -1,4 +1,4 @@
-"""One step of training: the one place where a batch changes a network."""
+"""One training step: the only place where a batch changes a network."""
 
 from __future__ import annotations
 
@@ -11,27 +11,22 @@ from ..nn.utils import clip_grad_norm_
 
 if TYPE_CHECKING:
     from ..autograd import Tensor
-    from ..optim import Optimizer
+    from .compiled import Compiled
     from .network import Network
-    from .objectives import Objective
 
 __all__ = ["train_step"]
 
 
 def train_step(
-    network: Network,
-    objective: Objective,
-    optimizer: Optimizer,
-    images: Tensor,
-    targets: NDArray[Any],
-    clip_norm: float | None = None,
+    network: Network, compiled: Compiled, images: Tensor, targets: NDArray[Any]
 ) -> tuple[float, Tensor]:
     """Forward, backward, update; returns the loss before it, and the outputs.
 
     A loss that is not finite changes no parameter.
     """
+    optimizer, clip_norm = compiled.optimizer, compiled.clip_norm
     optimizer.zero_grad()
-    loss, outputs = network.step(objective, images, targets)
+    loss, outputs = network.step(compiled.objective, images, targets)
     value = loss.item()
     if math.isfinite(value):
         if clip_norm is not None:

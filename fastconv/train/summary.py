@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from .. import nn
-from ..autograd import Tensor, no_grad
-from ..nn.modes import own_modes
+from ..autograd import zeros
+from ..nn.layer_calls import LayerCall, layer_calls, own_parameters
 
 if TYPE_CHECKING:
     from ..nn import Module
 
 __all__ = ["summary"]
 
-Shape = tuple[int, ...]
 _CONVS = (nn.Conv1d, nn.Conv2d)
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
-
-
-@dataclass
-class _Row:
-    """One call of one layer."""
-
-    name: str
-    layer: Module
-    input: Shape  # without N
-    output: Shape
-
-    @property
-    def title(self) -> str:
-        kind = type(self.layer).__name__
-        return f"{self.name} ({kind})" if self.name else kind
 
 
 def summary(
@@ -50,7 +29,7 @@ def summary(
     Args:
         model: Any Module that takes one Tensor.
         input_shape: The shape of one sample: (C, H, W), (C, L) or (F,).
-        explain: Also print how every size and every number of parameters comes about.
+        explain: Also print the arithmetic behind every size and every number of parameters.
         print_fn: Called with every line.
 
     Example:
@@ -75,57 +54,30 @@ def summary(
             "[summary] needs the shape of one sample as whole numbers from 1, for instance "
             f"model.summary((1, 28, 28)); got {input_shape!r}"
         )
-    rows = _watch(model, tuple(int(size) for size in input_shape))
-    _print_table(rows, print_fn)
-    _print_totals(model, rows, print_fn)
+    sample = zeros(1, *(int(size) for size in input_shape))
+    calls = layer_calls(model, sample)
+    _print_table(calls, print_fn)
+    _print_totals(model, calls, print_fn)
     if explain:
         print_fn("")
-        for row in rows:
-            for line in _explain(row):
-                print_fn(f"{row.title}: {line}")
+        for call in calls:
+            for line in _explain(call):
+                print_fn(f"{_title(call)}: {line}")
 
 
 def _is_size(value: Any) -> bool:
     return hasattr(value, "__index__") and not isinstance(value, bool) and value >= 1
 
 
-def _watch(model: Module, input_shape: Shape) -> list[_Row]:
-    """Runs one sample of zeros through the network and notes what every layer makes of it."""
-    rows: list[_Row] = []
-    hooks = []
-    thread = threading.get_ident()  # another one may run the network meanwhile
-
-    def note(name: str) -> Callable[[Module, tuple[Any, ...], Any], None]:
-        def hook(layer: Module, inputs: tuple[Any, ...], output: Any) -> None:
-            tensors = isinstance(output, Tensor) and inputs and isinstance(inputs[0], Tensor)
-            if tensors and threading.get_ident() == thread:
-                rows.append(_Row(name, layer, inputs[0].shape[1:], output.shape[1:]))
-
-        return hook
-
-    try:
-        for name, module in model.named_modules():
-            is_leaf = not any(True for _ in module.children())
-            if is_leaf or any(True for _ in module.parameters(recurse=False)):
-                hooks.append(module.register_forward_hook(note(name)))
-        with own_modes(), no_grad():
-            model.eval()
-            model(Tensor(np.zeros((1, *input_shape), np.float32)))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return rows
-
-
-def _print_table(rows: list[_Row], print_fn: Callable[[str], Any]) -> None:
+def _print_table(calls: list[LayerCall], print_fn: Callable[[str], Any]) -> None:
     header = ("Layer", "Output shape", "Kernel / stride / pad", "Parameters", "MACs")
     counted: set[int] = set()  # a layer that is called twice has its parameters once
     lines = [header]
-    for row in rows:
-        own = 0 if id(row.layer) in counted else _parameters(row.layer)
-        counted.add(id(row.layer))
-        numbers = (f"{own:,}" if own else "", f"{_macs(row):,}" if _macs(row) else "")
-        lines.append((row.title, str(row.output), _geometry(row.layer), *numbers))
+    for call in calls:
+        own = 0 if id(call.layer) in counted else own_parameters(call.layer)
+        counted.add(id(call.layer))
+        numbers = (f"{own:,}" if own else "", f"{call.macs:,}" if call.macs else "")
+        lines.append((_title(call), str(call.output), _geometry(call.layer), *numbers))
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     rule = "-" * (sum(widths) + 3 * (len(widths) - 1))
     for number, line in enumerate(lines):
@@ -137,7 +89,7 @@ def _print_table(rows: list[_Row], print_fn: Callable[[str], Any]) -> None:
     print_fn(rule)
 
 
-def _print_totals(model: Module, rows: list[_Row], print_fn: Callable[[str], Any]) -> None:
+def _print_totals(model: Module, calls: list[LayerCall], print_fn: Callable[[str], Any]) -> None:
     parameters = list(model.parameters())
     total = sum(p.numel() for p in parameters)
     trained = sum(p.numel() for p in parameters if p.requires_grad)
@@ -147,23 +99,12 @@ def _print_totals(model: Module, rows: list[_Row], print_fn: Callable[[str], Any
     statistics = sum(b.numel() for b in model.buffers() if b.dtype.kind == "f")  # not the counters
     if statistics:
         print_fn(f"Running statistics: {statistics:,}")
-    print_fn(f"Multiply-adds for one sample: {sum(_macs(row) for row in rows):,}")
+    print_fn(f"Multiply-adds for one sample: {sum(call.macs for call in calls):,}")
 
 
-def _parameters(layer: Module) -> int:
-    return sum(p.numel() for p in layer.parameters(recurse=False))
-
-
-def _macs(row: _Row) -> int:
-    """Multiply-adds for one sample: every weight once for each place where it is applied."""
-    layer = row.layer
-    if isinstance(layer, _CONVS):
-        return math.prod(row.output[1:]) * layer.weight.numel()
-    if isinstance(layer, nn.ConvTranspose2d):
-        return math.prod(row.input[1:]) * layer.weight.numel()
-    if isinstance(layer, nn.Linear):
-        return math.prod(row.output[:-1]) * layer.weight.numel()
-    return 0
+def _title(call: LayerCall) -> str:
+    kind = type(call.layer).__name__
+    return f"{call.name} ({kind})" if call.name else kind
 
 
 def _size(count: int) -> str:
@@ -197,16 +138,16 @@ def _short(value: Any) -> str:
 # ------------------------------------------------------------------------------- the arithmetic
 
 
-def _explain(row: _Row) -> list[str]:
-    """How the output shape and the parameters come about, with the numbers put in."""
-    layer = row.layer
+def _explain(call: LayerCall) -> list[str]:
+    """The arithmetic of the output shape and of the parameters, with its numbers."""
+    layer = call.layer
     lines = []
     if isinstance(layer, (*_CONVS, *_POOLS)):
-        lines += _explain_window(row)
+        lines += _explain_window(call)
     elif isinstance(layer, nn.ConvTranspose2d):
-        lines += _explain_transposed(row)
-    elif isinstance(layer, nn.Flatten) and len(row.output) == 1:
-        lines.append(f"{'*'.join(map(str, row.input))} = {row.output[0]}")
+        lines += _explain_transposed(call)
+    elif isinstance(layer, nn.Flatten) and len(call.output) == 1:
+        lines.append(f"{'*'.join(map(str, call.input))} = {call.output[0]}")
     if isinstance(layer, (*_CONVS, nn.ConvTranspose2d)):
         outer, inner, *kernel = layer.weight.shape
         weights = "*".join(map(str, (outer, inner, *kernel)))
@@ -218,17 +159,17 @@ def _explain(row: _Row) -> list[str]:
 
 def _explain_parameters(layer: Any, weights: str) -> str:
     bias = f" + {layer.bias.numel()}" if layer.bias is not None else ""
-    return f"{weights}{bias} = {_parameters(layer):,} parameters"
+    return f"{weights}{bias} = {own_parameters(layer):,} parameters"
 
 
-def _explain_window(row: _Row) -> list[str]:
-    layer: Any = row.layer
-    spatial = row.input[1:]
+def _explain_window(call: LayerCall) -> list[str]:
+    layer: Any = call.layer
+    spatial = call.input[1:]
     kernel, stride = _pair(layer.kernel_size)[: len(spatial)], _pair(layer.stride)[: len(spatial)]
     dilation = _pair(getattr(layer, "dilation", 1))[: len(spatial)]
     if layer.padding == "same":
         sums = [
-            f"ceil({i}/{s}) = {o}" for i, s, o in zip(spatial, stride, row.output[1:], strict=True)
+            f"ceil({i}/{s}) = {o}" for i, s, o in zip(spatial, stride, call.output[1:], strict=True)
         ]
         return _axes(sums)
     padding = (0,) * len(spatial) if layer.padding == "valid" else _pair(layer.padding)
@@ -240,23 +181,23 @@ def _explain_window(row: _Row) -> list[str]:
         text = f"({size} + 2*{p} - {reach})/{s}"
         if rest:
             text = f"{'ceil' if getattr(layer, 'ceil_mode', False) else 'floor'}({text})"
-        sums.append(f"{text} + 1 = {row.output[1 + axis]}")
+        sums.append(f"{text} + 1 = {call.output[1 + axis]}")
     return _axes(sums)
 
 
-def _explain_transposed(row: _Row) -> list[str]:
-    layer: Any = row.layer
+def _explain_transposed(call: LayerCall) -> list[str]:
+    layer: Any = call.layer
     kernel, stride, padding = _pair(layer.kernel_size), _pair(layer.stride), _pair(layer.padding)
     extra, dilation = _pair(layer.output_padding), _pair(layer.dilation)
     sums = []
-    for axis, size in enumerate(row.input[1:]):
+    for axis, size in enumerate(call.input[1:]):
         k, s, p, d, e = kernel[axis], stride[axis], padding[axis], dilation[axis], extra[axis]
-        sums.append(f"({size} - 1)*{s} - 2*{p} + {d}*({k} - 1) + {e} + 1 = {row.output[1 + axis]}")
+        sums.append(f"({size} - 1)*{s} - 2*{p} + {d}*({k} - 1) + {e} + 1 = {call.output[1 + axis]}")
     return _axes(sums)
 
 
 def _axes(sums: list[str]) -> list[str]:
-    """One line where height and width go alike."""
+    """One line where height and width are equal."""
     if len(sums) == 1 or len(set(sums)) == 1:
         return [sums[0]]
     return [f"{name}: {text}" for name, text in zip(("height", "width"), sums, strict=True)]

@@ -1,11 +1,24 @@
-// Convolution of one plain image, with neighbouring pixels of a row in the vectors (contract:
-// DepthwiseImage in cpu/kernels.h).
+// Depthwise convolution of one plain image: sixteen (or kWidth) neighbouring pixels of a row in a
+// vector (contract: DepthwiseImage in cpu/kernels.h). In plain loops:
 //
-//   for each kw:     load the rows that R output rows need;   for each kh: R multiply-adds
+//   for oh < OH, ow < OW:
+//     sum = bias
+//     for kh < KH, kw < KW:  sum += w[kh][kw] * x[oh * SH + kh * DH - PT][ow * SW + kw * DW - PL]
+//     y[oh][ow] = post_ops(sum)
 //
-// A row loaded serves up to KH outputs, which matters: all but one of sixteen loads cross a cache
-// line. The image is first copied with zeros around it, into L1 and right before use; the columns
-// of a stride of 2 come apart on the way, so that loads are of neighbours again.
+// The register tile holds one vector of each of R output rows:
+//
+//     for each kw:                       x[ih]    load --> y[oh]      sum
+//       load (R - 1) * SH + KH rows      x[ih+1]  load --> y[oh+1]    sum    KH broadcasts,
+//       KH * R multiply-adds             ...                ..               R * KH multiply-adds
+//
+// Cost of a column of taps: R + KH - 1 loads for R * KH multiply-adds (9 for 21 with R = 7, KH = 3,
+// stride 1). A loaded row serves up to KH outputs, which matters: a load that crosses a cache
+// line counts twice, and of AVX-512's loads fifteen in sixteen do.
+//
+// Where the geometry allows, x is read in place and lanes outside the image are masked. Otherwise
+// the rows are copied first, with zeros around them, into scratch that stays in L1; a stride comes
+// apart on the way, so that loads are of neighbouring floats again.
 #include "cpu/kernels.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd.h"
@@ -22,16 +35,16 @@ constexpr int kMaxRows = 4;
 constexpr int kMaxRows = 2;
 #endif
 
-// At least n zeros, up to kWidth - 1 more.
-FASTCONV_INLINE void spill_zeros(float* p, int64_t n) {
+// Stores at least n zeros, up to kWidth - 1 more.
+FASTCONV_INLINE void store_zeros(float* p, int64_t n) {
   for (int64_t i = 0; i < n; i += kWidth) store(p + i, zero());
 }
 
-// Row ih of x as `phases` rows of `pitch` floats: phase b holds the pixels j * SW + b - PL, zeros
-// outside. Up to kWidth - 1 floats behind are overwritten.
+// Copies row ih of x as `phases` rows of `pitch` floats: phase b holds the pixels j * SW + b - PL,
+// zeros outside the image. Overwrites up to kWidth - 1 floats after the last row.
 void copy_row(float* out, const float* x, int64_t ih, const DepthwiseImage& d) {
   const PoolWindow& s = d.window;
-  if (ih < 0 || ih >= s.IH) return spill_zeros(out, d.phases * d.pitch);
+  if (ih < 0 || ih >= s.IH) return store_zeros(out, d.phases * d.pitch);
   const float* row = x + ih * s.IW;
   for (int64_t b = 0; b < d.phases; ++b, out += d.pitch) {
     const int64_t shift = b - s.PL;
@@ -42,21 +55,21 @@ void copy_row(float* out, const float* x, int64_t ih, const DepthwiseImage& d) {
     const float* in = row + first * s.SW + shift;
     float* to = out + first;
     const int64_t n = last - first;
-    spill_zeros(out, first);
+    store_zeros(out, first);
     if (s.SW <= 2) {
       for_vectors(n, [&](int64_t i, int valid) {
         store(to + i, s.SW == 1 ? load_first(in + i, valid) : load_even(in + 2 * i, valid));
       });
       const int64_t done = ceil_div(n, kWidth) * kWidth;
-      spill_zeros(to + done, d.pitch - first - done);
+      store_zeros(to + done, d.pitch - first - done);
     } else {
       for (int64_t i = 0; i < n; ++i) to[i] = in[i * s.SW];
-      spill_zeros(to + n, d.pitch - last);
+      store_zeros(to + n, d.pitch - last);
     }
   }
 }
 
-// What all vectors of outputs of one channel share.
+// What all outputs of the channel share.
 struct Channel {
   const DepthwiseImage& d;
   const float* w;
@@ -78,7 +91,7 @@ FASTCONV_INLINE void store_rows(float* y, V (&acc)[R], const Channel& channel, c
   }
 }
 
-// One column of taps, w[0], w[KW], ..., over the rows it meets.
+// One column of taps, w[0], w[KW], ..., over the rows that it reads.
 template <int KH, int SH, int R>
 FASTCONV_INLINE void add_taps(V (&acc)[R], const V (&rows)[(R - 1) * SH + KH], const float* w,
                               int64_t KW) {
@@ -90,8 +103,8 @@ FASTCONV_INLINE void add_taps(V (&acc)[R], const V (&rows)[(R - 1) * SH + KH], c
   }
 }
 
-// Columns ow .. ow + kWidth - 1 of R output rows, whose window begins with row[0]: any geometry,
-// from a copied window.
+// Columns ow .. ow + kWidth - 1 of R output rows from copied rows, which begin at row[0]. Any
+// geometry.
 struct Copied {
   template <int R>
   static FASTCONV_INLINE void sum(V (&acc)[R], const Channel& channel, const float* const* row,
@@ -110,8 +123,8 @@ struct Copied {
   }
 };
 
-// The same from rows of the image itself (or of zeros), where both strides are S and the taps of a
-// column neighbours. Lanes outside the image are masked.
+// The same from the rows of the image (or a row of zeros) themselves, for DH = 1 and both strides
+// S. Lanes outside the image are masked.
 template <int KH, int S>
 struct InPlace {
   template <int R>
@@ -147,7 +160,7 @@ struct InPlace {
   }
 };
 
-// R output rows; a last vector that is not whole begins further left, over columns already done.
+// R output rows. A last vector that is not whole begins further left and repeats some columns.
 template <class From, int R>
 void output_rows(float* y, const float* const* row, const Channel& channel, const float* plus) {
   const int64_t OW = channel.d.window.OW;
@@ -186,7 +199,7 @@ constexpr RowTable row_table() {
   return table;
 }
 constexpr RowTable kAny = row_table<Copied>();
-// Rows of taps 1 and 2: the phases of gradients by input with stride 2.
+// KH = 1 and 2 are the phases of a gradient by input with stride 2.
 constexpr RowTable k1x1 = row_table<InPlace<1, 1>>(), k2x1 = row_table<InPlace<2, 1>>(),
                    k3x1 = row_table<InPlace<3, 1>>(), k3x2 = row_table<InPlace<3, 2>>(),
                    k5x1 = row_table<InPlace<5, 1>>(), k5x2 = row_table<InPlace<5, 2>>(),
@@ -202,35 +215,35 @@ const RowTable& rows_for(const DepthwiseImage& d) {
 }  // namespace
 
 void depthwise_image(float* y, const float* x, const float* w, const float* bias,
-                     const DepthwiseImage& d, const ChannelPostOps& finish, float* scratch) {
+                     const DepthwiseImage& d, const ChannelPostOps& post_ops, float* scratch) {
   const PoolWindow& s = d.window;
   const RowTable& table = rows_for(d);
   const int64_t x_row = d.phases * d.pitch, band = d.in_place ? s.OH : d.band;
-  if (d.in_place) spill_zeros(scratch, s.IW);
+  if (d.in_place) store_zeros(scratch, s.IW);
   const Channel channel{d,
                         w,
                         bias ? set1(*bias) : zero(),
-                        finish.scale ? set1(*finish.scale) : zero(),
-                        finish.scale ? set1(*finish.shift) : zero(),
-                        set1(finish.low),
-                        set1(finish.high),
-                        finish.scale != nullptr};
+                        post_ops.scale ? set1(*post_ops.scale) : zero(),
+                        post_ops.scale ? set1(*post_ops.shift) : zero(),
+                        set1(post_ops.low),
+                        set1(post_ops.high),
+                        post_ops.scale != nullptr};
   for (int64_t oh = 0; oh < s.OH; oh += band) {
     const int64_t count = s.OH - oh < band ? s.OH - oh : band;
     const int64_t window = (count - 1) * s.SH + (s.KH - 1) * s.DH + 1, ih = oh * s.SH - s.PT;
     if (!d.in_place)
       for (int64_t i = 0; i < window; ++i) copy_row(scratch + i * x_row, x, ih + i, d);
-    const int64_t cuts = ceil_div(count, kMaxRows);
+    const int64_t tiles = ceil_div(count, kMaxRows);
     int64_t done = 0;
-    for (int64_t cut = 0; cut < cuts; ++cut) {
-      const int64_t at = (oh + done) * s.OW, R = (count - done) / (cuts - cut);
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      const int64_t at = (oh + done) * s.OW, R = (count - done) / (tiles - tile);
       const float* row[2 * (kMaxRows - 1) + 7] = {scratch + done * s.SH * x_row};
       if (d.in_place)
         for (int64_t i = 0; i < (R - 1) * s.SH + s.KH; ++i) {
           const int64_t at_row = ih + done * s.SH + i;
           row[i] = at_row >= 0 && at_row < s.IH ? x + at_row * s.IW : scratch;
         }
-      table.of[R](y + at, row, channel, finish.plus ? finish.plus + at : nullptr);
+      table.of[R](y + at, row, channel, post_ops.plus ? post_ops.plus + at : nullptr);
       done += R;
     }
   }

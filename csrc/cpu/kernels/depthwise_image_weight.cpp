@@ -1,9 +1,21 @@
-// The gradient of the weights of a depthwise convolution of plain images, with neighbouring pixels
-// of a row in the vectors (contract: DepthwiseImageWeight in cpu/sweeps.h).
+// Depthwise convolution of plain images by weight: neighbouring pixels of a row in a vector
+// (contract: DepthwiseImageWeight in cpu/tiles.h). In plain loops:
 //
-//   for each kw, for each row that some rows of dy meet:   load x, a multiply-add for each kh
+//   for t < K, u < K:
+//     sum = 0
+//     for image, row, col:  sum += dy[image][row][col] * x[image][row * step + t - PT]
+//                                                               [col * step + u - PL]
+//     dw[t][u] = sum
 //
-// The sums of all taps stay in registers from the first row to the last.
+// The registers hold the K * K sums of one image, and one vector of each of four rows of dy:
+//
+//     dy[row]    d0             for each u, for each row of x that they meet:
+//     ..                          one load
+//     dy[row+3]  d3               up to min(4, K) multiply-adds, sum[t][u] += d[r] * x
+//
+// Cost of four rows: K * (3 * step + K) loads of x for 4 * K * K multiply-adds: 18 for 36 with 3 x
+// 3 taps, 40 for 100 with 5 x 5. Loads of x are unaligned and most cross a cache line, so they are
+// the ceiling for 3 x 3.
 #include "cpu/kernels.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd.h"
@@ -18,7 +30,7 @@ FASTCONV_INLINE int lanes(int64_t n) {
   return static_cast<int>(n < 0 ? 0 : n < kWidth ? n : kWidth);
 }
 
-// Columns ow .. ow + kWidth - 1 of the rows of dy, which meet x[0], x[1], ...
+// Columns ow .. ow + kWidth - 1 of the rows of dy, which meet the rows x[0], x[1], ...
 template <int K, int S>
 struct Sums {
   V at[K * K];

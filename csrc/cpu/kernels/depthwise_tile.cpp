@@ -1,12 +1,22 @@
-// DepthwiseImage convolution in lane blocks, plane by plane (contract: DepthwiseTile in
-// cpu/sweeps.h).
+// Depthwise convolution in lane blocks, plane by plane (contract: DepthwiseTile in cpu/tiles.h). In
+// plain loops, for stride 1:
 //
-//   for each row that two rows of outputs read, for each of its columns:
-//     load one vector of x, a multiply-add for each output that meets it (up to 2 * KW)
+//   for row, col:
+//     sum = start
+//     for t < KH, u < KW:  sum += w[t][u] * x[row + t][col + u]        x: a vector, w: a float
+//     y[row][col] = act(sum)
 //
-// The broadcast tile loads a vector for every tap, or every row of taps, and takes the columns and
-// rows beside the edges for themselves. Here a vector is loaded once, and an edge is a column or a
-// row that is left out.
+// The register tile holds two rows of WT outputs, and the weights of the two rows of taps at work:
+//
+//     y[row]    | sum  sum  ..  sum |      one row of x adds to y[row]   by the weights w[t]
+//     y[row+1]  | sum  sum  ..  sum |                    and to y[row+1] by the weights w[t-1]
+//
+//     x[row+t]    v0 v1 v2 .. v(WT+KW-2)   each loaded once, used up to 2 * KW times
+//
+// Cost of a row of x: WT + KW - 1 loads and 2 * KW broadcasts for 2 * KW * WT multiply-adds: 16 for
+// 48 with 3 x 3 taps and WT = 8, so the FMA pipes are the ceiling while x is in cache, and memory
+// after that. The broadcast tile would load a vector for every tap, and compute padded rows and
+// columns; here an edge is a row or column that is left out.
 #include "cpu/kernels.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd.h"
@@ -15,7 +25,7 @@
 namespace fastconv::cpu::FASTCONV_ISA {
 namespace {
 
-// Columns of a tile: 2 * WT sums, 2 * KW weights and a vector of x in the registers.
+// The widest tile: 2 * WT sums, 2 * KW weights and a vector of x must fit the registers.
 #if defined(FASTCONV_ISA_AVX512)
 constexpr int kMaxWT = 8;
 #else
@@ -23,17 +33,17 @@ constexpr int kMaxWT = 4;
 #endif
 
 // Two rows of outputs, or the last one alone.
-struct Strip {
+struct RowPair {
   const DepthwiseTile& args;
   const DepthwiseAxis &rows, &cols;
   const float *x, *w;  // of the plane; w at tap (0, 0)
   V start;
-  int64_t x_row, first, last;  // rows x_row + first .. x_row + last - 1 of x are read
+  int64_t x_row, first, last;  // reads rows x_row + first .. x_row + last - 1 of x
   bool both;
 };
 
-// What a row of x adds to the upper outputs, by the weights w0, and to the lower ones, by w1. x is
-// at the first column that the tile meets, of which those from `first` to `last` - 1 exist.
+// Adds a row of x to the upper outputs with the weights w0, and to the lower ones with w1. x points
+// at the first column that the tile reads; columns first .. last - 1 from there exist.
 template <int KW, int S, int WT, bool upper, bool lower>
 FASTCONV_INLINE void add_row(V (&acc)[2][WT], const float* x, const float* w0, const float* w1,
                              int64_t w_step, int64_t first, int64_t last) {
@@ -64,7 +74,7 @@ FASTCONV_INLINE void store_row(const DepthwiseTile& s, float* y, V (&acc)[WT]) {
   if (s.relu)  // NaN passes as second operand
     for (int j = 0; j < WT; ++j) acc[j] = max(zero(), acc[j]);
   const int64_t y_col = s.y_step * kBlock;
-  if (kParts == 1 && s.streaming) {  // half a line at a time would be slow
+  if (kParts == 1 && s.streaming) {  // non-temporal stores of half a line are slow
 #pragma GCC unroll 8
     for (int j = 0; j < WT; ++j) stream(y + j * y_col, acc[j]);
   } else {
@@ -73,15 +83,15 @@ FASTCONV_INLINE void store_row(const DepthwiseTile& s, float* y, V (&acc)[WT]) {
   }
 }
 
-// `tiles` tiles of a strip, from output column col on. y: the strip's first output.
+// `tiles` tiles of a pair of rows, from output column col on. y: the pair's first output.
 template <int KW, int S, int WT>
-void row_of_tiles(const Strip& strip, float* y, int64_t col, int64_t tiles) {
-  const DepthwiseTile& s = strip.args;
-  const int64_t KH = strip.rows.taps, w_row = strip.rows.w_step, w_col = strip.cols.w_step;
+void row_of_tiles(const RowPair& pair, float* y, int64_t col, int64_t tiles) {
+  const DepthwiseTile& s = pair.args;
+  const int64_t KH = pair.rows.taps, w_row = pair.rows.w_step, w_col = pair.cols.w_step;
   const int64_t x_pitch = s.x_cols * kBlock, y_below = s.y_step * s.y_row;
   for (; tiles > 0; --tiles, col += WT) {
-    const int64_t x_col = strip.cols.x_first + col * S;
-    const float* x = strip.x + strip.x_row * x_pitch + x_col * kBlock;
+    const int64_t x_col = pair.cols.x_first + col * S;
+    const float* x = pair.x + pair.x_row * x_pitch + x_col * kBlock;
     if (s.prefetch)
       for (int64_t i = 0; i < 2 * S; ++i)
 #pragma GCC unroll 16
@@ -89,11 +99,11 @@ void row_of_tiles(const Strip& strip, float* y, int64_t col, int64_t tiles) {
           prefetch(x + (KH + S + i) * x_pitch + (j + KW / 2) * kBlock);
     for (int part = 0; part < kParts; ++part) {
       V acc[2][WT];
-      for (int j = 0; j < WT; ++j) acc[0][j] = acc[1][j] = strip.start;
-      for (int64_t i = strip.first; i < strip.last; ++i) {
-        const float *xi = x + i * x_pitch + part * kWidth, *w0 = strip.w + i * w_row;
+      for (int j = 0; j < WT; ++j) acc[0][j] = acc[1][j] = pair.start;
+      for (int64_t i = pair.first; i < pair.last; ++i) {
+        const float *xi = x + i * x_pitch + part * kWidth, *w0 = pair.w + i * w_row;
         const float* w1 = w0 - S * w_row;
-        if (i < S || !strip.both)
+        if (i < S || !pair.both)
           add_row<KW, S, WT, true, false>(acc, xi, w0, w1, w_col, -x_col, s.x_cols - x_col);
         else if (i < KH)
           add_row<KW, S, WT, true, true>(acc, xi, w0, w1, w_col, -x_col, s.x_cols - x_col);
@@ -102,12 +112,12 @@ void row_of_tiles(const Strip& strip, float* y, int64_t col, int64_t tiles) {
       }
       float* to = y + col * s.y_step * kBlock + part * kWidth;
       store_row<WT>(s, to, acc[0]);
-      if (strip.both) store_row<WT>(s, to + y_below, acc[1]);
+      if (pair.both) store_row<WT>(s, to + y_below, acc[1]);
     }
   }
 }
 
-using RowOfTiles = void (*)(const Strip&, float*, int64_t, int64_t);
+using RowOfTiles = void (*)(const RowPair&, float*, int64_t, int64_t);
 struct Widths {
   RowOfTiles at[kMaxWT + 1];
 };
@@ -136,14 +146,14 @@ const Widths& widths_for(int64_t taps, int64_t step) {
   return taps == 1 ? k1x1 : taps == 2 ? k2x1 : taps == 3 ? k3x1 : k5x1;
 }
 
-// A phase of columns in tiles of width `wide` and, behind them, `wide` - 1: an even cut, 14 columns
-// are 7 + 7, not 8 + 6.
-struct Cut {
+// The columns of a phase as tiles of `width`, then of `width` - 1. An even split: 14 columns are
+// 7 + 7, not 8 + 6.
+struct Columns {
   RowOfTiles wide, narrow;
   int64_t width, wide_tiles, narrow_tiles;
 };
 
-Cut cut_columns(const DepthwiseAxis& cols, int64_t step) {
+Columns split_columns(const DepthwiseAxis& cols, int64_t step) {
   const Widths& widths = widths_for(cols.taps, step);
   const int64_t tiles = ceil_div(cols.count, kMaxWT), width = ceil_div(cols.count, tiles);
   const int64_t narrow_tiles = tiles * width - cols.count;
@@ -153,8 +163,8 @@ Cut cut_columns(const DepthwiseAxis& cols, int64_t step) {
 }  // namespace
 
 void depthwise_tile(const DepthwiseTile& s) {
-  Cut cuts[kDepthwisePhases];
-  for (int64_t j = 0; j < s.col_phases; ++j) cuts[j] = cut_columns(s.cols[j], s.x_step);
+  Columns columns[kDepthwisePhases];
+  for (int64_t j = 0; j < s.col_phases; ++j) columns[j] = split_columns(s.cols[j], s.x_step);
   int64_t most = 0;
   for (int64_t i = 0; i < s.row_phases; ++i) most = s.rows[i].count > most ? s.rows[i].count : most;
   const float *x = s.x, *w = s.w;
@@ -173,13 +183,13 @@ void depthwise_tile(const DepthwiseTile& s) {
         float* row_of_y = y + (rows.y_first + row * s.y_step) * s.y_row;
         for (int64_t j = 0; j < s.col_phases; ++j) {
           const DepthwiseAxis& cols = s.cols[j];
-          const Cut& cut = cuts[j];
-          const Strip strip{s,     rows,  cols,  x,    w + rows.w_first + cols.w_first,
-                            start, x_row, first, last, both};
+          const Columns& tiles = columns[j];
+          const RowPair pair{s,     rows,  cols,  x,    w + rows.w_first + cols.w_first,
+                             start, x_row, first, last, both};
           float* to = row_of_y + cols.y_first * kBlock;
-          cut.wide(strip, to, 0, cut.wide_tiles);
-          if (cut.narrow_tiles > 0)
-            cut.narrow(strip, to, cut.wide_tiles * cut.width, cut.narrow_tiles);
+          tiles.wide(pair, to, 0, tiles.wide_tiles);
+          if (tiles.narrow_tiles > 0)
+            tiles.narrow(pair, to, tiles.wide_tiles * tiles.width, tiles.narrow_tiles);
         }
       }
     x += s.x_rows * s.x_cols * kBlock, w += s.w_plane, y += s.y_plane;

@@ -1,10 +1,20 @@
-// The gradient of the weights of a depthwise convolution in lane blocks (contract:
-// DepthwiseWeightTile in cpu/sweeps.h).
+// Depthwise convolution in lane blocks by weight (contract: DepthwiseWeightTile in cpu/tiles.h). In
+// plain loops, for stride 1:
 //
-//   for each row of dy, for each tile of its columns:     load the tile
-//     for each row of x it meets, for each column:  load one vector, a multiply-add for each tap
+//   for t < KH, u < KW:
+//     sum = 0                                                          a vector
+//     for image, row, col:  sum += dy[image][row][col] * x[image][row + t][col + u]
+//     dw[t][u] = start + the sum of the lanes of `sum`
 //
-// All taps of a kernel have an accumulator in the registers; the lanes are added up at the end.
+// The registers hold the sums of R rows of taps from the first image to the last, and W vectors of
+// one row of dy:
+//
+//     dw[t]      | sum  sum  sum |         dy[row]   d0 d1 .. d(W-1)     loaded once for R rows
+//     ..         |               |         x[row+t]  v0 v1 .. v(W+KW-2)  each used for KW taps
+//     dw[t+R-1]  | sum  sum  sum |
+//
+// Cost of a tile: W + R * (W + KW - 1) loads for R * KW * W multiply-adds: 34 for 63 with 3 x 3
+// taps and W = 7. Two loads a cycle then just feed two FMA pipes.
 #include "cpu/kernels.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd.h"
@@ -13,17 +23,16 @@
 namespace fastconv::cpu::FASTCONV_ISA {
 namespace {
 
-// R rows of KW sums, W vectors of dy and one of x fit the registers: 5 x 5 + 5 + 1 or 3 x 3 + 7 + 1
-// of 32, 2 x 5 + 4 + 1 or 3 x 3 + 4 + 1 of 16.
+// R and W by KW. R * KW sums, W vectors of dy and one of x must fit the registers: 5 x 5 + 5 + 1 or
+// 3 x 3 + 7 + 1 of 32, 2 x 5 + 4 + 1 or 3 x 3 + 4 + 1 of 16.
 #if defined(FASTCONV_ISA_AVX512)
 constexpr int kRows[6] = {0, 0, 0, 3, 0, 5}, kCols[6] = {0, 0, 0, 7, 0, 5};
 #else
 constexpr int kRows[6] = {0, 0, 0, 3, 0, 2}, kCols[6] = {0, 0, 0, 4, 0, 4};
 #endif
 
-// W columns of dy, from col on; x is the row of the first tap at the first column they meet. Of the
-// R rows of x those from first to last - 1 exist, of the columns those from -x_col to x_cols -
-// x_col.
+// W columns of dy. x points at the first row of taps, in the first column that they read. Of its R
+// rows first .. last - 1 exist, of its columns -x_col .. x_cols - x_col - 1.
 template <int R, int KW, int S, int W>
 FASTCONV_INLINE void add_tile(V (&acc)[R][KW], const DepthwiseWeightTile& s, const float* dy,
                               const float* x, int64_t first, int64_t last, int64_t x_col) {

@@ -1,10 +1,22 @@
-// The dot tile: convolution by weight, linear layers for a few samples (contract: DotTile in
-// cpu/tiles.h).
+// The dot tile: convolution by weight, linear layers for a small batch (contract: DotTile in
+// cpu/tiles.h). In plain loops:
 //
-//   for each row, for each col:    load KT vectors of a, JT vectors of b, KT * JT multiply-adds
+//   for k < K, j < J:
+//     sum = 0                                                          a vector
+//     for image, row, col:  sum += a[k][image][row][col] * b[j][image][row][col]
+//     out[k][j] = start + the sum of the lanes of `sum`
 //
-// No broadcasts at all: both operands are vectors of sixteen samples. The lanes are summed once per
-// output, after all rows and columns.
+// The register tile holds KT * JT sums over all images, rows and columns:
+//
+//                 b[0]     b[1]   ...  b[JT-1]      JT loads, each used KT times
+//     a[0]     | sum      sum          sum     |
+//     ...      |                               |    KT loads, each used JT times
+//     a[KT-1]  | sum      sum          sum     |    KT * JT multiply-adds
+//
+// Cost of a step (one column): KT + JT loads, no broadcast, for KT * JT multiply-adds; with 6 x 4
+// that is 10 for 24, so the FMA pipes are the ceiling. The lanes are summed once for each output,
+// at the end: long rows make that free, short ones do not. Outer products as in the micro-kernel of
+// BLIS, with the sum also running along the lanes.
 #include "cpu/kernels.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd.h"
@@ -13,7 +25,7 @@
 namespace fastconv::cpu::FASTCONV_ISA {
 namespace {
 
-// KT * JT accumulators + JT vectors of b + 1 of a must fit the registers.
+// KT * JT sums + JT vectors of b + 1 of a must fit the registers (32 with AVX-512, else 16).
 #if defined(FASTCONV_ISA_AVX512)
 constexpr int kMaxKT = 6;
 constexpr int kMaxJT[kMaxKT + 1] = {0, 12, 9, 7, 6, 5, 4};
@@ -23,14 +35,15 @@ constexpr int kMaxJT[kMaxKT + 1] = {0, 7, 4, 3, 3};
 #endif
 constexpr int kWidest = kMaxJT[1];
 
-// Which rows of a a tile asks for, behind a_prefetch: the tiles of one a share them.
-struct Asked {
+// The rows first .. last - 1 of a that a tile prefetches at a + a_prefetch. The tiles over the same
+// a share them.
+struct PrefetchedRows {
   int64_t first, last;
 };
 
-template <bool asks, int KT, int JT>
+template <bool prefetches, int KT, int JT>
 void dot_tile(const DotTile& s, const float* a, const int64_t* b_j, float* out,
-              const Asked& asked) {
+              const PrefetchedRows& rows) {
   V acc[KT * JT][kParts];
   const int64_t a_k = s.a_k, a_col = s.a_col, b_col = s.b_col;
   const int64_t whole = s.tail < kBlock ? s.cols - 1 : s.cols;
@@ -45,7 +58,7 @@ void dot_tile(const DotTile& s, const float* a, const int64_t* b_j, float* out,
         const float* ap = a + part * kWidth + image * s.a_image + row * s.a_row;
         int64_t offset = image * s.b_image + row * s.b_row;
         for (int64_t col = 0; col < whole; ++col, ap += a_col, offset += b_col) {
-          for (int64_t k = asked.first; asks && k < asked.last; ++k)
+          for (int64_t k = rows.first; prefetches && k < rows.last; ++k)
             prefetch(ap + s.a_prefetch + k * a_k);
           V bv[JT];
 #pragma GCC unroll 16
@@ -76,15 +89,16 @@ void dot_tile(const DotTile& s, const float* a, const int64_t* b_j, float* out,
     }
 }
 
-using MicroTile = void (*)(const DotTile&, const float*, const int64_t*, float*, const Asked&);
+using MicroTile = void (*)(const DotTile&, const float*, const int64_t*, float*,
+                           const PrefetchedRows&);
 struct Tiles {
-  MicroTile at[kMaxKT + 1][kWidest + 1], asking[kMaxKT + 1][kWidest + 1];
+  MicroTile at[kMaxKT + 1][kWidest + 1], prefetching[kMaxKT + 1][kWidest + 1];
 };
 template <int KT, int JT>
 struct FillWidths {
   static constexpr void fill(Tiles& tiles) {
     tiles.at[KT][JT] = dot_tile<false, KT, JT>;
-    tiles.asking[KT][JT] = dot_tile<kPrefetches, KT, JT>;
+    tiles.prefetching[KT][JT] = dot_tile<kPrefetches, KT, JT>;
     FillWidths<KT, JT - 1>::fill(tiles);
   }
 };
@@ -113,7 +127,7 @@ constexpr Tiles kTiles = make_tiles();
 }  // namespace
 
 void dot_tile(const DotTile& s) {
-  // The tallest tile that K fills, then even cuts of both sides.
+  // The tallest tile that K fills, then even splits of both sides.
   const int max_kt = static_cast<int>(s.K < kMaxKT ? s.K : kMaxKT);
   const int64_t k_tiles = ceil_div(s.K, max_kt);
   for (int64_t k_tile = 0, k = 0; k_tile < k_tiles; ++k_tile) {
@@ -121,7 +135,7 @@ void dot_tile(const DotTile& s) {
     const int64_t j_tiles = ceil_div(s.J, kMaxJT[kt]);
     for (int64_t j_tile = 0, j = 0; j_tile < j_tiles; ++j_tile) {
       const int jt = static_cast<int>(ceil_div(s.J - j, j_tiles - j_tile));
-      const MicroTile tile = s.a_prefetch == 0 ? kTiles.at[kt][jt] : kTiles.asking[kt][jt];
+      const MicroTile tile = s.a_prefetch == 0 ? kTiles.at[kt][jt] : kTiles.prefetching[kt][jt];
       tile(s, s.a + k * s.a_k, s.b_j + j, s.out + k * s.out_k + j * s.out_j,
            {kt * j_tile / j_tiles, kt * (j_tile + 1) / j_tiles});
       j += jt;

@@ -1,5 +1,5 @@
-// The kernels of one instruction set, as kernels/table.cpp collects them. kernels.h says what each
-// one does.
+// The kernels of one instruction set, declared for kernels/table.cpp and for each other. kernels.h
+// says what each one computes.
 #pragma once
 
 #include "cpu/kernels.h"
@@ -15,7 +15,7 @@ void bytes_to_lanes(float* y, const uint8_t* const* x, int64_t features, int sam
 void floats_to_lanes(float* y, const float* const* x, int64_t features, int samples, float scale,
                      float shift);
 
-// tile.cpp, dot.cpp
+// broadcast_tile.cpp, dot_tile.cpp
 void broadcast_tile(const BroadcastTile& args);
 void dot_tile(const DotTile& args);
 
@@ -25,10 +25,10 @@ void depthwise_weight_tile(const DepthwiseWeightTile& sum);
 
 // depthwise_image.cpp, depthwise_image_weight.cpp
 void depthwise_image(float* y, const float* x, const float* w, const float* bias,
-                     const DepthwiseImage& shape, const ChannelPostOps& finish, float* scratch);
+                     const DepthwiseImage& shape, const ChannelPostOps& post_ops, float* scratch);
 void depthwise_image_weight(const DepthwiseImageWeight& sum);
 
-// winograd.cpp
+// winograd.cpp, winograd_weight.cpp
 void winograd_input(float* v, int64_t v_point, int64_t v_c, const float* x, int64_t C,
                     const WinogradGrid& grid);
 void winograd_dy(float* v, int64_t v_point, int64_t v_k, const float* dy, int64_t K,
@@ -41,13 +41,13 @@ bool winograd_output_channels(float* y, const float* m, int64_t m_point, int64_t
 bool winograd_input_adjoint(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                             const float* start, const WinogradGrid& grid, bool last);
 void winograd_weight(float* u, int64_t u_point, const float* w, int64_t w_pair, int pairs,
-                     const WinogradTaps& taps, bool turned, int64_t w_prefetch);
+                     const WinogradTaps& taps, bool flipped, int64_t w_prefetch);
 void winograd_weight_channels(float* u, int64_t u_point, int64_t u_c, const float* w, int64_t C,
                               int taps);
 bool winograd_dw(float* dw, int64_t dw_pair, const float* u, int64_t u_point, int pairs,
                  const WinogradTaps& taps);
 
-// pooled_tile.cpp, pooled.cpp
+// pooled_tile.cpp, pooled_gradients.cpp
 void pooled_tile(const PooledTile& args);
 void pooled_tile_plain(const PooledTile& args);
 void pooled_relu_mask(float* g, PooledMaximum* maxima, const float* dy, const float* y,
@@ -79,20 +79,12 @@ void max_pool_backward_2x2(float* dx, const float* dy, const uint16_t* argmax, c
 void resample(float* y, const float* x, int64_t planes, const Resample& map, float* scratch);
 
 // norm.cpp
-void channel_sums(double* sums, const float* x, int64_t outer, int64_t channels, int64_t inner,
-                  int64_t stride);
-void channel_moments(Moments* moments, const float* x, int64_t outer, int64_t channels,
-                     int64_t inner, int64_t stride, int lanes);
-void channel_dots(double* sums, const float* dy, const float* x, const ReluMask& gate,
-                  const float* mean, int64_t outer, int64_t channels, int64_t inner,
-                  int64_t stride);
-void channel_affine(float* y, const float* x, const float* plus, int64_t first, int64_t planes,
-                    int64_t C, int64_t inner, const float* mean, const float* scale,
-                    const float* shift, float low, float high, bool streaming);
-void batch_norm_backward_input(float* dx, float* dplus, const float* dy, const float* x,
-                               const ReluMask& gate, int64_t first, int64_t planes, int64_t C,
-                               int64_t inner, const float* mean, const float* scale,
-                               const float* dy_mean, const float* slope, int lanes, bool streaming);
+void channel_sums(double* sums, const float* x, const ChannelGroups& groups);
+void channel_moments(Moments* moments, const float* x, const ChannelGroups& groups, int lanes);
+void channel_dots(double* sums, const float* dy, const float* x, const ReluMask& mask,
+                  const float* mean, const ChannelGroups& groups);
+void channel_affine(const ChannelAffine& map, const Planes& planes);
+void batch_norm_gradient(const BatchNormGradient& gradient, const Planes& planes);
 void local_response_norm(float* y, const float* x, int64_t n, const LocalResponseNorm& norm);
 void local_response_norm_backward(float* dx, const float* dy, const float* x, int64_t n,
                                   const LocalResponseNorm& norm, float* scratch);

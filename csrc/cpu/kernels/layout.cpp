@@ -1,12 +1,23 @@
-// Rows of samples <-> lane blocks: transposes of kWidth rows by kWidth features in registers. Rows
-// are read and written in whole vectors: with a power of two between them all sixteen fall into one
-// set of the cache, and a line touched in pieces would be fetched once for each.
+// Rows of samples <-> lane blocks (contract: cpu/kernels.h): a transpose of kWidth rows by kWidth
+// features in registers.
+//
+//   for f < features, i < 16:  y[f][i] = x[i][f]
+//
+//     sample 0:  a0 a1 a2 a3          feature 0:  a0 b0 c0 d0
+//     sample 1:  b0 b1 b2 b3   --->   feature 1:  a1 b1 c1 d1
+//     sample 2:  c0 c1 c2 c3          feature 2:  a2 b2 c2 d2
+//     sample 3:  d0 d1 d2 d3          feature 3:  a3 b3 c3 d3
+//
+// Cost of a 16 x 16 block on AVX-512: 16 loads, 64 shuffles, 16 stores, so the shuffle port is the
+// ceiling in cache. Whole vectors are read and written at once: rows a power of two apart share one
+// set of the cache, and a line touched in pieces would be fetched for each piece. The steps
+// (interleave floats, then pairs, then quarters) are those of _MM_TRANSPOSE4_PS, widened.
 #include "cpu/kernels/functions.h"
 
 namespace fastconv::cpu::FASTCONV_ISA {
 namespace {
 
-// transpose(v): v[i][j] becomes v[j][i], kWidth vectors of kWidth floats. Its own inverse.
+// transpose(v): swaps v[i][j] and v[j][i], kWidth vectors of kWidth floats.
 #if defined(FASTCONV_ISA_AVX512) || defined(FASTCONV_ISA_AVX2)
 
 #if defined(FASTCONV_ISA_AVX512)
@@ -75,10 +86,10 @@ FASTCONV_INLINE V keep_samples(V a, int part, int samples) {
   return lanes <= 0 ? zero() : select(first_lanes(lanes), a, zero());
 }
 
-// y[f][i] = finish(row[i][f]). All sixteen rows must be readable; `samples` of them count.
-template <class ChannelPostOps>
+// y[f][i] = map(row[i][f]). All sixteen rows must be readable; `samples` of them count.
+template <class Map>
 FASTCONV_INLINE void rows_to_lanes(float* y, const float* const* row, int64_t features, int samples,
-                                   const ChannelPostOps& finish) {
+                                   const Map& map) {
   V v[kWidth];
   int64_t f = 0;
   for (; f + kWidth <= features; f += kWidth)
@@ -88,7 +99,7 @@ FASTCONV_INLINE void rows_to_lanes(float* y, const float* const* row, int64_t fe
       transpose(v);
 #pragma GCC unroll 16
       for (int j = 0; j < kWidth; ++j)
-        store(y + (f + j) * kBlock + part * kWidth, keep_samples(finish(v[j]), part, samples));
+        store(y + (f + j) * kBlock + part * kWidth, keep_samples(map(v[j]), part, samples));
     }
   const int rest = static_cast<int>(features - f);
   for (int part = 0; rest > 0 && part < kParts; ++part) {
@@ -98,7 +109,7 @@ FASTCONV_INLINE void rows_to_lanes(float* y, const float* const* row, int64_t fe
 #pragma GCC unroll 16
     for (int j = 0; j < kWidth; ++j)
       if (j < rest)
-        store(y + (f + j) * kBlock + part * kWidth, keep_samples(finish(v[j]), part, samples));
+        store(y + (f + j) * kBlock + part * kWidth, keep_samples(map(v[j]), part, samples));
   }
 }
 

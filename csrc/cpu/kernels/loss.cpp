@@ -1,6 +1,17 @@
-// Softmax, cross-entropy and the pointwise losses (contracts: cpu/kernels.h). Classes lie down the
-// columns of a matrix, so that everything is vertical: a vector holds as many columns (samples, in
-// lanes) as fit, and sums over classes need no shuffles.
+// Softmax, cross-entropy and the pointwise losses (contracts: cpu/kernels.h). In plain loops, for
+// one column x[0 .. C):
+//
+//   m = max_c x[c];   s = sum_c exp(x[c] - m)            m keeps exp from overflowing
+//   softmax: y[c] = exp(x[c] - m) / s      log-softmax: y[c] = x[c] - m - log(s)
+//   cross-entropy: loss = log(s) - (x[label] - m);   dx[c] = softmax[c] - (c == label)
+//
+//               column:  0   1   2  ...  15
+//     class 0          | x   x   x  ...  x |    a vector is sixteen columns: samples, in lanes.
+//     class 1          | x   x   x  ...  x |    Everything is vertical; sums over classes
+//     ..               |                   |    need no shuffles.
+//
+// Cost of a vector and class: one exponential, some 15 operations, beside three loads and a store;
+// the exponentials are the ceiling.
 #include "cpu/kernels/functions.h"
 #include "cpu/simd_math.h"
 
@@ -9,7 +20,7 @@ namespace {
 
 FASTCONV_INLINE V column_max(const float* x, int64_t C, int64_t stride, int valid) {
   V m = load_first(x, valid);
-  // x as the first operand: NaN in x gives way to m, but comes back through the differences x - m.
+  // x is the first operand: a NaN in x loses against m, but returns with the difference x - m.
   for (int64_t c = 1; c < C; ++c) m = max(load_first(x + c * stride, valid), m);
   return m;
 }
@@ -122,7 +133,7 @@ void argmax(float* best, const float* x, int64_t n, int64_t C, int64_t stride) {
 
 void cross_entropy(float* loss, float* dx, const float* x, const float* labels, int64_t n,
                    const CrossEntropy& p) {
-  const float spread = p.label_smoothing / static_cast<float>(p.C);  // of every class
+  const float smoothing = p.label_smoothing / static_cast<float>(p.C);  // of every class
   const V keep = set1(1.0f - p.label_smoothing);
   for_vectors(n, [&](int64_t i, int valid) {
     const V label = load_first(labels + i, valid);
@@ -135,24 +146,24 @@ void cross_entropy(float* loss, float* dx, const float* x, const float* labels, 
       const Mask here = label == set1(static_cast<float>(c));
       const V e = exp(z);
       sum = sum + e;
-      if (spread > 0.0f) smooth = fma(w, z, smooth);
+      if (smoothing > 0.0f) smooth = fma(w, z, smooth);
       z_label = select(here, z, z_label);
       weight = select(here, w, weight);
       store_first(dx + c * p.stride + i, e, valid);
     }
     const V log_sum = log(sum), hard = keep * weight;
     V value = hard * (log_sum - z_label);
-    if (spread > 0.0f)
-      value = fma(set1(spread), fma(set1(p.weight_total), log_sum, zero() - smooth), value);
+    if (smoothing > 0.0f)
+      value = fma(set1(smoothing), fma(set1(p.weight_total), log_sum, zero() - smooth), value);
     store_first(loss + i, select(ignored, zero(), value), valid);
 
     // d/dx_c = softmax_c * (all the weight of the targets) - (weight of target c)
     const V scale = set1(p.scale);
-    const V per_sum = (hard + set1(spread * p.weight_total)) * scale / sum;
+    const V per_sum = (hard + set1(smoothing * p.weight_total)) * scale / sum;
     for (int64_t c = 0; c < p.C; ++c) {
       float* to = dx + c * p.stride + i;
       const Mask here = label == set1(static_cast<float>(c));
-      const V target = select(here, hard, zero()) + set1(spread * p.weight[c]);
+      const V target = select(here, hard, zero()) + set1(smoothing * p.weight[c]);
       const V slope = fma(load_first(to, valid), per_sum, zero() - target * scale);
       store_first(to, select(ignored, zero(), slope), valid);
     }
@@ -161,7 +172,7 @@ void cross_entropy(float* loss, float* dx, const float* x, const float* labels, 
 
 double pointwise_loss(PointwiseLoss kind, float* loss, float* dx, const float* x, const float* t,
                       int64_t n, float scale, int lanes) {
-  // The loop below writes the lanes that count, and only those.
+  // The loop below writes only the lanes that count.
   if (lanes < kBlock) {
     memset(dx, 0, static_cast<size_t>(n) * sizeof(float));
     if (loss) memset(loss, 0, static_cast<size_t>(n) * sizeof(float));

@@ -1,15 +1,25 @@
 // Sums by channel, batch normalisation and local response normalisation on channel-wise arrays
 // (outer, C, inner) (contracts: cpu/kernels.h). Vectors run along inner; lane blocks and plain
 // images differ only in its length.
+//
+//   batch norm, forward    y = (x - mean[c]) * scale[c] + shift[c]
+//   batch norm, by input   dx = scale[c] * (g - dy_mean[c] - (x - mean[c]) * slope[c])
+//   local response norm    y = x * (k + alpha / size * sum_j x_j^2)^-beta
+//
+//     outer | c0: [ v v v .. v ]  c1: [ v v v .. v ]  ..      mean, scale, shift of a channel are
+//           | c0: [ v v v .. v ]  c1: [ v v v .. v ]  ..      broadcast once for its `inner` floats
+//
+// Cost of a vector: one or two loads, a store, and two or three operations, so memory is the
+// ceiling.
 #include "cpu/kernels/functions.h"
 #include "cpu/simd_math.h"
 
 namespace fastconv::cpu::FASTCONV_ISA {
 namespace {
 
-// K sums over the planes of one channel, each of them in turn. Planes of one vector, which is what
-// features in lanes have, are taken as one long array instead, so that a run is more than a vector.
-// term(at, valid, v): at is the offset from the first plane.
+// K sums over the planes of one channel, plane by plane. Planes of a single vector (features in
+// lanes) count as one long array, so that a run is longer than a vector. term(at, valid, v): at is
+// the offset from the first plane.
 template <int K, class Term>
 FASTCONV_INLINE void sum_planes(double (&total)[K], int64_t outer, int64_t inner, int64_t stride,
                                 int lanes, const Term& term) {
@@ -35,8 +45,8 @@ Moments join(const Moments& a, const Moments& b) {
           a.sum_squares + b.sum_squares + delta * delta * a.count * share};
 }
 
-// The moments of outer planes of n floats, few enough to stay in L1 for the second pass. The
-// rounding of the first mean is made good by the sum of the deviations from it.
+// The moments of `outer` planes of n floats, few enough to stay in L1 for the second pass. The sum
+// of the deviations corrects the rounding of the first mean.
 Moments short_moments(const float* x, int64_t outer, int64_t n, int64_t stride, int lanes) {
   const double count = static_cast<double>(outer) * static_cast<double>(n) * lanes / kBlock;
   double sum[1], deviations[2];
@@ -53,46 +63,45 @@ Moments short_moments(const float* x, int64_t outer, int64_t n, int64_t stride, 
   return {count, static_cast<double>(mean) + shift, deviations[1] - deviations[0] * shift};
 }
 
-constexpr int64_t kShort = 2048;  // floats, 8 KiB
+constexpr int64_t kShort = 2048;  // floats of a short run: 8 KiB, a quarter of L1
 
-// body(offset, channel) for planes first .. first + planes - 1 of (outer, C, inner).
+// body(offset, channel)
 template <class Body>
-FASTCONV_INLINE void for_planes(int64_t first, int64_t planes, int64_t C, int64_t inner,
-                                const Body& body) {
-  int64_t c = first % C;
-  for (int64_t p = first; p < first + planes; ++p) {
-    body(p * inner, c);
-    if (++c == C) c = 0;
+FASTCONV_INLINE void for_planes(const Planes& planes, const Body& body) {
+  int64_t c = planes.first % planes.C;
+  for (int64_t p = planes.first; p < planes.first + planes.count; ++p) {
+    body(p * planes.inner, c);
+    if (++c == planes.C) c = 0;
   }
 }
 
-// The gradient dy of max(0, min(high, y)).
-FASTCONV_INLINE V passed(V dy, V y, float high) {
+// dy times the derivative of max(0, min(high, .)), whose result is y.
+FASTCONV_INLINE V masked(V dy, V y, float high) {
   return select(y <= zero(), zero(), select(set1(high) <= y, zero(), dy));
 }
 
-// body(behind) for channel c, where behind(dy, x - mean, at, valid) is the gradient behind the gate
+// body(masked) for channel c, where masked(dy, x - mean, at, valid) is the gradient behind the mask
 // of the vector at offset `at`.
 template <class Body>
-FASTCONV_INLINE void with_gate(const ReluMask& gate, int64_t c, const Body& body) {
-  if (gate.y)
+FASTCONV_INLINE void with_mask(const ReluMask& mask, int64_t c, const Body& body) {
+  if (mask.y)
     return body([&](V dy, V, int64_t at, int valid) {
-      return passed(dy, load_first(gate.y + at, valid), gate.high);
+      return masked(dy, load_first(mask.y + at, valid), mask.high);
     });
-  if (!gate.shift) return body([](V dy, V, int64_t, int) { return dy; });
-  const V scale = set1(gate.scale[c]), shift = set1(gate.shift[c]);
+  if (!mask.shift) return body([](V dy, V, int64_t, int) { return dy; });
+  const V scale = set1(mask.scale[c]), shift = set1(mask.shift[c]);
   body([&](V dy, V centred, int64_t, int) {
-    return passed(dy, fma(centred, scale, shift), gate.high);
+    return masked(dy, fma(centred, scale, shift), mask.high);
   });
 }
 
-// Which lanes of the vector at offset i of a plane in lanes belong to samples.
+// The lanes of the vector at offset i of a plane that belong to samples.
 FASTCONV_INLINE Mask samples_at(int64_t i, int lanes) {
   const int left = lanes - static_cast<int>(i % kBlock);
   return first_lanes(left < 0 ? 0 : left < kWidth ? left : kWidth);
 }
 
-// a^-beta. 3/4, which AlexNet and all after it use, takes two square roots; the rest a logarithm.
+// a^-beta. For AlexNet's 3/4 two square roots, else a logarithm and an exponential.
 FASTCONV_INLINE V negative_power(V a, float beta) {
   if (beta == 0.75f) {
     const V root = sqrt(a);
@@ -101,7 +110,7 @@ FASTCONV_INLINE V negative_power(V a, float beta) {
   return exp(set1(-beta) * log(a));
 }
 
-// The sum of column i of rows c - before .. c + after, those that there are, after `f`.
+// The sum of f(x) over the existing rows of c - before .. c + after, one vector of columns.
 template <class F>
 FASTCONV_INLINE V sum_rows(const float* x, int64_t c, int64_t before, int64_t after, int64_t C,
                            int64_t stride, int valid, const F& f) {
@@ -120,21 +129,21 @@ FASTCONV_INLINE V lrn_base(const float* x, int64_t c, int valid, const LocalResp
 
 }  // namespace
 
-void channel_sums(double* sums, const float* x, int64_t outer, int64_t channels, int64_t inner,
-                  int64_t stride) {
+void channel_sums(double* sums, const float* x, const ChannelGroups& groups) {
+  const auto [outer, channels, inner, stride] = groups;
   for (int64_t c = 0; c < channels; ++c, x += inner) {
     double total[1];
     sum_planes<1>(total, outer, inner, stride, kBlock,
-                  [&](int64_t at, int valid, V(&v)[1]) { v[0] = load_first(x + at, valid); });
+                  [x](int64_t at, int valid, V(&v)[1]) { v[0] = load_first(x + at, valid); });
     sums[c] = total[0];
   }
 }
 
-void channel_moments(Moments* moments, const float* x, int64_t outer, int64_t channels,
-                     int64_t inner, int64_t stride, int lanes) {
+void channel_moments(Moments* moments, const float* x, const ChannelGroups& groups, int lanes) {
+  const int64_t outer = groups.outer, inner = groups.inner, stride = groups.stride;
   const int64_t whole = lanes == kBlock ? outer : outer - 1;
   const int64_t together = inner == kBlock ? kShort / kBlock : 1;
-  for (int64_t c = 0; c < channels; ++c, x += inner) {
+  for (int64_t c = 0; c < groups.channels; ++c, x += inner) {
     Moments all{0.0, 0.0, 0.0};
     const auto add_planes = [&](int64_t begin, int64_t count, int valid) {
       for (int64_t i = 0; i < inner; i += kShort) {
@@ -149,17 +158,17 @@ void channel_moments(Moments* moments, const float* x, int64_t outer, int64_t ch
   }
 }
 
-void channel_dots(double* sums, const float* dy, const float* x, const ReluMask& gate,
-                  const float* mean, int64_t outer, int64_t channels, int64_t inner,
-                  int64_t stride) {
-  for (int64_t c = 0; c < channels; ++c) {
+void channel_dots(double* sums, const float* dy, const float* x, const ReluMask& mask,
+                  const float* mean, const ChannelGroups& groups) {
+  const int64_t outer = groups.outer, inner = groups.inner, stride = groups.stride;
+  for (int64_t c = 0; c < groups.channels; ++c) {
     double total[2];
     const V centre = set1(mean[c]);
-    with_gate(gate, c, [&](const auto& behind) {
+    with_mask(mask, c, [&](const auto& masked) {
       sum_planes<2>(total, outer, inner, stride, kBlock, [&](int64_t i, int valid, V(&v)[2]) {
         const int64_t at = c * inner + i;
         const V centred = load_first(x + at, valid) - centre;
-        v[0] = behind(load_first(dy + at, valid), centred, at, valid);
+        v[0] = masked(load_first(dy + at, valid), centred, at, valid);
         v[1] = v[0] * centred;
       });
     });
@@ -168,39 +177,37 @@ void channel_dots(double* sums, const float* dy, const float* x, const ReluMask&
   }
 }
 
-void channel_affine(float* y, const float* x, const float* plus, int64_t first, int64_t planes,
-                    int64_t C, int64_t inner, const float* mean, const float* scale,
-                    const float* shift, float low, float high, bool streaming) {
-  for_planes(first, planes, C, inner, [&](int64_t at, int64_t c) {
-    const V m = set1(mean[c]), a = set1(scale[c]), b = set1(shift[c]);
-    for_vectors(inner, [&](int64_t i, int valid) {
-      V v = fma(load_first(x + at + i, valid) - m, a, b);
-      if (plus) v = v + load_first(plus + at + i, valid);
-      store_first(y + at + i, min(set1(high), max(set1(low), v)), valid, streaming);
+// Both are given a copy of what they are told: stores to floats cannot change its members.
+void channel_affine(const ChannelAffine& map, const Planes& planes) {
+  const ChannelAffine a = map;
+  for_planes(planes, [&](int64_t at, int64_t c) {
+    const V mean = set1(a.mean[c]), scale = set1(a.scale[c]), shift = set1(a.shift[c]);
+    for_vectors(planes.inner, [&](int64_t i, int valid) {
+      V v = fma(load_first(a.x + at + i, valid) - mean, scale, shift);
+      if (a.add) v = v + load_first(a.add + at + i, valid);
+      store_first(a.y + at + i, min(set1(a.high), max(set1(a.low), v)), valid, a.streaming);
     });
   });
-  if (streaming) stream_fence();
+  if (a.streaming) stream_fence();
 }
 
-void batch_norm_backward_input(float* dx, float* dplus, const float* dy, const float* x,
-                               const ReluMask& gate, int64_t first, int64_t planes, int64_t C,
-                               int64_t inner, const float* mean, const float* scale,
-                               const float* dy_mean, const float* slope, int lanes,
-                               bool streaming) {
-  for_planes(first, planes, C, inner, [&](int64_t at, int64_t c) {
-    const V m = set1(mean[c]), a = set1(scale[c]), b = set1(dy_mean[c]), s = set1(slope[c]);
-    with_gate(gate, c, [&](const auto& behind) {
-      for_vectors(inner, [&](int64_t i, int valid) {
-        const V centred = load_first(x + at + i, valid) - m;
-        const V g = behind(load_first(dy + at + i, valid), centred, at + i, valid);
-        if (dplus) store_first(dplus + at + i, g, valid, streaming);
-        V out = a * fnma(centred, s, g - b);
-        if (lanes < kBlock) out = select(samples_at(i, lanes), out, zero());
-        store_first(dx + at + i, out, valid, streaming);
+void batch_norm_gradient(const BatchNormGradient& gradient, const Planes& planes) {
+  const BatchNormGradient a = gradient;
+  for_planes(planes, [&](int64_t at, int64_t c) {
+    const V mean = set1(a.mean[c]), scale = set1(a.scale[c]);
+    const V dy_mean = set1(a.dy_mean[c]), slope = set1(a.slope[c]);
+    with_mask(a.mask, c, [&](const auto& masked) {
+      for_vectors(planes.inner, [&](int64_t i, int valid) {
+        const V centred = load_first(a.x + at + i, valid) - mean;
+        const V g = masked(load_first(a.dy + at + i, valid), centred, at + i, valid);
+        if (a.dadd) store_first(a.dadd + at + i, g, valid, a.streaming);
+        V dx = scale * fnma(centred, slope, g - dy_mean);
+        if (a.lanes < kBlock) dx = select(samples_at(i, a.lanes), dx, zero());
+        store_first(a.dx + at + i, dx, valid, a.streaming);
       });
     });
   });
-  if (streaming) stream_fence();
+  if (a.streaming) stream_fence();
 }
 
 void local_response_norm(float* y, const float* x, int64_t n, const LocalResponseNorm& m) {
@@ -213,8 +220,9 @@ void local_response_norm(float* y, const float* x, int64_t n, const LocalRespons
 
 void local_response_norm_backward(float* dx, const float* dy, const float* x, int64_t n,
                                   const LocalResponseNorm& m, float* scratch) {
-  // dx_j = dy_j s_j^-beta - 2 alpha beta / size * x_j * sum of dy_c x_c s_c^(-beta - 1) over the c
-  // whose neighbour j is: first the parts of each c, then their sums.
+  //   dx_j = dy_j s_j^-beta - 2 alpha beta / size * x_j * sum_c dy_c x_c s_c^(-beta - 1)
+  //
+  // over the channels c whose window contains j. First the terms of each c, then their sums.
   for (int64_t c = 0; c < m.C; ++c)
     for_vectors(n, [&](int64_t i, int valid) {
       const int64_t at = c * m.stride + i;

@@ -1,5 +1,8 @@
-// One step of each optimiser on a range of parameters (rules: cpu/kernels.h). Every array is read
-// once and written once: memory speed, except for Adam's square root and division.
+// One step of each optimiser on a range of parameters (equations: contract/optimizer_rules.h).
+//
+// Cost of a vector: a load and a store of p and of each state, a load of g, a few multiply-adds.
+// Every array is read once and written once, so memory is the ceiling; for arrays in a cache it is
+// the square root and the division of Adam, RMSprop and Adagrad.
 #include "cpu/kernels/functions.h"
 #include "cpu/simd_math.h"
 

@@ -1,5 +1,7 @@
-// As many fused multiply-adds as the CPU can do, on registers alone: the peak that benchmarks take
-// shares of.
+// The peak that benchmarks take shares of: as many fused multiply-adds as the CPU can do, on
+// registers alone.
+//
+//   x[i] = x[i] * a + b       kChains independent chains, no loads
 #include "cpu/kernels/functions.h"
 
 namespace fastconv::cpu::FASTCONV_ISA {

@@ -1,6 +1,18 @@
-// Max pooling (contracts: cpu/kernels.h). In lanes a vector is sixteen samples at one position; in
-// plain images it is neighbouring outputs of a row, whose taps lie `stride` apart. Average pooling
-// is in resample.cpp.
+// Max pooling (contract: cpu/kernels.h); average pooling is in resample.cpp. In plain loops, with
+// ih = oh * SH - PT + kh * DH and iw = ow * SW - PL + kw * DW:
+//
+//   for oh < OH, ow < OW:
+//     y[oh][ow] = max of x[ih][iw] over the kh, kw inside the image
+//     argmax[oh][ow] = kh * KW + kw of that maximum
+//
+// A vector holds
+//
+//   in lanes:  sixteen samples at one position         each tap is one load
+//   plain:     kWidth neighbouring outputs of a row    taps lie SW apart: loads, evens and odds
+//
+// Cost of a window: KH * KW loads and maxima, one store (two with argmax), so memory is the
+// ceiling. Windows of 2x2 and 3x3 inside the image are unrolled, and one test finds any NaN in
+// them.
 #include "cpu/kernels/functions.h"
 #include "cpu/simd_math.h"
 #include "cpu/simd_maximum.h"
@@ -36,8 +48,8 @@ FASTCONV_INLINE void store_position(uint16_t* p, V position, int n) {
   memcpy(p, lanes, static_cast<size_t>(n) * sizeof(uint16_t));
 }
 
-// The maximum over the taps kh x kw of a window; tap(k, kh, kw) loads one. K: the window is K x K
-// and all of it inside the image, known to the compiler; or 0.
+// The maximum over the taps kh x kw of a window; tap(i, j) loads one. K > 0: the window is K x K,
+// all of it inside the image. K = 0: any window.
 template <class Best, int K, class Tap>
 FASTCONV_INLINE Best window(const PoolWindow& s, Range kh, Range kw, const Tap& tap) {
   if constexpr (K > 0) {
@@ -46,7 +58,7 @@ FASTCONV_INLINE Best window(const PoolWindow& s, Range kh, Range kw, const Tap& 
     for (int k = 0; k < K * K; ++k) v[k] = tap(k / K, k % K);
     return maximum_of<Best>(v);
   }
-  // Where no tap is inside, tap (0, 0) stands for the padding.
+  // No tap inside: position 0, of the padding.
   if (kh.is_empty() || kw.is_empty()) return Best::start(set1(-INFINITY), 0.0f);
   Best best = Best::start(tap(kh.begin, kw.begin), static_cast<float>(kh.begin * s.KW + kw.begin));
   for (int64_t i = kh.begin; i < kh.end; ++i)
@@ -58,7 +70,7 @@ FASTCONV_INLINE Best window(const PoolWindow& s, Range kh, Range kw, const Tap& 
 // One row of one plane. x: the row of tap kh = 0 of its windows, which may lie outside the image.
 struct Row {
   float* y;
-  uint16_t* argmax;  // for PlacedMaximum
+  uint16_t* argmax;  // for MaximumWithIndex
   const float* x;
   Range kh;
   float floor;  // 0 for relu, else -inf
@@ -75,7 +87,7 @@ FASTCONV_INLINE void pool_span(const Row& row, int64_t ow, int64_t count, Range 
   const V floor = set1(row.kh.is_empty() || kw.is_empty() ? -INFINITY : row.floor);
   const auto put = [&](int64_t to, int n, const Best& best) {
     store_first(y + to, max(floor, best.value), n);
-    if constexpr (Best::placed) store_position(row.argmax + ow * unit + to, best.position, n);
+    if constexpr (Best::with_index) store_position(row.argmax + ow * unit + to, best.position, n);
   };
   if constexpr (in_lanes) {
     for (int64_t i = 0; i < count; ++i, x += step)
@@ -115,7 +127,7 @@ FASTCONV_INLINE Range windows_inside(const PoolWindow& s) {
   return r;
 }
 
-// Windows that hang over the left or right edge one by one, those between together.
+// One row of outputs: windows over the left or right edge one by one, those between together.
 template <class Best, int K, bool in_lanes>
 void pool_row(const Row& row, Range inside, const PoolWindow& s) {
   const auto edge = [&](int64_t ow) {
@@ -141,7 +153,7 @@ void pool_planes(float* y, uint16_t* argmax, const float* x, int64_t planes, con
       const int64_t ih = oh * s.SH - s.PT;
       const Row row{y, argmax, x + ih * s.IW * unit, taps_inside(ih, s.KH, s.DH, s.IH), floor};
       pool_row<Best, K, in_lanes>(row, inside, s);
-      if constexpr (Best::placed) argmax += s.OW * unit;
+      if constexpr (Best::with_index) argmax += s.OW * unit;
     }
 }
 
@@ -153,9 +165,8 @@ void pool(float* y, uint16_t* argmax, const float* x, int64_t planes, const Pool
   pool_planes<Best, 0, in_lanes>(y, argmax, x, planes, s, relu);
 }
 
-// The gradient of one pixel from the windows [begin, end) of its row and of its column. A weight is
-// a share of the position in the window; their sum is what argmax holds if the pixel was the
-// maximum.
+// add(window, position) for each window that reaches pixel (ih, iw). The weights of its row and
+// column add up to the position in the window, which argmax holds if the pixel was the maximum.
 template <class Add>
 FASTCONV_INLINE void for_windows(const Resample& m, int64_t ih, int64_t iw, const Add& add) {
   for (int64_t r = m.rows.begin[ih]; r < m.rows.begin[ih + 1]; ++r)
@@ -173,7 +184,7 @@ FASTCONV_INLINE V gradient_in_lanes(const float* dy, const float* y, int64_t at)
 void max_pool(float* y, uint16_t* argmax, const float* x, int64_t planes, const PoolWindow& s,
               bool relu) {
   const bool in_lanes = s.unit == kBlock;
-  const auto run = argmax     ? in_lanes ? pool<PlacedMaximum, true> : pool<PlacedMaximum, false>
+  const auto run = argmax ? in_lanes ? pool<MaximumWithIndex, true> : pool<MaximumWithIndex, false>
                    : in_lanes ? pool<Maximum, true>
                               : pool<Maximum, false>;
   run(y, argmax, x, planes, s, relu);
@@ -190,7 +201,7 @@ void max_pool_backward_plain(float* dx, const float* dy, const uint16_t* argmax,
         const int64_t iw = ow * s.SW - s.PL + position % KW * s.DW;
         const bool flows = !(y && *y <= 0.0f);
         if (y) ++y;
-        // Outside: the position of a window without a pixel.
+        // A window without a tap inside may point outside the image.
         if (flows && ih >= 0 && ih < s.IH && iw >= 0 && iw < s.IW) dx[ih * s.IW + iw] += *dy;
       }
   }
@@ -233,7 +244,7 @@ void max_pool_backward_2x2(float* dx, const float* dy, const uint16_t* argmax, c
                   select(position == set1(static_cast<float>(k)), g, zero()));
         }
       }
-      // Columns, then rows, that no window reaches.
+      // Columns (and below, rows) that no window reaches.
       for (const float* end = dx + row; to < end; to += kWidth)
         store(to, zero()), store(to + row, zero());
     }

@@ -1,9 +1,30 @@
-// Gradients of a convolution behind which 2x2 maxima were taken (contracts: cpu/sweeps.h). Of four
-// outputs one has a gradient, another one in each lane, and only its products are computed.
+// The gradients of a convolution followed by 2x2 max pooling (contracts: PooledWeightGradient and
+// PooledInputGradient in cpu/tiles.h). Of the four outputs of a window only the maximum has a
+// gradient, another one in each lane; only its products are computed, a quarter of the
+// convolution's gradients. In plain loops, with (lower, right) the position of the maximum in the
+// window:
 //
-// By weight the four vectors of x that an output could have met become one: select by the row,
-// then by the column of the maximum. By input the weight that a pixel meets is looked up by the
-// position of the maximum: it is one of four, which lie side by side.
+//   for each window, k, c, t, u:
+//     dw[k][c][t][u] += g * x[c][2 * row + lower + t][2 * col + right + u]
+//     dx[c][2 * row + lower + t][2 * col + right + u] += g * w[k][c][t][u]
+//
+// By weight (weight_rows): the position selects, lane by lane, one of four vectors of x.
+//
+//     x[2*row+t]   | above |                     met = lower ? below : above     for a column,
+//     x[2*row+t+1] | below |   two selects:      operand = right ? met : before  before: met of the
+//                                                                                column to the left
+//
+//   The registers hold KT * R * S sums. Cost of a column of x: R + 1 loads, 2 * KT * R selects for
+//   KT * R multiply-adds. The selects are the ceiling.
+//
+// By input (input_rows): `pick` looks up the weight that a pixel meets, one of four that lie side
+// by side, by the position in each lane.
+//
+//     sum[c][0 .. R*(S+1))    R rows of the (S+1) x (S+1) patch of dx that a window reaches
+//
+//   Cost of a window and k: a load of g and of its picks, then one shuffle for each multiply-add.
+//   The shuffle port is the ceiling. The two columns that the next window does not reach are added
+//   to dx; the others stay in registers.
 #include "cpu/kernels.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd.h"
@@ -12,11 +33,9 @@
 namespace fastconv::cpu::FASTCONV_ISA {
 namespace {
 
-// Rows t .. t + R - 1 of the kernels from x[c] to the channels k .. k + KT - 1. Columns of x come
-// one after the other: of each, R vectors are selected for each channel, and with those of the
-// column before they make the operands of one column of the kernel.
+// Rows t .. t + R - 1 of the kernels from x[c] to the channels k .. k + KT - 1.
 template <int KT, int R, int S>
-void dot_rows(const PooledWeightGradient& s, int64_t k, int64_t c, int64_t t) {
+void weight_rows(const PooledWeightGradient& s, int64_t k, int64_t c, int64_t t) {
   V acc[KT * R * S][kParts];
   const int64_t g_k = s.windows.g_k, at_k = s.windows.argmax_k;
   for (int part = 0; part < kParts; ++part) {
@@ -70,28 +89,28 @@ void dot_rows(const PooledWeightGradient& s, int64_t k, int64_t c, int64_t t) {
       s.dw[(k + i) * s.dw_k + c * S * S + t * S + j] = sums[i * R * S + j];
 }
 
-// As many rows at a time as registers take.
+// A whole kernel, R rows at a time while R remain.
 template <int KT, int R, int S>
-void dot_kernel(const PooledWeightGradient& s, int64_t k, int64_t c) {
+void weight_kernel(const PooledWeightGradient& s, int64_t k, int64_t c) {
   int64_t t = 0;
-  for (; t + R <= S; t += R) dot_rows<KT, R, S>(s, k, c, t);
-  for (; t < S; ++t) dot_rows<KT, 1, S>(s, k, c, t);
+  for (; t + R <= S; t += R) weight_rows<KT, R, S>(s, k, c, t);
+  for (; t < S; ++t) weight_rows<KT, 1, S>(s, k, c, t);
 }
 
 template <int S>
-void dot(const PooledWeightGradient& s) {
+void weight_gradient(const PooledWeightGradient& s) {
   constexpr int R = S == 3 ? 3 : 2, KT = kWidth == kBlock ? 2 : 1;
   int64_t k = 0;
   for (; k + KT <= s.K; k += KT)
-    for (int64_t c = 0; c < s.C; ++c) dot_kernel<KT, R, S>(s, k, c);
+    for (int64_t c = 0; c < s.C; ++c) weight_kernel<KT, R, S>(s, k, c);
   for (; k < s.K; ++k)
-    for (int64_t c = 0; c < s.C; ++c) dot_kernel<1, R, S>(s, k, c);
+    for (int64_t c = 0; c < s.C; ++c) weight_kernel<1, R, S>(s, k, c);
 }
 
-// Of the windows of a row: rows t .. t + R - 1 of the patches of x[c] .. x[c + CT - 1] that they
-// reach. Each window begins with what those before it left in the columns that they share.
+// For one row of windows: rows t .. t + R - 1 of their patches, of the channels c .. c + CT - 1.
+// Sums of the columns that neighbouring windows share pass on in registers.
 template <int R, int CT, int S>
-void spread_rows(const PooledInputGradient& s, int64_t c, int64_t t, int64_t row) {
+void input_rows(const PooledInputGradient& s, int64_t c, int64_t t, int64_t row) {
   constexpr int T = S + 1;
   const int64_t w_c = s.w_c, w_k = s.w_k;
   for (int part = 0; part < kParts; ++part) {
@@ -134,9 +153,9 @@ void spread_rows(const PooledInputGradient& s, int64_t c, int64_t t, int64_t row
 }
 
 template <int R, int CT, int S>
-void spread(const PooledInputGradient& s, int64_t c) {
+void input_gradient(const PooledInputGradient& s, int64_t c) {
   for (int64_t t = 0; t <= S; t += R)
-    for (int64_t row = 0; row < s.rows; ++row) spread_rows<R, CT, S>(s, c, t, row);
+    for (int64_t row = 0; row < s.rows; ++row) input_rows<R, CT, S>(s, c, t, row);
 }
 
 }  // namespace
@@ -158,19 +177,19 @@ void pooled_relu_mask(float* g, PooledMaximum* maxima, const float* dy, const fl
 }
 
 void pooled_weight_gradient(const PooledWeightGradient& s) {
-  if (s.size == 3) return dot<3>(s);
-  dot<5>(s);
+  if (s.size == 3) return weight_gradient<3>(s);
+  weight_gradient<5>(s);
 }
 
 void pooled_input_gradient(const PooledInputGradient& s) {
   constexpr bool wide = kWidth == kBlock;
   int64_t c = 0;
   if (s.size == 3) {
-    for (; c < s.C; ++c) spread<wide ? 4 : 2, 1, 3>(s, c);
+    for (; c < s.C; ++c) input_gradient<wide ? 4 : 2, 1, 3>(s, c);
     return;
   }
-  for (; wide && c + 2 <= s.C; c += 2) spread<2, wide ? 2 : 1, 5>(s, c);
-  for (; c < s.C; ++c) spread<2, 1, 5>(s, c);
+  for (; wide && c + 2 <= s.C; c += 2) input_gradient<2, wide ? 2 : 1, 5>(s, c);
+  for (; c < s.C; ++c) input_gradient<2, 1, 5>(s, c);
 }
 
 }  // namespace fastconv::cpu::FASTCONV_ISA

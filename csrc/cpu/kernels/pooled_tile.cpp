@@ -1,6 +1,25 @@
-// A convolution and its 2x2 maxima in one tile (contract: PooledTile in cpu/tiles.h): the
-// broadcast tile of tile.cpp, whose columns are the four outputs of a window, or two rows of
-// outputs of a plain image. They are compared where they are, in registers.
+// Convolution and 2x2 max pooling in one tile (contract: PooledTile in cpu/tiles.h). In plain
+// loops:
+//
+//   for k < K, row, col:                                              a window
+//     for lower, right < 2:
+//       sum[2 * lower + right] = start + sum_{c, t} w[k][c][t] *
+//                                x[c][2 * row + lower][2 * col + right][t]
+//     y[k][row][col] = act(max of the four sums)
+//
+// The register tile is that of broadcast_tile.cpp. Its columns are the four outputs of a window, so
+// the maximum is taken in registers and the convolution's output never reaches memory:
+//
+//                 x[0][0]  x[0][1]  x[1][0]  x[1][1]
+//     w[0]     | sum[0]   sum[1]   sum[2]   sum[3] |  --max-->  y[0], argmax[0]
+//     ...      |                                   |
+//     w[KT-1]  | sum[0]   sum[1]   sum[2]   sum[3] |  --max-->  y[KT-1], argmax[KT-1]
+//
+// In a plain image the columns are two vectors of each of two rows of outputs; evens and odds bring
+// the four outputs of a window into one lane.
+//
+// Cost of a step (one c, one tap): 4 loads and KT broadcasts for 4 * KT multiply-adds, 10 for 24
+// with KT = 6; the FMA pipes are the ceiling. Three comparisons a window come on top.
 #include "cpu/kernels.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd.h"
@@ -10,15 +29,15 @@
 namespace fastconv::cpu::FASTCONV_ISA {
 namespace {
 
-// Four accumulators for each output channel, and beside them vectors of x and a weight.
+// 4 * KT sums, kAtOnce vectors of x and a weight must fit the registers.
 #if defined(FASTCONV_ISA_AVX512)
 constexpr int kMaxKT = 6, kAtOnce = 4;  // vectors of x
 #else
 constexpr int kMaxKT = 3, kAtOnce = 2;
 #endif
 
-// sum[k][i]: output i = 2 * lower + right of a window, in lanes; or output vector `right` of the
-// row `lower`, of plain images, next_col floats behind the one before.
+// sum[k][i], in lanes: output i = 2 * lower + right of a window. In plain images: vector `right` of
+// the output row `lower`. next_col: floats from vector 0 to vector 1.
 template <int KT>
 FASTCONV_INLINE void add_products(V (&sum)[KT][4], const PooledTile& s, const float* x,
                                   const float* w, const float* bias, int64_t next_col) {
@@ -34,17 +53,16 @@ FASTCONV_INLINE void add_products(V (&sum)[KT][4], const PooledTile& s, const fl
       const float *from = x + s.x_tap[t], *weight = w + s.w_tap[t];
 #pragma GCC unroll 2
       for (int first = 0; first < 4; first += kAtOnce) {
-        if (kAtOnce < 4) weight = hidden(weight);  // spread once more, not kept in a register
+        if (kAtOnce < 4) weight = hidden(weight);  // broadcasts again: no register to keep it
         V v[kAtOnce];
 #pragma GCC unroll 4
         for (int i = 0; i < kAtOnce; ++i)
           v[i] = load(from + (first + i) / 2 * x_row + (first + i) % 2 * next_col);
 #pragma GCC unroll 16
         for (int k = 0; k < KT; ++k) {
-          const V spread = set1(weight[k * w_k]);
+          const V wv = set1(weight[k * w_k]);
 #pragma GCC unroll 4
-          for (int i = 0; i < kAtOnce; ++i)
-            sum[k][first + i] = fma(spread, v[i], sum[k][first + i]);
+          for (int i = 0; i < kAtOnce; ++i) sum[k][first + i] = fma(wv, v[i], sum[k][first + i]);
         }
       }
     }
@@ -62,7 +80,7 @@ void window_tile(const PooledTile& s, const float* x, const float* w, const floa
     for (int k = 0; k < KT; ++k) {
       const Best best = maximum_of<Best>(sum[k]);
       store(y + k * s.y_k + part * kWidth, max(floor, best.value));
-      if constexpr (Best::placed) store_u16(argmax + k * s.y_k + part * kWidth, best.position);
+      if constexpr (Best::with_index) store_u16(argmax + k * s.y_k + part * kWidth, best.position);
     }
   }
 }
@@ -86,12 +104,12 @@ void row_tile(const PooledTile& s, const float* x, const float* w, const float* 
 using MicroTile = void (*)(const PooledTile&, const float*, const float*, const float*, float*,
                            uint16_t*, int);
 struct PooledTiles {
-  MicroTile placed[kMaxKT + 1], lanes[kMaxKT + 1], plain[kMaxKT + 1];
+  MicroTile with_indices[kMaxKT + 1], lanes[kMaxKT + 1], plain[kMaxKT + 1];
 };
 template <int KT>
 struct FillPooledTiles {
   static constexpr void fill(PooledTiles& tiles) {
-    tiles.placed[KT] = window_tile<PlacedMaximum, KT>;
+    tiles.with_indices[KT] = window_tile<MaximumWithIndex, KT>;
     tiles.lanes[KT] = window_tile<Maximum, KT>;
     tiles.plain[KT] = row_tile<Maximum, KT>;
     FillPooledTiles<KT - 1>::fill(tiles);
@@ -108,7 +126,7 @@ constexpr PooledTiles make_pooled_tiles() {
 }
 constexpr PooledTiles kTiles = make_pooled_tiles();
 
-// A tile of so many windows takes x_step floats of x and makes y_step of y.
+// Loops over tiles of `windows` windows, which advance x by x_step floats and y by y_step.
 void for_tiles(const PooledTile& s, const MicroTile (&tiles)[kMaxKT + 1], int64_t windows,
                int64_t x_step, int64_t y_step) {
   const int64_t k_tiles = ceil_div(s.K, kMaxKT);
@@ -131,7 +149,7 @@ void for_tiles(const PooledTile& s, const MicroTile (&tiles)[kMaxKT + 1], int64_
 }  // namespace
 
 void pooled_tile(const PooledTile& s) {
-  for_tiles(s, s.argmax ? kTiles.placed : kTiles.lanes, 1, 2 * s.x_col, kBlock);
+  for_tiles(s, s.argmax ? kTiles.with_indices : kTiles.lanes, 1, 2 * s.x_col, kBlock);
 }
 
 void pooled_tile_plain(const PooledTile& s) {

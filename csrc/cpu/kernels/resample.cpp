@@ -1,18 +1,24 @@
-// Average pooling, nearest and bilinear interpolation, and the gradients of all of them: sums of
-// weighted pixels whose weights are products of one for the row and one for the column (contract:
-// cpu/kernels.h). Each output row is made in two steps, both in every layout:
+// Average pooling, nearest and bilinear interpolation, and their gradients: separable linear maps
+// (contract: resample in cpu/kernels.h).
 //
-//   scratch[iw] = sum_i w_i * x[index_i][iw]        vertical: whole input rows, contiguous
-//   y[r][c] = sum_j w_j * scratch[index_j]          horizontal: vectors in lanes, floats in plain
-//   images
+//   y[r][c] = sum_{i in rows(r)} sum_{j in cols(c)} w_i * w_j * x[index_i][index_j]
+//
+// Each output row takes two steps, both for every layout:
+//
+//     x rows(r)  | . . . . . . |  --sum over i-->  scratch | . . . . . . |  --sum over j-->  y[r]
+//                                  vertical: whole rows,     horizontal: vectors in lanes,
+//                                  contiguous                floats in plain images
+//
+// Cost of an output row: one multiply-add for each input element of rows(r), and one for each tap
+// of cols(c); so memory is the ceiling. A single row of weight 1 is read where it is.
 #include "cpu/kernels/functions.h"
 #include "cpu/simd_math.h"
 
 namespace fastconv::cpu::FASTCONV_ISA {
 namespace {
 
-// The weighted sum of input rows for output row r: in scratch, or in place when it is one row as
-// is.
+// The vertical step of output row r. Returns scratch, or the input row itself when it is a single
+// one of weight 1.
 const float* sum_rows(const float* x, int64_t r, const Resample& m, float* scratch) {
   const int64_t begin = m.rows.begin[r], end = m.rows.begin[r + 1], length = m.in_cols * m.unit;
   if (end - begin == 1 && m.rows.weight[begin] == 1.0f) return x + m.rows.index[begin] * length;

@@ -1,4 +1,4 @@
-// Collects the kernels of one instruction set: a line for each entry of kernels.h, in its order.
+// The table of one instruction set: a line for each entry of kernels.h.
 #include "cpu/kernels/functions.h"
 
 namespace fastconv::cpu::FASTCONV_ISA {
@@ -22,7 +22,7 @@ constexpr Kernels make_table() {
   t.to_plain = to_plain;
   t.bytes_to_lanes = bytes_to_lanes;
   t.floats_to_lanes = floats_to_lanes;
-  // tile.cpp, dot.cpp
+  // broadcast_tile.cpp, dot_tile.cpp
   t.broadcast_tile = broadcast_tile;
   t.dot_tile = dot_tile;
   // depthwise_tile.cpp, depthwise_weight_tile.cpp
@@ -31,7 +31,7 @@ constexpr Kernels make_table() {
   // depthwise_image.cpp, depthwise_image_weight.cpp
   t.depthwise_image = depthwise_image;
   t.depthwise_image_weight = depthwise_image_weight;
-  // winograd.cpp
+  // winograd.cpp, winograd_weight.cpp
   t.winograd_input = winograd_input;
   t.winograd_dy = winograd_dy;
   t.winograd_output = winograd_output;
@@ -40,7 +40,7 @@ constexpr Kernels make_table() {
   t.winograd_weight = winograd_weight;
   t.winograd_weight_channels = winograd_weight_channels;
   t.winograd_dw = winograd_dw;
-  // pooled_tile.cpp, pooled.cpp
+  // pooled_tile.cpp, pooled_gradients.cpp
   t.pooled_tile = pooled_tile;
   t.pooled_tile_plain = pooled_tile_plain;
   t.pooled_relu_mask = pooled_relu_mask;
@@ -66,7 +66,7 @@ constexpr Kernels make_table() {
   t.channel_moments = channel_moments;
   t.channel_dots = channel_dots;
   t.channel_affine = channel_affine;
-  t.batch_norm_backward_input = batch_norm_backward_input;
+  t.batch_norm_gradient = batch_norm_gradient;
   t.local_response_norm = local_response_norm;
   t.local_response_norm_backward = local_response_norm_backward;
   // loss.cpp

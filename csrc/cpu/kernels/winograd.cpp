@@ -1,11 +1,27 @@
-// The transforms of Winograd's F(m x m, r x r) (contract in cpu/kernels.h). The products
-// in between run in the broadcast tile. In lane blocks a transform is nothing but additions of
-// whole vectors.
+// Winograd's convolution F(m x m, r x r): the transforms of images (contract: the winograd_ entries
+// of cpu/kernels.h). A tile of m x m outputs costs n^2 = (m + r - 1)^2 multiplications instead of
+// m^2 * r^2:
 //
-//   y = A^T [ (G w G^T) * (B^T x B) ] A       x 6x6, w 3x3 and y 4x4, for example
+//   y = A^T [ sum_c (G w_c G^T) * (B^T x_c B) ] A          * multiplies element by element
 //
-// Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015. The gradient by weight
-// is the adjoint: dw = G^T [ (B^T x B) * (A dy A^T) ] G.
+//   F(4x4, 3x3):   w 3x3,  x 6x6,  y 4x4:   36 multiplications for 144
+//
+// This file has B^T x B, A^T m A, and for the gradients their adjoints, A dy A^T and B m B^T;
+// winograd_weight.cpp has those of G. The sum over c is a matrix product for each of the n^2
+// points, which the broadcast tile computes. By weight:  dw = G^T [ (B^T x B) * (A dy A^T) ] G.
+//
+// A tile in lane blocks: each pixel is a vector, so a transform is additions of whole vectors.
+//
+//     6 columns of x  --B^T, each column-->  one row of points  --B, along it-->  6 points of v
+//
+// One or two rows of points are made at a time: they stay in registers, and the next ones load the
+// columns again. All 36 points at once would spill.
+//
+// Cost of a 6 x 6 tile of x: at most 144 loads from L1, 36 stores, some 170 additions and
+// multiply-adds. K output channels share it, so it is small beside their 36 * K multiply-adds.
+//
+// Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015. The points are in
+// simd_winograd.h.
 #include "cpu/kernels.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd_winograd.h"
@@ -15,10 +31,9 @@
 namespace fastconv::cpu::FASTCONV_ISA {
 namespace {
 
-// The n points of a line of pixels d, step by step: at zero (of six), at +-a, at +-b, at infinity.
-// Each step needs but some of the pixels, so a tile that is transformed step by step along its
-// columns stays in registers along its rows: 36 points at once would spill twice.
-struct Both {
+// A line is the polynomial whose coefficients are the pixels d. Its values: at zero (with six
+// points only), at +-a, at +-b, at infinity.
+struct PlusMinus {  // at +p and at -p
   V plus, minus;
 };
 
@@ -31,13 +46,13 @@ struct InputLine {  // B^T
   static FASTCONV_INLINE V at_zero(const V (&d)[n]) {
     return fma(set1(a2b2), d[0], fnma(set1(sum2), d[2], d[4]));
   }
-  static FASTCONV_INLINE Both at(float p, float other2, const V (&d)[n]) {
+  static FASTCONV_INLINE PlusMinus at(float p, float other2, const V (&d)[n]) {
     const V even = fnma(set1(other2), d[1 + z], d[3 + z]);
     const V odd = set1(p) * fnma(set1(other2), d[z], d[2 + z]);
     return {even + odd, even - odd};
   }
-  static FASTCONV_INLINE Both at_a(const V (&d)[n]) { return at(P::a, P::b2, d); }
-  static FASTCONV_INLINE Both at_b(const V (&d)[n]) { return at(P::b, P::a2, d); }
+  static FASTCONV_INLINE PlusMinus at_a(const V (&d)[n]) { return at(P::a, P::b2, d); }
+  static FASTCONV_INLINE PlusMinus at_b(const V (&d)[n]) { return at(P::b, P::a2, d); }
   static FASTCONV_INLINE V at_infinity(const V (&d)[n]) {
     return fma(set1(a2b2), d[z], fnma(set1(sum2), d[2 + z], d[4 + z]));
   }
@@ -49,14 +64,14 @@ struct GradientLine {  // A; M = 4, 3 or 2 outputs
   static constexpr int points = n, size = M;
 
   static FASTCONV_INLINE V at_zero(const V (&d)[M]) { return d[0]; }
-  static FASTCONV_INLINE Both at(float p, const V (&d)[M]) {
+  static FASTCONV_INLINE PlusMinus at(float p, const V (&d)[M]) {
     V even = d[0], odd = set1(p) * d[1];
     if constexpr (M >= 3) even = fma(set1(p * p), d[2], even);
     if constexpr (M == 4) odd = fma(set1(p * p * p), d[3], odd);
     return {even + odd, even - odd};
   }
-  static FASTCONV_INLINE Both at_a(const V (&d)[M]) { return at(P::a, d); }
-  static FASTCONV_INLINE Both at_b(const V (&d)[M]) { return at(P::b, d); }
+  static FASTCONV_INLINE PlusMinus at_a(const V (&d)[M]) { return at(P::a, d); }
+  static FASTCONV_INLINE PlusMinus at_b(const V (&d)[M]) { return at(P::b, d); }
   static FASTCONV_INLINE V at_infinity(const V (&d)[M]) { return d[M - 1]; }
 };
 
@@ -67,7 +82,7 @@ FASTCONV_INLINE void transform_output(const V (&m)[n], V (&o)[M]) {  // A^T
   constexpr int z = P::zero;
   const V sum_a = m[z] + m[z + 1], diff_a = m[z] - m[z + 1];
   const V sum_b = m[z + 2] + m[z + 3], diff_b = m[z + 2] - m[z + 3];
-  // Output i is p_a * of_a + p_b * of_b; the last one has the point at infinity, too.
+  // Output i is p_a * of_a + p_b * of_b; the last one also has the point at infinity.
   const auto output = [&](int i, float p_a, const V& of_a, float p_b, const V& of_b) {
     o[i] = fma(set1(p_a), of_a, i == M - 1 ? fma(set1(p_b), of_b, m[n - 1]) : set1(p_b) * of_b);
   };
@@ -77,7 +92,7 @@ FASTCONV_INLINE void transform_output(const V (&m)[n], V (&o)[M]) {  // A^T
   if constexpr (M == 4) output(3, P::a3, diff_a, P::b3, diff_b);
 }
 
-// From the points of a line to what each of its pixels had in them: the transpose of B^T.
+// From the points of a line to its pixels: B, the adjoint of B^T.
 template <int n>
 FASTCONV_INLINE void transform_input_adjoint(const V (&p)[n], V (&d)[n]) {
   using P = At<n>;
@@ -100,7 +115,7 @@ FASTCONV_INLINE void transform_input_adjoint(const V (&p)[n], V (&d)[n]) {
 
 FASTCONV_INLINE int64_t step_of(const WinogradGrid& g) { return g.points + 1 - g.taps; }
 
-// The first pixel of one tile after the other.
+// Walks over the tiles of a grid: (row, col) is the first pixel of the current one.
 class TileWalk {
  public:
   FASTCONV_INLINE explicit TileWalk(const WinogradGrid& g)
@@ -120,15 +135,15 @@ class TileWalk {
   int64_t begin_, step_, end_;
 };
 
-// size x size pixels of a tile: a vector each, `row` floats from one row to the next, `col` from
-// one column to the next.
+// The size x size pixels of a tile, a vector each: `row` floats from one row to the next, `col`
+// from one column to the next.
 struct Patch {
   const float* at;
   int64_t row, col;
 };
 
-// The tile whose first pixel is (row, col). One that reaches over the edge is copied to `copy`,
-// zeros outside.
+// The tile whose first pixel is (row, col). A tile that reaches over the edge is copied to `copy`,
+// with zeros outside.
 template <int size, bool dense>
 FASTCONV_INLINE Patch patch_of(const float* plane, const WinogradGrid& g, int64_t row, int64_t col,
                                float* copy) {
@@ -137,25 +152,26 @@ FASTCONV_INLINE Patch patch_of(const float* plane, const WinogradGrid& g, int64_
   const bool inside = row >= 0 && col >= 0 && row + reach < g.rows && col + reach < g.cols;
   if (inside) return {p, s * g.cols * kBlock, s * kBlock};
   const Mask none = first_lanes(0), all = first_lanes(kWidth);
-  Mask there[size];  // of each column
-  for (int j = 0; j < size; ++j) there[j] = col + j * s >= 0 && col + j * s < g.cols ? all : none;
+  Mask inside_image[size];  // of each column
+  for (int j = 0; j < size; ++j)
+    inside_image[j] = col + j * s >= 0 && col + j * s < g.cols ? all : none;
   for (int i = 0; i < size; ++i) {
     const bool row_inside = row + i * s >= 0 && row + i * s < g.rows;
     const float* from = p + i * s * g.cols * kBlock;
     for (int j = 0; j < size; ++j, from += s * kBlock)
       for (int part = 0; part < kBlock; part += kWidth)
         store(copy + (i * size + j) * kBlock + part,
-              load_masked(from + part, row_inside ? there[j] : none));
+              load_masked(from + part, row_inside ? inside_image[j] : none));
   }
   return {copy, size * kBlock, kBlock};
 }
 
-// A line of pixels to the points of row i of a tile.
+// Transforms a line and stores it as row i of a tile's points.
 template <class Line>
 FASTCONV_INLINE void store_points(float* v, int64_t v_point, int i, const V (&d)[Line::size]) {
   constexpr int z = Line::points - 5;
   const Strided<float> out(v + i * Line::points * v_point, v_point);
-  const Both at_a = Line::at_a(d), at_b = Line::at_b(d);
+  const PlusMinus at_a = Line::at_a(d), at_b = Line::at_b(d);
   if constexpr (z == 1) store(out[0], Line::at_zero(d));
   store(out[z], at_a.plus);
   store(out[z + 1], at_a.minus);
@@ -167,7 +183,7 @@ FASTCONV_INLINE void store_points(float* v, int64_t v_point, int i, const V (&d)
 template <class Line, bool dense>
 FASTCONV_INLINE void transform_patch(float* v, int64_t v_point, const Patch& patch) {
   constexpr int size = Line::size, z = Line::points - 5;
-  // Each step reads the pixels again, at addresses made anew.
+  // Loads all columns again for each row of points, at addresses made anew.
   const auto for_columns = [&](const auto& step) {
     const Strided<const float> rows(patch.at, patch.row);
     const int64_t col = dense ? kBlock : patch.col;
@@ -179,7 +195,7 @@ FASTCONV_INLINE void transform_patch(float* v, int64_t v_point, const Patch& pat
     }
   };
   V one[size], other[size];
-  const auto put = [&](int j, Both p) { one[j] = p.plus, other[j] = p.minus; };
+  const auto put = [&](int j, PlusMinus p) { one[j] = p.plus, other[j] = p.minus; };
   if constexpr (z == 1) {
     for_columns([&](int j, const V(&d)[size]) { one[j] = Line::at_zero(d); });
     store_points<Line>(v, v_point, 0, one);
@@ -194,8 +210,7 @@ FASTCONV_INLINE void transform_patch(float* v, int64_t v_point, const Patch& pat
   store_points<Line>(v, v_point, z + 4, one);
 }
 
-// Each tile of each channel: size x size pixels, transformed along both axes. dense: they are
-// neighbours.
+// Transforms size x size pixels for each tile of each channel. dense: the stride is 1.
 template <class Line, bool dense = true>
 void transform_tiles(float* v, int64_t v_point, int64_t v_c, const float* x, int64_t C,
                      const WinogradGrid& g) {
@@ -220,12 +235,12 @@ void transform_tiles(float* v, int64_t v_point, int64_t v_c, const float* x, int
   }
 }
 
-// Adds 0 * a to `sum`: it stays zero while all values are finite, and becomes NaN for good with the
-// first that is not.
+// Adds 0 * a to `sum`, which stays 0 while every value is finite and becomes NaN with the first
+// that is not.
 FASTCONV_INLINE V watch(V sum, V a) { return fma(a, zero(), sum); }
 
-// The same of a line; unless exact, with half of the instructions: a sum of products of neighbours
-// stops being finite with them, but for values of 1e19 and more, too.
+// The same for a line. Not exact: half the instructions, by adding products of neighbours. That sum
+// also overflows with finite values of 1e19 and more.
 template <bool exact, int M>
 FASTCONV_INLINE V watch_line(V sum, const V (&o)[M]) {
   for (int j = 0; j < M && exact; ++j) sum = watch(sum, o[j]);
@@ -233,7 +248,7 @@ FASTCONV_INLINE V watch_line(V sum, const V (&o)[M]) {
   return sum;
 }
 
-// The same of n floats, whole vectors, in four sums: one would wait for its own additions.
+// The same for n floats, whole vectors. Four sums hide the latency of additions.
 FASTCONV_INLINE V watch_floats(const float* p, int64_t n) {
   V sums[4] = {zero(), zero(), zero(), zero()};
   int64_t i = 0;
@@ -246,13 +261,13 @@ FASTCONV_INLINE V watch_floats(const float* p, int64_t n) {
 
 FASTCONV_INLINE bool stayed_finite(V sum) { return !any(is_nan(watch(zero(), sum))); }
 
-// One channel; finish_of(part) is the function that makes an output of its sum. marks: sums that
-// are not finite are stored as NaN, which no ReLU hides. Returns whether there are none; without
-// marks, only perhaps where it says no.
-template <int n, int M, bool marks, class FinishOf>
+// One channel. post_ops_of(part) returns the function from a sum to an output. marks: stores sums
+// that are not finite as NaN, which no ReLU hides. Returns whether all sums are finite; without
+// marks, false means perhaps.
+template <int n, int M, bool marks, class PostOpsOf>
 FASTCONV_INLINE bool transform_channel(float* y, const float* m, int64_t m_point,
-                                       const FinishOf& finish_of, const WinogradGrid& g,
-                                       bool past_caches) {
+                                       const PostOpsOf& post_ops_of, const WinogradGrid& g,
+                                       bool non_temporal) {
   TileWalk tile(g);
   V watched = zero();
   for (int64_t t = 0; t < g.count; ++t, tile.next())
@@ -265,11 +280,11 @@ FASTCONV_INLINE bool transform_channel(float* y, const float* m, int64_t m_point
         return row >= 0 && row < g.rows && col >= 0 && col < g.cols;
       };
       const bool whole = g.stride == 1 && inside(0, 0) && inside(M - 1, M - 1);
-      const auto finish = finish_of(part);
+      const auto post_ops = post_ops_of(part);
       const auto put = [&](float* to, V sum) {
-        V value = finish(sum);
+        V value = post_ops(sum);
         if constexpr (marks) value = select(is_nan(watch(zero(), sum)), set1(NAN), value);
-        if (past_caches)
+        if (non_temporal)
           stream(to, value);
         else
           store(to, value);
@@ -302,35 +317,36 @@ FASTCONV_INLINE bool transform_channel(float* y, const float* m, int64_t m_point
   return stayed_finite(watched);
 }
 
-// finish_of(k, part): as above, for channel k.
-template <int n, int M, class FinishOf>
+// post_ops_of(k, part): as above, for channel k. The exact pass runs only for a channel that the
+// quick one suspects.
+template <int n, int M, class PostOpsOf>
 bool transform_outputs(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
-                       const FinishOf& finish_of, const WinogradGrid& g, bool streaming) {
-  const bool past_caches = kParts == 1 && streaming;  // half a line at a time would be slow
+                       const PostOpsOf& post_ops_of, const WinogradGrid& g, bool streaming) {
+  const bool non_temporal = kParts == 1 && streaming;  // stores of half a line would be slow
   bool finite = true;
   for (int64_t k = 0; k < K; ++k) {
-    const auto finish = [&](int part) { return finish_of(k, part); };
+    const auto post_ops = [&](int part) { return post_ops_of(k, part); };
     float* to = y + k * g.rows * g.cols * kBlock;
     const float* from = m + k * m_k;
-    if (transform_channel<n, M, false>(to, from, m_point, finish, g, past_caches)) continue;
-    finite &= transform_channel<n, M, true>(to, from, m_point, finish, g, past_caches);
+    if (transform_channel<n, M, false>(to, from, m_point, post_ops, g, non_temporal)) continue;
+    finite &= transform_channel<n, M, true>(to, from, m_point, post_ops, g, non_temporal);
   }
   if (streaming) stream_fence();
   return finite;
 }
 
-template <class FinishOf>
+template <class PostOpsOf>
 bool outputs_by_taps(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
-                     const FinishOf& finish_of, const WinogradGrid& g, bool streaming) {
-  const auto transform = g.taps == 2     ? transform_outputs<5, 4, FinishOf>
-                         : g.taps == 4   ? transform_outputs<6, 3, FinishOf>
-                         : g.taps == 5   ? transform_outputs<6, 2, FinishOf>
-                         : g.points == 5 ? transform_outputs<5, 3, FinishOf>
-                                         : transform_outputs<6, 4, FinishOf>;
-  return transform(y, m, m_point, m_k, K, finish_of, g, streaming);
+                     const PostOpsOf& post_ops_of, const WinogradGrid& g, bool streaming) {
+  const auto transform = g.taps == 2     ? transform_outputs<5, 4, PostOpsOf>
+                         : g.taps == 4   ? transform_outputs<6, 3, PostOpsOf>
+                         : g.taps == 5   ? transform_outputs<6, 2, PostOpsOf>
+                         : g.points == 5 ? transform_outputs<5, 3, PostOpsOf>
+                                         : transform_outputs<6, 4, PostOpsOf>;
+  return transform(y, m, m_point, m_k, K, post_ops_of, g, streaming);
 }
 
-// K images, see winograd_input_adjoint.
+// winograd_input_adjoint for n points along an axis.
 template <int n>
 bool add_tiles(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                const float* start, const WinogradGrid& g, bool last) {
@@ -396,22 +412,22 @@ void winograd_dy(float* v, int64_t v_point, int64_t v_k, const float* dy, int64_
 bool winograd_output(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                      const float* bias, bool relu, const WinogradGrid& g, bool streaming) {
   const V floor = set1(relu ? 0.0f : -INFINITY);
-  const auto finish_of = [=](int64_t k, int) {
+  const auto post_ops_of = [=](int64_t k, int) {
     const V shift = bias ? set1(bias[k]) : zero();
     return [=](V sum) { return max(floor, sum + shift); };  // NaN passes as second operand
   };
-  return outputs_by_taps(y, m, m_point, m_k, K, finish_of, g, streaming);
+  return outputs_by_taps(y, m, m_point, m_k, K, post_ops_of, g, streaming);
 }
 
 bool winograd_output_channels(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,
                               const float* scale, const float* shift, float low, float high,
                               const WinogradGrid& g) {
-  const auto finish_of = [=](int64_t k, int part) {
+  const auto post_ops_of = [=](int64_t k, int part) {
     const int64_t at = k * kBlock + part * kWidth;
     const V a = load(scale + at), b = load(shift + at);
     return [=](V sum) { return min(set1(high), max(set1(low), fma(sum, a, b))); };
   };
-  return outputs_by_taps(y, m, m_point, m_k, K, finish_of, g, false);
+  return outputs_by_taps(y, m, m_point, m_k, K, post_ops_of, g, false);
 }
 
 bool winograd_input_adjoint(float* y, const float* m, int64_t m_point, int64_t m_k, int64_t K,

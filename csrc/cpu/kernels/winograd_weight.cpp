@@ -1,5 +1,16 @@
-// The transforms of the weights, and of their gradients, for Winograd's algorithm (contract in
-// cpu/kernels.h; the equations are in winograd.cpp).
+// Winograd's convolution: the transforms of weights and of their gradients (contract:
+// cpu/kernels.h; the equations and sources: winograd.cpp).
+//
+//   u = G w G^T          r x r taps to n x n points, forward and by input
+//   dw = G^T u G         the adjoint, for the gradient by weight
+//
+// Sixteen pairs of channels are transformed together. Their taps are transposed into lane blocks
+// first, so that a transform is again additions of whole vectors:
+//
+//     16 kernels [r * r]  --transpose-->  r x r vectors  --G along columns, then rows-->  n x n
+//
+// Cost of sixteen 3 x 3 kernels, n = 6: 9 loads, 36 stores, some 100 additions and multiplications
+// and a 16 x 9 transpose. Reading w from memory is the ceiling, hence the prefetch.
 #include "cpu/kernels.h"
 #include "cpu/kernels/functions.h"
 #include "cpu/simd_winograd.h"
@@ -61,22 +72,22 @@ FASTCONV_INLINE void transform_dw(const V (&u)[n], V (&o)[R]) {  // G^T
   o[R - 1] = o[R - 1] + u[n - 1];
 }
 
-// What is left of sixteen pairs for the vector `part`; none or all of it as a rule.
+// How many lanes of vector `part` hold pairs; 0 or less: none.
 FASTCONV_INLINE int pairs_in(int pairs, int part) {
   const int rest = pairs - part * kWidth;
   return rest < kWidth ? rest : kWidth;
 }
 
-// One vector of the lanes of a block of kernels, w: [R * R][16]; `valid` of them are stored.
+// One vector of lanes of a block of kernels, w: [R * R][16]; stores `valid` of them.
 template <int R, int n>
 FASTCONV_INLINE void transform_kernels(float* u, int64_t u_point, const float* w, int valid,
-                                       bool turned) {
+                                       bool flipped) {
   V half[n][R];
 #pragma GCC unroll 8
   for (int j = 0; j < R; ++j) {
     V taps[R], o[n];
     for (int i = 0; i < R; ++i) {
-      const int tap = turned ? R * R - 1 - (i * R + j) : i * R + j;
+      const int tap = flipped ? R * R - 1 - (i * R + j) : i * R + j;
       taps[i] = load(w + tap * kBlock);
     }
     transform_weight<R, n>(taps, o);
@@ -97,36 +108,36 @@ FASTCONV_INLINE void transform_kernels(float* u, int64_t u_point, const float* w
   }
 }
 
-// body(tap of r x r, its place in the kernel), without those beyond the kernel. turned: by 180
-// degrees; in kernels of 2x2 a single tap stays the first.
+// body(index in r x r, index in the kernel) for each tap of a phase that is inside the kernel.
+// flipped: rotated by 180 degrees, except that with r = 2 a single tap stays the first.
 template <class Body>
-FASTCONV_INLINE void for_taps(const WinogradTaps& taps, bool turned, const Body& body) {
+FASTCONV_INLINE void for_taps(const WinogradTaps& taps, bool flipped, const Body& body) {
   const int64_t r = ceil_div(taps.size, taps.stride);
   const int64_t rows = ceil_div(taps.size - taps.row, taps.stride);
   const int64_t cols = ceil_div(taps.size - taps.col, taps.stride);
   for (int64_t i = 0; i < rows; ++i)
     for (int64_t j = 0; j < cols; ++j)
-      body(turned ? ((r == 2 ? rows : r) - 1 - i) * r + (r == 2 ? cols : r) - 1 - j : i * r + j,
+      body(flipped ? ((r == 2 ? rows : r) - 1 - i) * r + (r == 2 ? cols : r) - 1 - j : i * r + j,
            (i * taps.stride + taps.row) * taps.size + j * taps.stride + taps.col);
 }
 
 template <int R, int n>
 void transform_weights(float* u, int64_t u_point, const float* w, int64_t w_pair, int pairs,
-                       const WinogradTaps& taps, bool turned, int64_t w_prefetch) {
+                       const WinogradTaps& taps, bool flipped, int64_t w_prefetch) {
   constexpr int kTaps = R * R;
   for (int i = 0; i < pairs; ++i) prefetch(w + w_prefetch + i * w_pair);
-  float lanes[kTaps * kBlock];  // the taps of sixteen channel pairs, side by side
+  float lanes[kTaps * kBlock];  // [tap][pair]
   if (taps.stride == 1) {
     to_lanes(lanes, w, kTaps, w_pair, pairs);
   } else {
     for (int i = 0; i < kTaps * kBlock; i += kWidth) store(lanes + i, zero());
-    for_taps(taps, turned, [&](int64_t tap, int64_t place) {
+    for_taps(taps, flipped, [&](int64_t tap, int64_t place) {
       for (int i = 0; i < pairs; ++i) lanes[tap * kBlock + i] = w[i * w_pair + place];
     });
   }
   for (int part = 0; part < kParts && pairs_in(pairs, part) > 0; ++part)
     transform_kernels<R, n>(u + part * kWidth, u_point, lanes + part * kWidth,
-                            pairs_in(pairs, part), turned && taps.stride == 1);
+                            pairs_in(pairs, part), flipped && taps.stride == 1);
 }
 
 template <int R>
@@ -161,7 +172,7 @@ bool transform_weight_gradients(float* dw, int64_t dw_pair, const float* u, int6
       transform_dw<R, n>(half[i], o);
       for (int j = 0; j < R; ++j) {
         store(lanes + (i * R + j) * kBlock + part * kWidth, o[j]);
-        watched = fma(o[j], zero(), watched);  // NaN from the first on that is not finite
+        watched = fma(o[j], zero(), watched);  // NaN once one is not finite
       }
     }
   }
@@ -177,14 +188,14 @@ bool transform_weight_gradients(float* dw, int64_t dw_pair, const float* u, int6
 }  // namespace
 
 void winograd_weight(float* u, int64_t u_point, const float* w, int64_t w_pair, int pairs,
-                     const WinogradTaps& taps, bool turned, int64_t w_prefetch) {
+                     const WinogradTaps& taps, bool flipped, int64_t w_prefetch) {
   const int64_t r = ceil_div(taps.size, taps.stride);
   const auto transform = r == 2             ? transform_weights<2, 5>
                          : r == 4           ? transform_weights<4, 6>
                          : r == 5           ? transform_weights<5, 6>
                          : taps.points == 5 ? transform_weights<3, 5>
                                             : transform_weights<3, 6>;
-  transform(u, u_point, w, w_pair, pairs, taps, turned, w_prefetch);
+  transform(u, u_point, w, w_pair, pairs, taps, flipped, w_prefetch);
 }
 
 void winograd_weight_channels(float* u, int64_t u_point, int64_t u_c, const float* w, int64_t C,

@@ -1,14 +1,14 @@
-// Blocks below 4 MiB come in size classes, eight for each doubling, so that at most an eighth of a
-// block is waste; a freed block waits in its class's list for the next request of that size. Larger
-// ones are spans (core/spans.h).
+// Blocks below 4 MiB come in size classes, eight for each doubling, so at most an eighth of a block
+// is wasted. A freed block joins the free list of its class. Larger blocks are spans (spans.h).
 //
 //   block:  [ 64-byte header | payload ... ]
 //
-// The header holds the shared_ptr's control block (through HeaderAllocator), so an allocation from
-// the cache calls no malloc; when the last reference goes the header becomes the list's link.
+// The header holds the control block of the shared_ptr (through HeaderAllocator), so an allocation
+// from the cache calls no malloc. Once the last reference is gone, it holds the link of the free
+// list.
 //
-// What is cached is bounded: system memory stays below 1.5 times the most that was ever in use, and
-// what has been idle for longest goes first, pages of free spans or blocks of a class.
+// The cache is bounded: system memory stays below 1.5 times the peak of memory in use. The longest
+// idle memory goes first, pages of free spans or blocks of a class.
 #include "cpu/runtime/arena.h"
 
 #include <algorithm>
@@ -33,9 +33,9 @@ namespace {
 
 constexpr size_t kAlign = 64;
 constexpr size_t kHeader = 64;
-// Smaller blocks would waste too much of a huge page.
+// Smaller blocks would waste much of a huge page.
 constexpr size_t kSpansFrom = size_t{4} << 20;
-constexpr size_t kSlack = size_t{64} << 20;  // cached memory that is never worth giving back
+constexpr size_t kSlack = size_t{64} << 20;  // cache that is always kept
 constexpr size_t kLargest = size_t{1} << 62;
 
 struct SizeClass {
@@ -84,7 +84,7 @@ void system_free(void* block) {
 
 class Arena {
  public:
-  // A block of at least `bytes`, which become what it really has.
+  // A block of at least `bytes`; sets bytes to its real size.
   void* allocate(size_t& bytes) {
     const std::lock_guard<std::mutex> lock(mutex_);
     ++clock_;
@@ -121,7 +121,7 @@ class Arena {
     return {static_cast<int64_t>(in_use_), static_cast<int64_t>(cached_), system_allocations_};
   }
 
-  // fork() may come while another thread holds the lock; the child would wait for it for ever.
+  // Held across fork(): another thread may hold the lock then, and the child would wait forever.
   void lock() { mutex_.lock(); }
   void unlock() { mutex_.unlock(); }
 
@@ -147,8 +147,8 @@ class Arena {
     return block;
   }
 
-  // Memory is added at the end of what there is: as much as the free span there lacks, or, if it
-  // had to lie elsewhere, all of it.
+  // Grows memory at its end: by what the free span there lacks or, if the system puts the new
+  // memory elsewhere, by all of `bytes`.
   void* take_span(size_t& bytes) {
     size_t taken = 0;
     char* block = spans_.take(bytes, taken);
@@ -180,7 +180,7 @@ class Arena {
     return block;
   }
 
-  // Gives memory back until at most `keep` bytes are cached, what was idle for longest first.
+  // Frees the longest idle memory until at most `keep` bytes are cached.
   void trim(size_t keep) {
     while (cached_ > keep) {
       List* list = nullptr;
@@ -193,12 +193,12 @@ class Arena {
       else if (list != nullptr)
         drop_block(*list);
       else
-        return;  // what is left are parts of pages
+        return;  // only parts of pages remain
     }
   }
 
-  // At least `bytes` of idle pages, if there are so many. Free spans join, and are as young as
-  // their youngest part, which is the lowest: what is cut there is used again first.
+  // Frees at least `bytes` of these idle pages, or all of them. From the upper end: spans are
+  // reused from the lower one, so it is younger.
   void drop(const Spans::Idle& pages, size_t bytes) {
     const size_t whole = (bytes + kHugePage - 1) / kHugePage * kHugePage;
     const size_t dropped = kPiecewise ? std::min(pages.bytes, whole) : pages.bytes;
@@ -235,8 +235,8 @@ Arena& arena() {
   return instance;
 }
 
-// Puts a shared_ptr's control block into the header of the block it owns. The control block is the
-// last thing to go, so its deallocation is what returns the block to the arena.
+// Puts a shared_ptr's control block into the header of the block that it owns. The control block is
+// freed last, so its deallocation returns the block to the arena.
 template <class T>
 struct HeaderAllocator {
   using value_type = T;
@@ -269,7 +269,7 @@ std::shared_ptr<void> arena_allocate(size_t bytes) {
   if (bytes > kLargest - kHeader)
     throw OutOfMemory(message("[memory] ", bytes, " bytes are more than any system has"));
 #if defined(__SANITIZE_ADDRESS__)
-  // Exactly as many bytes as were asked for, from malloc: one step past either end is reported.
+  // Exactly `bytes` from malloc, so that the sanitizer reports one step past either end.
   void* exact = nullptr;
   if (posix_memalign(&exact, kAlign, std::max(bytes, size_t{1})) != 0)
     throw OutOfMemory(message("[memory] ", bytes, " bytes could not be had"));

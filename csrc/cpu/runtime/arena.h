@@ -1,6 +1,6 @@
-// The caching allocator behind every Array and all scratch memory: 64-byte aligned (in 2 MiB pages
-// with huge pages asked for when large), kept for reuse when freed, so that a training step after
-// the first asks the operating system for nothing.
+// The caching allocator of every Array and of scratch memory. Blocks are 64-byte aligned; large
+// ones are in 2 MiB pages, huge pages where possible. Freed blocks are kept for reuse: a training
+// step after the first asks the operating system for nothing.
 #pragma once
 
 #include <cstddef>

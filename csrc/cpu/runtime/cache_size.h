@@ -1,4 +1,4 @@
-// The caches a core has for itself: how much they hold, and how to lie well in them.
+// The L2 cache of a core, and a row stride that suits the caches.
 #pragma once
 
 #include <cstdint>
@@ -7,13 +7,12 @@
 
 namespace fastconv {
 
-// Bytes of the second-level cache, 1 MiB where the system does not say. They decide how much is
-// done at a time only where that changes no sum: cores of one machine may differ, and results must
-// not.
+// Bytes of the L2 cache, 1 MiB where the system does not say. It may decide the size of a chunk
+// only where that changes no sum: cores of one machine may differ, results must not.
 int64_t l2_bytes();
 
-// How far apart to put rows of so many floats that are read side by side. At distances of a power
-// of two they would all fall into one set of the L1 cache; one line more spreads them.
+// The stride for rows of `floats` floats that are read side by side. At a power of two all rows
+// would fall into one set of the L1 cache; one line more avoids that.
 inline int64_t conflict_free_stride(int64_t floats) {
   return ceil_div(floats, kLanes) * kLanes + kLanes;
 }

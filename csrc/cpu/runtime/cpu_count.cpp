@@ -22,7 +22,7 @@ namespace {
 #if defined(__linux__)
 
 int affinity_cpus() {
-  // A mask of 1024 CPUs is the usual one; machines with more need a longer one.
+  // 1024 CPUs is the usual size of a mask; larger machines need a longer one.
   for (int cpus = 1024; cpus <= 1 << 20; cpus *= 2) {
     const size_t bytes = CPU_ALLOC_SIZE(cpus);
     cpu_set_t* mask = CPU_ALLOC(cpus);
@@ -51,7 +51,7 @@ double quota_of(const std::string& folder) {
   return kNoQuota;
 }
 
-// The smallest quota of this process's cgroup and of all above it.
+// The smallest quota of this process's cgroup and its ancestors.
 double cgroup_cpus() {
   double cpus = kNoQuota;
   std::ifstream file("/proc/self/cgroup");
@@ -67,8 +67,8 @@ double cgroup_cpus() {
       roots = {"/sys/fs/cgroup/" + controllers, "/sys/fs/cgroup/cpu"};
     std::string path = line.substr(second + 1);
     if (path == "/") path.clear();
-    // In a container the path may belong to the host: folders that are not here have no quota, and
-    // the loop ends at the root, which is the container's own group.
+    // In a container the path may be the host's. A folder that does not exist here has no quota,
+    // and the loop ends at the root, which is the container's own group.
     for (;;) {
       for (const std::string& root : roots) cpus = std::min(cpus, quota_of(root + path));
       if (path.empty()) break;

@@ -7,7 +7,7 @@ namespace fastconv {
 int available_cpus();
 
 // FASTCONV_NUM_THREADS if set (std::invalid_argument when it is not 1 .. kMaxThreads), else
-// available_cpus(). Read anew at each call.
+// available_cpus(). Reads the environment at each call.
 int default_num_threads();
 
 }  // namespace fastconv

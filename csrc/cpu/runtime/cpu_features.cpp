@@ -1,6 +1,5 @@
-// CPUID leaves and XCR0 bits: Intel SDM volume 1, chapters 14.3 (AVX) and 15.2 (AVX-512). A CPU
-// that has the instructions under an operating system that does not save their registers would stop
-// with an illegal instruction, so both are asked.
+// CPUID leaves and XCR0 bits: Intel SDM volume 1, chapters 14.3 (AVX) and 15.2 (AVX-512). Both are
+// needed: an AVX instruction is illegal under an operating system that does not save its registers.
 #include "cpu/runtime/cpu_features.h"
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// What this CPU can do and the operating system lets it do.
+// The instruction sets that this CPU has and the operating system supports.
 #pragma once
 
 namespace fastconv::cpu {

@@ -26,8 +26,9 @@ size_t to_huge_page(const char* p) {
   return (kHugePage - reinterpret_cast<size_t>(p) % kHugePage) % kHugePage;
 }
 
-// Where there is room to grow upwards: the begin of a hole in the address space, which the system
-// fills from above. Or of a smaller one, or none, where addresses are rationed (ulimit -v).
+// An address with free address space above it, so that memory can grow upwards. The system fills
+// address space from above, so the begin of a large free mapping serves. Tries smaller mappings,
+// and returns null in the end, where address space is limited (ulimit -v).
 char* roomy_place() {
   for (size_t room = size_t{1} << 40; room >= size_t{1} << 32; room /= 16) {
     char* const hole = map_at(nullptr, room, PROT_NONE, kFlags | MAP_NORESERVE);
@@ -44,7 +45,7 @@ char* map_pages(size_t bytes, char* end) {
   static char* const first = roomy_place();
   char* const hint = end != nullptr ? end : first;
   char* begin = map_at(hint, bytes, kProtection, kFlags);
-  if (begin != nullptr && to_huge_page(begin) != 0) {  // elsewhere: with room to align it
+  if (begin != nullptr && to_huge_page(begin) != 0) {  // not at the hint: map more and align
     munmap(begin, bytes);
     begin = map_at(nullptr, bytes + kHugePage, kProtection, kFlags);
     if (begin != nullptr) {

@@ -1,4 +1,4 @@
-// Large pieces of memory, straight from the system.
+// Large blocks of memory straight from the operating system, in huge pages where possible.
 #pragma once
 
 #include <cstddef>
@@ -7,15 +7,15 @@ namespace fastconv {
 
 constexpr size_t kHugePage = size_t{2} << 20;
 
-// Fresh memory of `bytes` (a multiple of kHugePage), aligned to huge pages and backed by them where
-// the system agrees; nullptr if it refuses. Where it can be had, it lies behind `end`, the end of
-// an earlier piece, so that the two are one.
+// Maps `bytes` (a multiple of kHugePage), aligned to huge pages and backed by them where the system
+// agrees; nullptr if it refuses. Where possible the memory begins at `end`, the end of an earlier
+// block, so that both become one.
 char* map_pages(size_t bytes, char* end);
 
-// Wishes huge pages behind memory; only speed depends on it.
+// Requests huge pages for existing memory. A hint: only speed depends on it.
 void ask_for_huge_pages(void* begin, size_t bytes);
 
-// Gives pages back. kPiecewise: any of them; otherwise whole pieces, as they were mapped.
+// Unmaps pages. kPiecewise: any of them; otherwise only whole blocks, as they were mapped.
 #if defined(__linux__)
 constexpr bool kPiecewise = true;
 #else

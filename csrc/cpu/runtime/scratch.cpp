@@ -6,20 +6,20 @@ namespace fastconv {
 namespace {
 
 constexpr size_t kAlign = 64;
-// Whole huge pages, with the arena's header; the largest block that it keeps in a list.
+// With the arena's header two huge pages: its largest size class.
 constexpr size_t kSlab = (size_t{4} << 20) - kAlign;
 
-struct Pile {
+struct Stack {
   std::shared_ptr<void> slab;
   size_t height = 0;
 };
-thread_local Pile pile;
+thread_local Stack stack;
 
 }  // namespace
 
-ScratchBytes::ScratchBytes(size_t bytes) : height_(pile.height) {
+ScratchBytes::ScratchBytes(size_t bytes) : height_(stack.height) {
 #if defined(__SANITIZE_ADDRESS__)
-  constexpr size_t kRoom = 0;  // in blocks of their own, whose ends are guarded
+  constexpr size_t kRoom = 0;  // blocks of their own, whose ends the sanitizer guards
 #else
   constexpr size_t kRoom = kSlab;
 #endif
@@ -28,15 +28,15 @@ ScratchBytes::ScratchBytes(size_t bytes) : height_(pile.height) {
     begin_ = own_.get();
     return;
   }
-  if (!pile.slab) pile.slab = arena_allocate(kSlab);
-  begin_ = static_cast<char*>(pile.slab.get()) + height_;
-  pile.height += (bytes + kAlign - 1) / kAlign * kAlign;
+  if (!stack.slab) stack.slab = arena_allocate(kSlab);
+  begin_ = static_cast<char*>(stack.slab.get()) + height_;
+  stack.height += (bytes + kAlign - 1) / kAlign * kAlign;
 }
 
 ScratchBytes::~ScratchBytes() {
   if (own_) return;
-  pile.height = height_;
-  if (height_ == 0) pile.slab.reset();
+  stack.height = height_;
+  if (height_ == 0) stack.slab.reset();
 }
 
 }  // namespace fastconv

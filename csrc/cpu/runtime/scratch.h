@@ -1,9 +1,8 @@
 // Memory for the length of a scope: Scratch<float> pad(n); pad.data()
 //
-// What a thread needs at a time is piled up in one slab, which an operation takes from the arena
-// with its first scope and gives back with its last. So the next operation works where the one
-// before it did, whatever their sizes, and finds that place in its caches; in blocks of each one's
-// own size a step of the Keras convnet took 1.06 times as long.
+// Each thread has a stack of scratch memory in one slab, which an operation's first scope takes
+// from the arena and its last returns. The next operation gets the same slab, whatever their sizes,
+// and so finds its scratch in the caches.
 #pragma once
 
 #include <cstddef>
@@ -23,8 +22,8 @@ class ScratchBytes {
   void* begin_;  // 64-byte aligned
 
  private:
-  std::shared_ptr<void> own_;  // of what the slab has no room for
-  size_t height_ = 0;          // of the pile below
+  std::shared_ptr<void> own_;  // a block of its own, when the slab is full
+  size_t height_ = 0;          // bytes of the stack below
 };
 
 // Uninitialised. Scopes of one thread end in the reverse order of their beginnings.
@@ -32,7 +31,7 @@ template <class T>
 class Scratch : public ScratchBytes {
  public:
   explicit Scratch(int64_t n) : ScratchBytes(static_cast<size_t>(n) * sizeof(T)) {}
-  T* data() { return static_cast<T*>(begin_); }
+  T* data() const { return static_cast<T*>(begin_); }
 };
 
 }  // namespace fastconv

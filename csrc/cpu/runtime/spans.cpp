@@ -8,7 +8,7 @@ namespace fastconv {
 namespace {
 
 constexpr size_t kAlign = 64;
-constexpr size_t kLeast = size_t{1} << 20;  // a rest smaller than this stays with its span
+constexpr size_t kLeast = size_t{1} << 20;  // smaller remainders are not split off
 
 }  // namespace
 
@@ -42,7 +42,7 @@ void Spans::give(char* begin, uint64_t now) {
   join_neighbours(span);
 }
 
-// Two free neighbours become the left one, as young as the younger.
+// Merges free neighbours into the left one; the time of the younger counts.
 void Spans::join_neighbours(At span) {
   const auto joins = [](At left, At right) {
     return left->second.freed != 0 && right->second.freed != 0 &&
@@ -65,7 +65,7 @@ Spans::End Spans::end() const {
   return {begin + last.bytes, kPiecewise && last.freed != 0 ? last.bytes : 0};
 }
 
-// Of a free span the whole pages or, where they are not given back piecewise, all of a whole piece.
+// The whole pages of a free span or, where they cannot be unmapped piecewise, a whole mapping.
 Spans::Idle Spans::idle_pages(ConstAt span) const {
   const Span& s = span->second;
   if (s.freed == 0) return {nullptr, 0, 0};
@@ -94,8 +94,8 @@ void Spans::drop(char* pages, size_t bytes) {
   const At span = std::prev(spans_.upper_bound(pages));
   Span& s = span->second;
   const auto before = static_cast<size_t>(pages - span->first);
-  const size_t behind = s.bytes - before - bytes;
-  if (behind > 0) spans_.emplace(pages + bytes, Span{behind, s.piece, s.freed});
+  const size_t after = s.bytes - before - bytes;
+  if (after > 0) spans_.emplace(pages + bytes, Span{after, s.piece, s.freed});
   if (before > 0)
     s.bytes = before;
   else

@@ -1,11 +1,8 @@
-// Large blocks of memory, cut from pieces of the system's and joined again with their neighbours
-// when they are free: what held two activations holds one gradient of a dense layer later in the
-// same step. A list for each size would keep both.
+// Large blocks of memory, split from and merged with their free neighbours. Free lists by size
+// would not do: what held two activations in the forward pass must hold one gradient of a dense
+// layer later in the same step.
 //
-// The smallest free span that is large enough is cut, the lowest of equals. Batch 16, the requests
-// of three training steps of VGG-16, which hold 1,985 MB at most, took 2,196 MB so and 2,382 with
-// the lowest that is large enough; of ResNet-50, 1,426: 1,462 and 1,451; of four other networks
-// both were equal.
+// Best fit: the smallest free span that is large enough is split, the lowest of equals.
 #pragma once
 
 #include <cstddef>
@@ -16,18 +13,18 @@ namespace fastconv {
 
 class Spans {
  public:
-  // The smallest free span of at least `bytes`, cut to size; nullptr if there is none. `taken` is
-  // its size.
+  // The smallest free span of at least `bytes`, split to size; nullptr if there is none. `taken`
+  // becomes its size.
   char* take(size_t bytes, size_t& taken);
 
-  // A free span of fresh memory; one with a free neighbour where pages can be given back piecewise.
-  // `now`, here and below, is the caller's clock, which never stands at 0.
+  // Adds fresh memory as a free span, merged with a free neighbour where pages can be unmapped
+  // piecewise. `now`, here and below, is the caller's clock, which is never 0.
   void add(char* begin, size_t bytes, uint64_t now);
 
   // Frees the span at `begin`.
   void give(char* begin, uint64_t now);
 
-  // The end of all memory, and how much in front of it is free.
+  // The end of all memory, and how many bytes before it are free.
   struct End {
     char* end;
     size_t free;
@@ -42,13 +39,13 @@ class Spans {
   };
   Idle longest_idle() const;
 
-  // Forgets idle pages: all of them or, where they are given back piecewise, the last ones.
+  // Removes idle pages: all of them or, where they are unmapped piecewise, the last ones.
   void drop(char* pages, size_t bytes);
 
  private:
   struct Span {
     size_t bytes;
-    char* piece;     // begin of the piece it must not grow beyond; nullptr: any neighbour will do
+    char* piece;  // begin of the mapping it must stay inside; nullptr: may merge with any neighbour
     uint64_t freed;  // when; 0 while in use
   };
   using At = std::map<char*, Span>::iterator;

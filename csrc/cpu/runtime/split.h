@@ -1,8 +1,9 @@
-// How work on whole arrays is cut into tasks: by the shape alone, so that sums have the same bits
-// for any number of threads.
+// How work on whole arrays is split into tasks: by shape alone, never by the number of threads, so
+// that sums have the same bits for any number of threads.
 #pragma once
 
 #include <algorithm>
+#include <functional>
 
 #include "core/array.h"
 #include "cpu/runtime/scratch.h"
@@ -10,18 +11,17 @@
 
 namespace fastconv {
 
-// Floats a task should work on: some ten microseconds from L2, many times what handing it out
-// costs.
+// Floats in a task: some ten microseconds from L2, many times the cost of starting a task.
 constexpr int64_t kGrain = 32768;
 
-// Arrays in lanes this large are written past the caches (`streaming` in cpu/kernels.h): L2 would
-// have lost their beginning before the next operation reads it, and each line would be read before
-// it is overwritten.
+// Arrays in lanes of at least this size are written with non-temporal stores (`streaming` in
+// cpu/kernels.h): their beginning would have left L2 before the next operation reads it, and a
+// normal store reads each line first.
 constexpr int64_t kStreamedFloats = 1 << 20;
 inline bool streams(const Array& y) { return y.in_lanes() && y.stored() >= kStreamedFloats; }
 
-// body(begin, end) over [0, n), where each item is `floats` of work. Shares are equal, but for the
-// last.
+// body(begin, end) for equal chunks of [0, n) (the last may be shorter), where an item is `floats`
+// of work.
 template <class Body>
 void for_shares(int64_t n, int64_t floats, const Body& body) {
   if (n == 0) return;
@@ -31,9 +31,8 @@ void for_shares(int64_t n, int64_t floats, const Body& body) {
                [&](int64_t task) { body(task * share, std::min(n, (task + 1) * share)); });
 }
 
-// The storage of x as ranges of whole sixteens (but for the end of a plain array):
-// body(range, begin, end, lanes), where `lanes` of every sixteen floats count. Returns the number
-// of ranges.
+// body(range, begin, end, lanes) for the storage of x in ranges of whole sixteens (except at the
+// end of a plain array). `lanes` of every sixteen floats count. Returns the number of ranges.
 template <class Body>
 int64_t for_ranges(const Array& x, const Body& body) {
   const int64_t lanes = x.in_lanes() ? x.lanes_in_last_block() : kLanes;
@@ -58,7 +57,31 @@ int64_t for_ranges(const Array& x, const Body& body) {
   return ranges;
 }
 
-// The sum over ranges of x of part(begin, end, lanes), added up in order.
+// Partial results are made side by side, one row of n for each chunk, and joined in the order of
+// the chunks, which makes the bits of a sum the same for any number of threads:
+//
+//   results[i] = partial[i] + partial[stride + i] + ... + partial[(chunks - 1) * stride + i]
+//
+// for i < n. results may be the first row. join(a, b) does what + does.
+template <class T, class Join = std::plus<>>
+void join_chunks(T* results, const T* partial, int64_t chunks, int64_t stride, int64_t n,
+                 const Join& join = {}) {
+  if (results != partial) std::copy_n(partial, n, results);
+  for (int64_t chunk = 1; chunk < chunks; ++chunk) {
+    const T* next = partial + chunk * stride;
+    for (int64_t i = 0; i < n; ++i) results[i] = join(results[i], next[i]);
+  }
+}
+
+// The same for many floats, stride n apart.
+inline void join_chunks_in_parallel(float* results, const float* partial, int64_t chunks,
+                                    int64_t n) {
+  parallel_ranges(n, 1 << 14, [&](int64_t begin, int64_t end) {
+    join_chunks(results + begin, partial + begin, chunks, n, end - begin);
+  });
+}
+
+// The sum of part(begin, end, lanes) over the ranges of x, added in order.
 template <class Part>
 double sum_ranges(const Array& x, const Part& part) {
   if (x.stored() == 0) return 0.0;
@@ -69,61 +92,9 @@ double sum_ranges(const Array& x, const Part& part) {
   const int64_t ranges = for_ranges(x, [&](int64_t range, int64_t begin, int64_t end, int lanes) {
     to[range] = part(begin, end, lanes);
   });
-  double total = 0.0;
-  for (int64_t range = 0; range < ranges; ++range) total += to[range];
+  double total;
+  join_chunks(&total, to, ranges, 1, 1);
   return total;
-}
-
-// An array (N, C, ...) as (outer, C, inner), inner contiguous. In the last of the outer groups
-// `lanes` of every sixteen floats count.
-struct ChannelWise {
-  int64_t outer, C, inner;
-  int lanes;
-};
-
-inline ChannelWise channel_wise(const Array& x) {
-  const int64_t pixels = x.shape().numel_from(2);
-  if (!x.in_lanes()) return {x.dim(0), x.dim(1), pixels, static_cast<int>(kLanes)};
-  return {x.blocks(), x.dim(1), pixels * kLanes, static_cast<int>(x.lanes_in_last_block())};
-}
-
-// Channels first .. first + count - 1.
-struct Channels {
-  int64_t first, count;
-};
-
-// body(channels) for all of them: statistics of a channel and what uses them in one task, for a few
-// channels at a time, so that the second pass finds in a cache what the first one read. Where
-// channels are few, one body has all of them, and its loops are cut for the threads instead.
-template <class Body>
-void for_channels(const ChannelWise& x, const Body& body) {
-  constexpr int64_t kEnough = 16;
-  const int64_t floats = std::max<int64_t>(1, x.outer * x.inner);
-  const int64_t share = std::clamp<int64_t>(kGrain / floats, 1, x.C), tasks = ceil_div(x.C, share);
-  if (tasks < kEnough) return body(Channels{0, x.C});
-  parallel_for(tasks, [&](int64_t task) {
-    body(Channels{task * share, std::min(share, x.C - task * share)});
-  });
-}
-
-// Sums over the batch by channel are made in pieces, ranges of the outer groups; `pieces` is how
-// many, whatever the channels.
-inline int64_t outer_share(const ChannelWise& x) {
-  return std::clamp<int64_t>(kGrain / x.inner, 1, x.outer);
-}
-inline int64_t outer_pieces(const ChannelWise& x) { return ceil_div(x.outer, outer_share(x)); }
-
-// body(piece, first outer group, groups, channels)
-template <class Body>
-void for_channel_pieces(const ChannelWise& x, Channels of, const Body& body) {
-  const int64_t outer = outer_share(x), pieces = outer_pieces(x);
-  const int64_t share = std::clamp<int64_t>(kGrain / (outer * x.inner), 1, of.count);
-  const int64_t groups = ceil_div(of.count, share);
-  parallel_for(pieces * groups, [&](int64_t task) {
-    const int64_t piece = task / groups, o = piece * outer, c = task % groups * share;
-    body(piece, o, std::min(outer, x.outer - o),
-         Channels{of.first + c, std::min(share, of.count - c)});
-  });
 }
 
 }  // namespace fastconv

@@ -1,7 +1,8 @@
-// A call opens the gate, workers that see it come in and claim tasks from one counter, the caller
-// works too, closes the gate and waits only for those who came in: a worker that is still asleep
-// costs nothing. Workers spin for a moment after their last call, so that the next one, a few
-// microseconds later inside a training step, finds them awake; then they sleep.
+// A call opens a gate. Workers that see it open enter and claim tasks, the caller does too; then it
+// closes the gate and waits for those inside. A worker that is still asleep costs nothing.
+//
+// Workers spin for a moment after a call, because inside a training step the next call comes a few
+// microseconds later; then they sleep.
 #include "cpu/runtime/thread_pool.h"
 
 #include <algorithm>
@@ -63,7 +64,7 @@ bool spin_until(const Condition& done) {
 #if defined(__linux__)
 int current_cpu() { return sched_getcpu(); }
 
-// Moves this thread to a CPU that it may use and none of the n `taken` is; if there is one.
+// Moves this thread to an allowed CPU that is not among the n `taken`, if there is one.
 void leave_cpus(const int* taken, size_t n) {
   cpu_set_t allowed;
   if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
@@ -71,14 +72,14 @@ void leave_cpus(const int* taken, size_t n) {
   for (size_t i = 0; i < n; ++i)
     if (taken[i] >= 0 && taken[i] < CPU_SETSIZE) CPU_CLR(static_cast<size_t>(taken[i]), &rest);
   if (CPU_COUNT(&rest) > 0 && sched_setaffinity(0, sizeof rest, &rest) == 0)
-    sched_setaffinity(0, sizeof allowed, &allowed);  // it has moved, and may be moved again
+    sched_setaffinity(0, sizeof allowed, &allowed);  // moved; may move again
 }
 #else
 int current_cpu() { return -1; }
 void leave_cpus(const int*, size_t) {}
 #endif
 
-// For the length of a scope this thread, and those that it starts for good, take no signals.
+// Blocks all signals in this thread for the length of a scope, and for good in threads it starts.
 class BlockSignals {
  public:
 #if !defined(_WIN32)
@@ -98,8 +99,8 @@ class BlockSignals {
   BlockSignals& operator=(const BlockSignals&) = delete;
 };
 
-// Flushes denormals to zero for the length of a scope: arithmetic on them takes a hundred times as
-// long, and gradients that small do not matter.
+// Flushes denormals to zero for the length of a scope: arithmetic on them is a hundred times
+// slower, and gradients that small do not matter.
 class FlushDenormals {
  public:
 #if defined(FASTCONV_X86_64)
@@ -124,48 +125,40 @@ class FlushDenormals {
   FlushDenormals& operator=(const FlushDenormals&) = delete;
 };
 
-thread_local int tasks_around = 0;  // this thread is inside of
-
-struct InsideTasks {
-  InsideTasks() { ++tasks_around; }
-  ~InsideTasks() { --tasks_around; }
-};
-
 void run_here(int64_t tasks, FunctionRef<void(int64_t)> body) {
   const FlushDenormals flush;
-  const InsideTasks inside;
   for (int64_t task = 0; task < tasks; ++task) body(task);
 }
 
 class Pool {
  public:
   explicit Pool(int threads)
-      : shares_(static_cast<size_t>(threads)), spins_(threads <= available_cpus()) {
-    shares_[0].cpu.store(current_cpu(), std::memory_order_relaxed);
+      : chunks_(static_cast<size_t>(threads)), spins_(threads <= available_cpus()) {
+    chunks_[0].cpu.store(current_cpu(), std::memory_order_relaxed);
     const BlockSignals block;  // Ctrl-C belongs to the thread that runs Python
     try {
       workers_.reserve(static_cast<size_t>(threads) - 1);
       for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
-    } catch (const std::system_error&) {  // no more threads: those that there are do all tasks
+    } catch (const std::system_error&) {  // no more threads: the existing ones do all tasks
     } catch (const std::bad_alloc&) {
     }
   }
 
   ~Pool() { stop(); }
 
-  // The number that was set, and how many could be started, the caller included.
-  int asked_for() const { return static_cast<int>(shares_.size()); }
+  // Threads requested and threads running, both with the caller.
+  int asked_for() const { return static_cast<int>(chunks_.size()); }
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
   void run(int64_t tasks, FunctionRef<void(int64_t)> body) {
     body_ = &body;
-    const auto count = static_cast<int64_t>(shares_.size());
+    const auto count = static_cast<int64_t>(chunks_.size());
     for (int64_t i = 0; i < count; ++i) {
-      Share& share = shares_[static_cast<size_t>(i)];
-      share.next.store(tasks / count * i + std::min(i, tasks % count), std::memory_order_relaxed);
-      share.end = tasks / count * (i + 1) + std::min(i + 1, tasks % count);
+      Chunk& chunk = chunks_[static_cast<size_t>(i)];
+      chunk.next.store(tasks / count * i + std::min(i, tasks % count), std::memory_order_relaxed);
+      chunk.end = tasks / count * (i + 1) + std::min(i + 1, tasks % count);
     }
-    shares_[0].cpu.store(current_cpu(), std::memory_order_relaxed);
+    chunks_[0].cpu.store(current_cpu(), std::memory_order_relaxed);
     gate_.fetch_or(kOpen);
     calls_.fetch_add(1);
     if (sleeping_.load() > 0) wake(tasks - 1);
@@ -181,54 +174,53 @@ class Pool {
  private:
   static constexpr uint32_t kOpen = 1u << 31;
 
-  // A thread's own tasks, then what others have left. Operations on the same array are cut alike,
-  // so a thread mostly finds in its own caches what it wrote there before.
-  struct alignas(64) Share {
+  // The chunk of tasks that a thread does first, before it helps others with theirs. Operations on
+  // the same array are split alike, so a thread mostly finds in its caches what it wrote before.
+  struct alignas(64) Chunk {
     std::atomic<int64_t> next{0};
     int64_t end = 0;
     std::atomic<int> cpu{-1};  // where its thread was last
   };
 
-  // A thread that wakes may be put beside the one that woke it, on the same CPU, and left there for
-  // tens of milliseconds while another is idle: then both together are no faster than one. So it
-  // goes elsewhere by itself; not more often than once a millisecond, in case it is sent back.
+  // Linux may wake a thread on the CPU of the one that woke it and leave it there for tens of
+  // milliseconds while another CPU is idle; both together are then no faster than one. So a worker
+  // moves away by itself, at most once a millisecond in case it is moved back.
   class Place {
    public:
-    Place(std::vector<Share>& shares, size_t thread) : shares_(shares), thread_(thread) {}
+    Place(std::vector<Chunk>& chunks, size_t thread) : chunks_(chunks), thread_(thread) {}
 
     void take() {
       const int cpu = current_cpu();
-      shares_[thread_].cpu.store(cpu, std::memory_order_relaxed);
+      chunks_[thread_].cpu.store(cpu, std::memory_order_relaxed);
       bool shared = false;
       for (size_t i = 0; i < thread_; ++i) {
-        const int other = shares_[i].cpu.load(std::memory_order_relaxed);
+        const int other = chunks_[i].cpu.load(std::memory_order_relaxed);
         shared = shared || (other >= 0 && other == cpu);
       }
       if (!shared || std::chrono::steady_clock::now() < again_) return;
       int taken[kMaxThreads];  // no allocation, which could fail here
-      for (size_t i = 0; i < thread_; ++i) taken[i] = shares_[i].cpu.load();
+      for (size_t i = 0; i < thread_; ++i) taken[i] = chunks_[i].cpu.load();
       leave_cpus(taken, thread_);
-      shares_[thread_].cpu.store(current_cpu(), std::memory_order_relaxed);
+      chunks_[thread_].cpu.store(current_cpu(), std::memory_order_relaxed);
       again_ = std::chrono::steady_clock::now() + std::chrono::milliseconds(1);
     }
 
    private:
-    std::vector<Share>& shares_;
+    std::vector<Chunk>& chunks_;
     size_t thread_;
     std::chrono::steady_clock::time_point again_{};
   };
 
   void claim_tasks(size_t thread) {
-    const InsideTasks inside;
-    for (size_t i = 0; i < shares_.size(); ++i) {
-      Share& share = shares_[(thread + i) % shares_.size()];
+    for (size_t i = 0; i < chunks_.size(); ++i) {
+      Chunk& chunk = chunks_[(thread + i) % chunks_.size()];
       for (;;) {
-        const int64_t task = share.next.fetch_add(1, std::memory_order_relaxed);
-        if (task >= share.end) break;
+        const int64_t task = chunk.next.fetch_add(1, std::memory_order_relaxed);
+        if (task >= chunk.end) break;
         try {
           (*body_)(task);
         } catch (...) {
-          for (Share& any : shares_) any.next.store(any.end, std::memory_order_relaxed);
+          for (Chunk& any : chunks_) any.next.store(any.end, std::memory_order_relaxed);
           const std::lock_guard<std::mutex> lock(mutex_);
           if (!error_) error_ = std::current_exception();
         }
@@ -239,7 +231,7 @@ class Pool {
   void work(int number) {
     const auto thread = static_cast<size_t>(number);
     const FlushDenormals flush;
-    Place place(shares_, thread);
+    Place place(chunks_, thread);
     if (spins_) place.take();
     uint64_t seen = 0;
     for (;;) {
@@ -256,7 +248,7 @@ class Pool {
         if (spins_) place.take();
         claim_tasks(thread);
       }
-      // The last one out of a closed gate tells the caller, if it went to sleep.
+      // The last one to leave through a closed gate wakes the caller, if it sleeps.
       if (gate_.fetch_sub(1) == 1 && caller_sleeps_.load()) {
         const std::lock_guard<std::mutex> lock(mutex_);
         emptied_.notify_one();
@@ -265,7 +257,7 @@ class Pool {
   }
 
   void wake(int64_t wanted) {
-    // Whoever is between looking at calls_ and sleeping holds the lock: after this it sleeps.
+    // A worker between its look at calls_ and its sleep holds the lock: wait until it sleeps.
     std::unique_lock<std::mutex>(mutex_).unlock();
     if (wanted >= threads() - 1) return called_.notify_all();
     for (; wanted > 0; --wanted) called_.notify_one();
@@ -287,7 +279,7 @@ class Pool {
     for (std::thread& worker : workers_) worker.join();
   }
 
-  // All that a call passes between threads is on one cache line, so that a worker fetches it once.
+  // All that a call passes between threads is on one cache line: a worker fetches one line.
   alignas(64) std::atomic<uint64_t> calls_{0};
   const FunctionRef<void(int64_t)>* body_ = nullptr;
   std::atomic<uint32_t> gate_{0};  // kOpen + workers inside
@@ -297,18 +289,18 @@ class Pool {
   std::mutex mutex_;
   std::condition_variable called_, emptied_;
   std::exception_ptr error_;
-  std::vector<Share> shares_;  // by thread; the caller is number 0
+  std::vector<Chunk> chunks_;  // by thread; the caller is number 0
   const bool spins_;
   std::vector<std::thread> workers_;
 };
 
-// Never destroyed: at exit the operating system ends the workers, which touch nothing but the pool.
+// Never destroyed: at exit the operating system ends the workers, which touch only the pool.
 Pool* the_pool = nullptr;  // whoever holds `busy` owns it
 std::atomic<bool> busy{false};
 std::atomic<int> wanted_threads{0};  // 0: not yet asked for
 
-// In a child after fork() there is only the thread that forked: the pool's threads are gone, its
-// locks are as they were. It is left where it is and a new one is made when needed.
+// A child of fork() has only the thread that forked. The pool's threads are gone and its locks are
+// as they were, so the pool is abandoned and a new one made when needed.
 void forget_pool() {
   the_pool = nullptr;
   busy.store(false);
@@ -345,8 +337,6 @@ void set_num_threads(int n) {
         message("[set_num_threads] expected 1 to ", kMaxThreads, " threads, got ", n));
   wanted_threads.store(n);
 }
-
-int64_t tasks_wanted() { return tasks_around > 0 ? 1 : 8; }
 
 void parallel_for(int64_t tasks, FunctionRef<void(int64_t task)> body) {
   if (tasks <= 0) return;

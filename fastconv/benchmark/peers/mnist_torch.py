@@ -22,7 +22,7 @@ from typing import Any
 
 BEGAN = time.perf_counter()
 
-BATCH, EPOCHS, PEAK_RATE, CYCLE, BETA2 = 64, 20, 8e-3, 1.6, 0.99  # fastconv/cli/recipe.py
+BATCH, EPOCHS, PEAK_RATE, CYCLE, BETA2 = 64, 20, 8e-3, 1.6, 0.99  # fastconv/train/recipes.py
 RISE, FIRST = 0.1, 0.04
 CHECKS, TRAINING_MARGIN, PART, PART_MARGIN = 8, 2.0, 5, 0.4  # looks at the test set, as there
 FILES = (

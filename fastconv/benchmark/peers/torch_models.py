@@ -45,7 +45,9 @@ class _Finder:
                 "conv_norm_relu": _conv_norm_relu,
             },
             f"{PACKAGE}.functional": functools.partial(_functional, torch),
-            f"{PACKAGE}.tensor": lambda: {"Tensor": functools.partial(torch.tensor, device="cpu")},
+            f"{PACKAGE}.autograd": lambda: {
+                "Tensor": functools.partial(torch.tensor, device="cpu")
+            },
             f"{PACKAGE}.models": dict,
             f"{PACKAGE}.models.catalogue": lambda: {"network": _as_it_is},
         }

@@ -1,4 +1,4 @@
-// A rectangle of an image in lane blocks, with zeros outside the image: what a band of output rows
+// A rectangle of an image in lane blocks, with zeros outside the image: what a tile of output rows
 // and columns reads. Taken in place where it lies inside the image, copied into scratch where it
 // does not, so that kernels never test for edges.
 #pragma once
@@ -8,7 +8,7 @@
 
 #include "core/array.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
 
 struct Window {
   const float* data;          // element (channel 0, row 0, col 0) of the rectangle
@@ -49,4 +49,4 @@ inline Window take_window(const float* image, int64_t C, int64_t IH, int64_t IW,
   return copy_window(image, C, IH, IW, row0, col0, rows, cols, scratch);
 }
 
-}  // namespace fastconv
+}  // namespace fastconv::cpu

@@ -1,12 +1,16 @@
 // By input of a few plain images without turning the weights.
 #pragma once
 
-#include "ops/conv2d.h"
+#include "contract/conv2d_shape.h"
+#include "core/array.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
+
+// Whether this is quicker than phase by phase (small_batch/backward.h).
+bool columns_small_batch_pay(const Conv2dShape& shape);
 
 // dx; bias (IC floats) may be null. Input channels of a group: a multiple of kLanes.
-void columns_few(float* dx, const float* dy, const float* w, const float* bias,
-                 const Conv2dShape& shape);
+void columns_small_batch(float* dx, const float* dy, const float* w, const float* bias,
+                         const Conv2dShape& shape);
 
-}  // namespace fastconv
+}  // namespace fastconv::cpu

@@ -1,15 +1,13 @@
 // Convolution forward for a few samples with kernels of one pixel, stride 1 and no padding.
 #pragma once
 
-#include "cpu/kernels.h"
-#include "ops/conv2d.h"
+#include "contract/conv2d_shape.h"
+#include "cpu/tiles.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
 
-bool is_pointwise(const Conv2dShape& s);
+// y, x, w: plain. bias may be null. Pointers in post are to arrays of OC floats and of y's shape.
+void pointwise_small_batch(float* y, const float* x, const float* w, const float* bias,
+                           const Conv2dShape& s, const ChannelPostOps& post);
 
-// y, x, w: plain. bias may be null. Pointers in finish are to arrays of OC floats and of y's shape.
-void pointwise_few(float* y, const float* x, const float* w, const float* bias,
-                   const Conv2dShape& s, const cpu::ChannelPostOps& finish);
-
-}  // namespace fastconv
+}  // namespace fastconv::cpu

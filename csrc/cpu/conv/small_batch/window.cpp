@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace fastconv {
+namespace fastconv::cpu {
 
 void copy_strided(float* to, const float* from, int64_t n, int64_t stride) {
   if (stride == 1)
@@ -14,14 +14,14 @@ void copy_strided(float* to, const float* from, int64_t n, int64_t stride) {
 }
 
 SmallBatchWindow::SmallBatchWindow(const Conv2dShape& s)
-    : width(s.OW + (s.KW - 1) * s.params.dilation[1] / s.params.stride[1]),
-      phase_rows(std::min(s.params.stride[0], (s.KH - 1) * s.params.dilation[0] + 1)),
-      phase_cols(std::min(s.params.stride[1], (s.KW - 1) * s.params.dilation[1] + 1)),
+    : width(s.OW + (s.KW - 1) * s.geometry.dilation[1] / s.geometry.stride[1]),
+      phase_rows(std::min(s.geometry.stride[0], (s.KH - 1) * s.geometry.dilation[0] + 1)),
+      phase_cols(std::min(s.geometry.stride[1], (s.KW - 1) * s.geometry.dilation[1] + 1)),
       s_(s),
-      reach_((s.KH - 1) * s.params.dilation[0] / s.params.stride[0]) {}
+      reach_((s.KH - 1) * s.geometry.dilation[0] / s.geometry.stride[0]) {}
 
 void SmallBatchWindow::taps(int64_t* places) const {
-  const Geometry& p = s_.params;
+  const Geometry& p = s_.geometry;
   for (int64_t r = 0; r < s_.KH; ++r) {
     const int64_t row = r * p.dilation[0], of_phase = row % p.stride[0] * phase_cols;
     const int64_t begin = row / p.stride[0] * width;
@@ -33,7 +33,7 @@ void SmallBatchWindow::taps(int64_t* places) const {
 }
 
 void SmallBatchWindow::copy(float* out, const float* x, int64_t row0, int64_t rows) const {
-  const Geometry& p = s_.params;
+  const Geometry& p = s_.geometry;
   const int64_t count = rows + reach_;
   if (channel() == phase() && p.pads[0] == 0 && width == s_.IW && p.pads[2] == 0 &&
       p.stride[0] == 1) {
@@ -63,4 +63,4 @@ void SmallBatchWindow::copy(float* out, const float* x, int64_t row0, int64_t ro
     }
 }
 
-}  // namespace fastconv
+}  // namespace fastconv::cpu

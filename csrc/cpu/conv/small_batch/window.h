@@ -1,12 +1,13 @@
-// The window of a plain image that a band of output rows reads: copied with its padding, every
+// The window of a plain image that a tile of output rows reads: copied with its padding, every
 // channel `height` rows of `width`. A stride splits it into stride x stride phases; a tap then lies
 // in one phase, and outputs next to each other read inputs next to each other. Phases that no tap
 // reaches are left out.
 #pragma once
 
-#include "ops/conv2d.h"
+#include "contract/conv2d_shape.h"
+#include "core/array.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
 
 // n floats, `stride` apart, side by side.
 void copy_strided(float* to, const float* from, int64_t n, int64_t stride);
@@ -15,7 +16,7 @@ class SmallBatchWindow {
  public:
   explicit SmallBatchWindow(const Conv2dShape& shape);
 
-  // For bands of so many output rows.
+  // For tiles of so many output rows.
   void set_rows(int64_t rows) { height = rows + reach_; }
 
   int64_t phase() const { return height * width; }
@@ -34,4 +35,4 @@ class SmallBatchWindow {
   int64_t reach_;  // rows that a window has beyond its outputs
 };
 
-}  // namespace fastconv
+}  // namespace fastconv::cpu

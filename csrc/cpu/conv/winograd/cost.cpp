@@ -7,7 +7,7 @@
 #include "cpu/conv/winograd/phases.h"
 #include "cpu/conv/winograd/winograd.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
 namespace {
 
 std::atomic<bool> allowed{true};
@@ -30,18 +30,18 @@ struct Axis {
 
 Axis axis_of(const Conv2dShape& s, size_t i, bool by_input) {
   const int64_t y = i == 0 ? s.OH : s.OW, x = i == 0 ? s.IH : s.IW, kernel = i == 0 ? s.KH : s.KW;
-  const int64_t pad = s.params.pads[2 * i];
+  const int64_t pad = s.geometry.pads[2 * i];
   return by_input ? Axis{x, y, pad - kernel + 1, kernel, 1}
-                  : Axis{y, x, -pad, kernel, s.params.stride[i]};
+                  : Axis{y, x, -pad, kernel, s.geometry.stride[i]};
 }
 
 // The quickest part in these tiles, if that is quicker than `best`.
 WinogradPart quickest(const Conv2dShape& s, Pass pass, const Phases& phases, WinogradPart best) {
-  const Geometry& p = s.params;
+  const Geometry& p = s.geometry;
   const int64_t size = phases.tile, stride = phases.stride, points = phases.axis_points;
   const bool by_weight = pass == Pass::backward_weight, by_input = pass == Pass::backward_input;
   const double blocks = double(ceil_div(s.N, kLanes)), IC = double(s.IC), OC = double(s.OC);
-  // Transforms as measured, of the pixels of the points and of those at the other end; short sums
+  // Transforms, of the pixels of the points and of those at the other end; short sums
   // begin and end more often.
   const bool small = points == 5 && size == 3;
   const double full = small ? 150.0 : 220.0;
@@ -104,7 +104,7 @@ void allow_winograd(bool yes) { allowed.store(yes); }
 bool winograd_allowed() { return allowed.load(); }
 
 bool winograd_applies(const Conv2dShape& s) {
-  const Geometry& p = s.params;
+  const Geometry& p = s.geometry;
   if (!allowed.load() || s.KH != s.KW || p.stride[0] != p.stride[1] || p.stride[0] >= s.KH ||
       p.dilation != std::array<int64_t, 2>{1, 1} || p.groups != 1)
     return false;
@@ -126,4 +126,4 @@ WinogradPart winograd_part(const Conv2dShape& s, Pass pass) {
   return best;
 }
 
-}  // namespace fastconv
+}  // namespace fastconv::cpu

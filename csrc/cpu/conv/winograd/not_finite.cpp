@@ -6,7 +6,7 @@
 #include "cpu/runtime/scratch.h"
 #include "cpu/runtime/thread_pool.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
 namespace {
 
 // The rows begin .. end - 1 of K planes are those between the first and the last with elements that
@@ -43,7 +43,7 @@ void replace_not_finite(float* y, const float* formula, int64_t n) {
 }
 
 void correlate_not_finite(float* y, const float* x, const float* w, const float* bias, bool relu,
-                          int64_t blocks, const Correlation& job) {
+                          int64_t blocks, const Correlation& job, int64_t min_tasks) {
   const CorrelationAxis &row_axis = job.rows.front(), &col_axis = job.cols.front();
   const int64_t K = job.groups * job.K, rows = row_axis.y_size, row = col_axis.y_size * kLanes;
   const int64_t x_block = job.groups * job.C * row_axis.x_size * col_axis.x_size * kLanes;
@@ -54,15 +54,15 @@ void correlate_not_finite(float* y, const float* x, const float* w, const float*
     found.begin -= found.begin % row_axis.y_step;  // so that the first phase stays the longest
     const int64_t count = found.end - found.begin;
     Correlation part = job;
-    part.rows = cut_axis(cut_axis(job.rows, found.end, false), found.begin, true);
+    part.rows = outputs_from(outputs_before(job.rows, found.end), found.begin);
     for (CorrelationAxis& axis : part.rows) axis.y_first -= found.begin, axis.y_size = count;
     part.streaming = false;
-    Array formula = Array::empty({kLanes, K, count, col_axis.y_size});
-    correlate(formula.data(), x + block * x_block, w, bias, relu, 1, part);
+    Scratch<float> formula(K * count * row);
+    correlate(formula.data(), x + block * x_block, w, bias, relu, 1, part, min_tasks);
     for (int64_t k = 0; k < K; ++k)
       replace_not_finite(to + (k * rows + found.begin) * row, formula.data() + k * count * row,
                          count * row);
   }
 }
 
-}  // namespace fastconv
+}  // namespace fastconv::cpu

@@ -6,12 +6,12 @@
 
 #include <algorithm>
 
+#include "contract/conv2d_shape.h"
 #include "core/array.h"
 #include "cpu/kernels.h"
 #include "cpu/runtime/cache_size.h"
-#include "ops/conv2d.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
 
 // A convolution with stride S is one with stride 1 over S * S times the channels of x: the pixels
 // and taps of each phase of the stride, a row and a column of 0 .. S - 1, are channels of their
@@ -20,16 +20,16 @@ namespace fastconv {
 //   x'[phase][c][h] = x[c][h * S + phase - pad],  w'[k][phase][c][q] = w[k][c][r]
 //
 // with kernels of R x R taps, R = ceil(size / S): 3x3 with stride 2 becomes 2x2 of four times the
-// channels. A phase whose rows (or columns) have a tap less is short; its kernels vanish at
-// infinity along that axis, turned ones of 3x3 to 5x5 at zero, and there are no products to add.
+// channels. Short phases, those with one tap fewer along an axis, contribute nothing at the point
+// at infinity of that axis, or, flipped and of 3x3 to 5x5, at zero: these products are skipped.
 // Phases are so numbered that those with products at a point are neighbours.
 class Phases {
  public:
   // In tiles as large as there are, or with so many points along an axis (3x3: 6 or 5).
   explicit Phases(const Conv2dShape& s)
-      : Phases(s, ceil_div(s.KH, s.params.stride[0]) == 2 ? 5 : 6) {}
+      : Phases(s, ceil_div(s.KH, s.geometry.stride[0]) == 2 ? 5 : 6) {}
   Phases(const Conv2dShape& s, int64_t points_of_axis)
-      : stride(s.params.stride[0]),
+      : stride(s.geometry.stride[0]),
         taps(ceil_div(s.KH, stride)),
         count(stride * stride),
         axis_points(points_of_axis),
@@ -45,10 +45,10 @@ class Phases {
   bool is_short(int64_t phase_of_axis) const { return phase_of_axis >= full_; }
 
   // Of phase number i.
-  cpu::WinogradTaps operator[](int64_t i) const {
+  WinogradTaps operator[](int64_t i) const {
     const int64_t short_ = stride - full_, row_short = short_ * full_;
     const auto at = [this](int64_t row, int64_t col) {
-      return cpu::WinogradTaps{size_, stride, row, col, axis_points};
+      return WinogradTaps{size_, stride, row, col, axis_points};
     };
     if (i < row_short) return at(full_ + i / full_, i % full_);
     i -= row_short;
@@ -62,8 +62,8 @@ class Phases {
     int64_t first, last;
     bool operator==(const Range& other) const { return first == other.first && last == other.last; }
   };
-  Range at_point(int64_t point, bool turned) const {
-    const int64_t gone = turned && taps > 2 ? 0 : axis_points - 1;
+  Range at_point(int64_t point, bool flipped) const {
+    const int64_t gone = flipped && taps > 2 ? 0 : axis_points - 1;
     const int64_t row_short = (stride - full_) * full_;
     const bool rows = point / axis_points == gone, cols = point % axis_points == gone;
     return {rows ? row_short : 0, cols   ? row_short + full_ * full_
@@ -83,7 +83,7 @@ class Phases {
 
 // By input, position q of phase p along an axis is pixel q * stride + p - pad of dx; it meets dy
 // from q - taps + 1 to q. Where kernels are 2x2, in short phases, one position is counted as the
-// one before it: their only tap, turned, comes first and vanishes at infinity, for there is no
+// one before it: their only tap, flipped, comes first and vanishes at infinity, for there is no
 // point zero. The first position that some phase has, and how many there are up to pixel size - 1.
 struct Positions {
   // Position 0 of a phase is counted as this.
@@ -124,4 +124,4 @@ void for_each_block(int64_t begin, int64_t end, int64_t tiles, const Body& body)
   }
 }
 
-}  // namespace fastconv
+}  // namespace fastconv::cpu

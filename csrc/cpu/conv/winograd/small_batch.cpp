@@ -1,16 +1,17 @@
-// Winograd for a few images. Sixteen *channels* fill the vectors: of x in the transform of tiles,
+// Winograd for a small batch. Sixteen *channels* fill the vectors: of x in the transform of tiles,
 // of y in all that follows. So every number of tiles is as good as any other, down to the four of a
 // map of 7 x 7, and tiles are transformed as in lane blocks; the planes of sixteen channels are
 // transposed into a block before, and back behind.
 //
 // The products are the broadcast tile with its operands exchanged: its vectors are transformed
-// weights, and a point of a tile is what is spread over a vector.
+// weights, and the points of a tile are broadcast.
 //
 //   u[chunk][point][c][k]        k: the kChunk vectors of output channels of a chunk
 //   v[point][block][tile][c]     c: the channels of a block of sixteen
 //   m[point][block][tile][k] = sum over c of u * v
 //
-// Tiles are counted through all images, f = image * tiles + tile, and cut in whole rows of tiles.
+// Tiles are counted through all images, f = image * tiles + tile, and divided in whole rows of
+// tiles.
 #include "cpu/conv/winograd/small_batch.h"
 
 #include <algorithm>
@@ -24,7 +25,7 @@
 #include "cpu/runtime/scratch.h"
 #include "cpu/runtime/thread_pool.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
 namespace {
 
 constexpr int64_t kAxisPoints = 6, kPoints = 36;  // of kernels of 3x3 to 5x5
@@ -33,30 +34,30 @@ constexpr int64_t kAxisPoints = 6, kPoints = 36;  // of kernels of 3x3 to 5x5
 // wider chunks were no quicker, and are fewer tasks.
 constexpr int64_t kChunk = 2;
 
-class FewImages {
+class SmallBatch {
  public:
-  FewImages(const Conv2dShape& shape, float* y, const float* x, const float* w, const float* bias,
-            const cpu::ChannelPostOps& finish)
+  SmallBatch(const Conv2dShape& shape, float* y, const float* x, const float* w, const float* bias,
+             const ChannelPostOps& post)
       : s(shape),
         y_(y),
         x_(x),
         w_(w),
-        finish_(finish),
+        post_(post),
         size_(Phases(s).tile),
         grid_(grid_of(s.OH, s.OW, size_)),
         rows_(s.N * grid_.rows),
         C_(ceil_div(s.IC, kLanes)),
         K_(ceil_div(s.OC, kLanes)),
-        band_rows_(std::max<int64_t>(1, kBandPixels / (size_ * std::max(s.IW, s.OW)))),
+        strip_rows_(std::max<int64_t>(1, kStripPixels / (size_ * std::max(s.IW, s.OW)))),
         u_point_(conflict_free_stride(C_ * kLanes * kChunk * kLanes)),
         scale_(K_ * kLanes),
         shift_(K_ * kLanes) {
     for (int64_t k = 0; k < K_ * kLanes; ++k) {
       const bool there = k < s.OC;
       const float start = bias && there ? bias[k] : 0.0f;
-      const float scale = finish.scale && there ? finish.scale[k] : 1.0f;
+      const float scale = post.scale && there ? post.scale[k] : 1.0f;
       scale_.data()[k] = scale;
-      shift_.data()[k] = start * scale + (finish.scale && there ? finish.shift[k] : 0.0f);
+      shift_.data()[k] = start * scale + (post.scale && there ? post.shift[k] : 0.0f);
     }
   }
 
@@ -64,14 +65,14 @@ class FewImages {
     // Weights that would not stay in a cache are better transformed where they are needed.
     constexpr int64_t kCachedFloats = int64_t{4} << 20;
     if (rows_ > 2 * chunks() && chunks() * u_size() <= kCachedFloats)
-      by_bands();
+      by_rows();
     else
       by_channels();
     return finite_.load();
   }
 
  private:
-  static constexpr int64_t kBandPixels = 2048;  // 128 KiB of a block of channels
+  static constexpr int64_t kStripPixels = 2048;  // 128 KiB of a block of channels
 
   int64_t chunks() const { return ceil_div(K_, kChunk); }
   int64_t u_size() const { return kPoints * u_point_; }
@@ -79,7 +80,7 @@ class FewImages {
 
   // The transformed weights first; then each task takes a few rows of tiles, whose points stay in
   // L2, through everything.
-  void by_bands() {
+  void by_rows() {
     Scratch<float> u(chunks() * u_size());
     parallel_for(chunks(), [&](int64_t chunk) { transform_w(u.data() + chunk * u_size(), chunk); });
     constexpr int64_t kOwnFloats = 128 * 1024, kTasks = 16;
@@ -116,24 +117,24 @@ class FewImages {
   int64_t v_point(int64_t tiles) const { return conflict_free_stride(C_ * tiles * kLanes); }
 
   // Calls body(image, first row of tiles, rows, tiles done before) for the tiles begin .. end - 1
-  // in bands of rows.
+  // in strips of rows.
   template <class Body>
-  void for_each_band(int64_t begin, int64_t end, const Body& body) const {
-    for_each_block(begin, end, grid_.tiles(),
-                   [&](int64_t image, int64_t first, int64_t n, int64_t done) {
-                     const int64_t row0 = first / grid_.cols, rows = n / grid_.cols;
-                     for (int64_t i = 0; i < rows; i += band_rows_)
-                       body(image, row0 + i, std::min(band_rows_, rows - i), done + i * grid_.cols);
-                   });
+  void for_each_strip(int64_t begin, int64_t end, const Body& body) const {
+    for_each_block(
+        begin, end, grid_.tiles(), [&](int64_t image, int64_t first, int64_t n, int64_t done) {
+          const int64_t row0 = first / grid_.cols, rows = n / grid_.cols;
+          for (int64_t i = 0; i < rows; i += strip_rows_)
+            body(image, row0 + i, std::min(strip_rows_, rows - i), done + i * grid_.cols);
+        });
   }
 
   // The points of a block of channels; channels that are not there are zero.
   void transform_x(float* v, int64_t begin, int64_t end, int64_t block) const {
     const int64_t plane = s.IH * s.IW, c = block * kLanes, tiles = end - begin;
     const int channels = static_cast<int>(std::min(kLanes, s.IC - c));
-    Scratch<float> pixels(((band_rows_ - 1) * size_ + 6) * s.IW * kLanes);
-    for_each_band(begin, end, [&](int64_t image, int64_t row, int64_t rows, int64_t done) {
-      const int64_t top = row * size_ - s.params.pads[0], bottom = top + (rows - 1) * size_ + 6;
+    Scratch<float> pixels(((strip_rows_ - 1) * size_ + 6) * s.IW * kLanes);
+    for_each_strip(begin, end, [&](int64_t image, int64_t row, int64_t rows, int64_t done) {
+      const int64_t top = row * size_ - s.geometry.pads[0], bottom = top + (rows - 1) * size_ + 6;
       const int64_t first = std::clamp<int64_t>(top, 0, s.IH);
       const int64_t last = std::clamp<int64_t>(bottom, first, s.IH);
       if (last > first)
@@ -141,16 +142,15 @@ class FewImages {
                                 (last - first) * s.IW, plane, channels);
       cpu::kernels().winograd_input(v + (block * tiles + done) * kLanes, v_point(tiles),
                                     tiles * kLanes, pixels.data(), 1,
-                                    {last - first, s.IW, top - first, -s.params.pads[2], grid_.cols,
-                                     0, rows * grid_.cols, s.KH, kAxisPoints, 1});
+                                    {last - first, s.IW, top - first, -s.geometry.pads[2],
+                                     grid_.cols, 0, rows * grid_.cols, s.KH, kAxisPoints, 1});
     });
   }
 
   // The transformed weights of a chunk of output channels; zeros where there is no channel.
   void transform_w(float* u, int64_t chunk) const {
     const int64_t taps = s.KH * s.KW, k0 = chunk * kChunk, count = std::min(kChunk, K_ - k0);
-    // Sixteen rows of weights are read a page at a time: by only 16 channels of 3x3 the layer
-    // 512 -> 512 at 7 x 7, its weights in memory, takes 2.0 ms instead of 1.75.
+    // Sixteen rows of weights are read a page at a time: they may come from memory.
     const int64_t step = 1152 / taps / kLanes * kLanes;
     Scratch<float> lanes(step * taps * kLanes);
     for (int64_t k = 0; k < count; ++k)
@@ -175,7 +175,7 @@ class FewImages {
     Scratch<float> m(kPoints * m_point);
     int64_t u_tap[kLanes], v_tap[kLanes];  // the channels of a block
     for (int64_t i = 0; i < kLanes; ++i) u_tap[i] = i * count * kLanes, v_tap[i] = i;
-    cpu::BroadcastTile args{};
+    BroadcastTile args{};
     args.groups = kPoints, args.K = tiles, args.C = C_, args.taps = kLanes;
     args.rows = 1, args.cols = count;
     args.x = u;
@@ -191,10 +191,10 @@ class FewImages {
 
     const int64_t plane = s.OH * s.OW;
     constexpr float kInfinity = std::numeric_limits<float>::infinity();
-    const float low = finish_.plus ? -kInfinity : finish_.low;  // with an addend, behind it
-    const float high = finish_.plus ? kInfinity : finish_.high;
-    Scratch<float> pixels(band_rows_ * size_ * s.OW * kLanes);
-    for_each_band(begin, end, [&](int64_t image, int64_t row, int64_t rows, int64_t done) {
+    const float low = post_.plus ? -kInfinity : post_.low;  // with an addend, behind it
+    const float high = post_.plus ? kInfinity : post_.high;
+    Scratch<float> pixels(strip_rows_ * size_ * s.OW * kLanes);
+    for_each_strip(begin, end, [&](int64_t image, int64_t row, int64_t rows, int64_t done) {
       const int64_t first = row * size_, height = std::min(rows * size_, s.OH - first);
       for (int64_t k = 0; k < count; ++k) {
         const int64_t oc = (k0 + k) * kLanes;
@@ -207,12 +207,11 @@ class FewImages {
         const int64_t at = (image * s.OC + oc) * plane + first * s.OW;
         cpu::kernels().to_plain(y_ + at, plane, pixels.data(), kLanes, height * s.OW,
                                 static_cast<int>(channels));
-        if (finish_.plus)
+        if (post_.plus)
           for (int64_t c = 0; c < channels; ++c)
-            finish_plane(
-                y_ + at + c * plane,
-                {nullptr, nullptr, finish_.plus + at + c * plane, finish_.low, finish_.high},
-                height * s.OW);
+            apply_post_ops(y_ + at + c * plane,
+                           {nullptr, nullptr, post_.plus + at + c * plane, post_.low, post_.high},
+                           height * s.OW);
       }
     });
   }
@@ -220,12 +219,12 @@ class FewImages {
   const Conv2dShape& s;
   float* y_;
   const float *x_, *w_;
-  const cpu::ChannelPostOps& finish_;
+  const ChannelPostOps& post_;
   int64_t size_;  // outputs along a side of a tile
   TileGrid grid_;
-  int64_t rows_;       // of tiles, in all images
-  int64_t C_, K_;      // blocks of sixteen channels
-  int64_t band_rows_;  // rows of tiles that are transposed at a time
+  int64_t rows_;        // of tiles, in all images
+  int64_t C_, K_;       // blocks of sixteen channels
+  int64_t strip_rows_;  // rows of tiles that are transposed at a time
   int64_t u_point_;
   Scratch<float> scale_, shift_;
   std::atomic<bool> finite_{true};
@@ -234,7 +233,7 @@ class FewImages {
 }  // namespace
 
 double winograd_small_batch_cycles(const Conv2dShape& s) {
-  // As measured, of a tile, a vector of weights and an image for each block of channels.
+  // Of a tile, a vector of weights and an image for each block of channels.
   const double input = 430.0, output = 350.0, weight = s.KH == 3 ? 165.0 : 330.0, image = 800.0;
   const double N = double(s.N);
   const double C = double(ceil_div(s.IC, kLanes)), K = double(ceil_div(s.OC, kLanes));
@@ -246,14 +245,14 @@ double winograd_small_batch_cycles(const Conv2dShape& s) {
 }
 
 bool winograd_small_batch_pays(const Conv2dShape& s) {
-  if (!winograd_applies(s) || s.params.stride[0] > 1 || s.KH < 3) return false;
+  if (!winograd_applies(s) || s.geometry.stride[0] > 1 || s.KH < 3) return false;
   const double vectors = double(s.N * ceil_div(s.OH * (s.OW + s.KW - 1), kLanes));
   return winograd_small_batch_cycles(s) < 1.05 * vectors * double(s.KH * s.KW * s.IC * s.OC);
 }
 
 bool winograd_forward_small_batch(float* y, const float* x, const float* w, const float* bias,
-                                  const Conv2dShape& s, const cpu::ChannelPostOps& finish) {
-  return FewImages(s, y, x, w, bias, finish).run();
+                                  const Conv2dShape& s, const ChannelPostOps& post) {
+  return SmallBatch(s, y, x, w, bias, post).run();
 }
 
-}  // namespace fastconv
+}  // namespace fastconv::cpu

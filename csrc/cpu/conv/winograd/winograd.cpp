@@ -12,10 +12,10 @@
 #include "cpu/runtime/split.h"
 #include "cpu/runtime/thread_pool.h"
 
-namespace fastconv {
+namespace fastconv::cpu {
 namespace {
 
-// Forward, and by input with the weights turned and the channels exchanged; or the adjoint of
+// Forward, and by input with the weights flipped and the channels exchanged; or the adjoint of
 // forward, whose tiles are those of the outputs: of x there then, which is dy. Of the two images,
 // that of the convolution's input has the phases of the stride.
 struct TiledCorrelation {
@@ -31,7 +31,7 @@ struct TiledCorrelation {
   int64_t K = y.channels * y.phases, C = x.channels * x.phases;
 
   static TiledCorrelation forward(const Conv2dShape& s, const WinogradPart& part) {
-    const Geometry& p = s.params;
+    const Geometry& p = s.geometry;
     const Phases phases(s, part.points);
     return {s,
             false,
@@ -42,7 +42,7 @@ struct TiledCorrelation {
             grid_of(part.rows, part.cols, phases.tile)};
   }
   static TiledCorrelation backward(const Conv2dShape& s, const WinogradPart& part) {
-    const Geometry& p = s.params;
+    const Geometry& p = s.geometry;
     const Phases phases(s, part.points);
     const Positions rows(phases, p.pads[0], part.rows), cols(phases, p.pads[2], part.cols);
     const int64_t before = phases.taps - 1, stride = phases.stride;
@@ -61,15 +61,15 @@ struct TiledCorrelation {
             true,
             true,
             {s.OC, 1, s.OH, s.OW, 0, 0, 1},
-            {s.IC, 1, s.IH, s.IW, -s.params.pads[0], -s.params.pads[2], 1},
+            {s.IC, 1, s.IH, s.IW, -s.geometry.pads[0], -s.geometry.pads[2], 1},
             phases,
             grid_of(s.OH, s.OW, phases.tile)};
   }
 
-  cpu::WinogradGrid tiles(const Image& image, int64_t phase, int64_t first, int64_t count) const {
+  WinogradGrid tiles(const Image& image, int64_t phase, int64_t first, int64_t count) const {
     int64_t row = image.row0, col = image.col0;
     if (image.phases > 1) {
-      const cpu::WinogradTaps at = phases[phase];
+      const WinogradTaps at = phases[phase];
       row += at.row, col += at.col;
       if (by_input) {
         row -= Positions::higher(phases, at.row) * image.stride;
@@ -108,8 +108,8 @@ struct TiledCorrelation {
                            float* to = images + (block * y.channels + k) * y.rows * y.cols * kLanes;
                            const float* from = m + done * m_k + tiles_done * kLanes;
                            const float* start = bias ? bias + k : nullptr;
-                           const cpu::WinogradGrid at = tiles(y, phase, first, n);
-                           const cpu::Kernels& kernels = cpu::kernels();
+                           const WinogradGrid at = tiles(y, phase, first, n);
+                           const Kernels& kernels = cpu::kernels();
                            finite &= adjoint
                                          ? kernels.winograd_input_adjoint(to, from, m_point, m_k,
                                                                           channels, start, at,
@@ -123,7 +123,7 @@ struct TiledCorrelation {
 };
 
 // A part of the products: so many channels, from k0 and c0 on.
-struct Channels {
+struct ChannelChunk {
   int64_t k0, K, c0, C;
 };
 
@@ -137,7 +137,7 @@ struct Weights {
 
   int64_t size() const { return p.phases.points * point; }
 
-  void transform(float* u, const float* w, const Channels& part) const {
+  void transform(float* u, const float* w, const ChannelChunk& part) const {
     const int64_t w_ic = p.s.KH * p.s.KW, w_oc = p.s.IC * w_ic;
     const int64_t w_c = p.by_input ? w_oc : w_ic, w_k = p.by_input ? w_ic : w_oc;
     // The kernels of channel k of y and of those of x that follow `from` in the same phase, sixteen
@@ -151,7 +151,7 @@ struct Weights {
           static_cast<int>(pairs), p.phases[phase], p.by_input && !p.adjoint, ahead);
       return pairs;
     };
-    // Along the rows of w, one of which is asked for while those before it are read.
+    // Along the rows of w, one of which is prefetched while those before it are read.
     if (p.by_input)
       parallel_for(ceil_div(part.C, kLanes), [&](int64_t block) {
         for (int64_t k = 0; k < part.K; ++k) transform_pairs(k, block * kLanes, kLanes * w_c);
@@ -171,12 +171,12 @@ struct Products {
   const Weights& weights;
   int64_t tiles, v_point, m_point;
 
-  void operator()(float* m, const float* v, const float* u, const Channels& part, int64_t first,
+  void operator()(float* m, const float* v, const float* u, const ChannelChunk& part, int64_t first,
                   int64_t last, bool accumulate) const {
-    // Weights that no L2 holds are asked for: 256 -> 256, 3x3, 56 x 56, from 52 to 42 ms.
+    // Weights that no L2 holds are prefetched.
     constexpr int64_t kNear = 1 << 20;
     const TiledCorrelation& p = weights.p;
-    cpu::BroadcastTile args{};
+    BroadcastTile args{};
     args.taps = args.rows = 1, args.cols = tiles;
     args.x_group = v_point, args.x_c = tiles * kLanes, args.x_col = kLanes;
     args.w_group = weights.point, args.w_k = weights.row, args.w_c = 1;
@@ -215,40 +215,44 @@ struct Products {
 // The tasks are tiles, as many at a time as stay in L2 with all their channels while the output
 // channels pass over them; at least three, so that the broadcast tile is nearly square.
 bool run_by_tiles(float* y, const float* x, const float* w, const float* bias, bool relu,
-                  int64_t all, const TiledCorrelation& p, bool streaming) {
+                  int64_t all, const TiledCorrelation& p, bool streaming, int64_t min_tasks) {
   constexpr int64_t kPointVectors = 1024 * 1024 / (kLanes * 4);
   const int64_t points = p.phases.points;
-  int64_t cut = std::clamp<int64_t>(kPointVectors / (points * p.C), 4, 48);
-  const int64_t wanted = tasks_wanted();
-  cut = std::min(cut, std::max<int64_t>(4, ceil_div(all, wanted)));
-  if (cut == 4 && all % 12 == 0 && all < 16 * cut) cut = 3;  // 36 tiles: nine tasks are too uneven
-  cut = ceil_div(all, ceil_div(all, cut));
-  if (p.adjoint) cut = ceil_div(cut, p.grid.tiles()) * p.grid.tiles();  // tiles of an image overlap
+  int64_t tiles_of_task = std::clamp<int64_t>(kPointVectors / (points * p.C), 4, 48);
+  tiles_of_task = std::min(tiles_of_task, std::max<int64_t>(4, ceil_div(all, min_tasks)));
+  if (tiles_of_task == 4 && all % 12 == 0 && all < 16 * tiles_of_task)
+    tiles_of_task = 3;  // 36 tiles: nine tasks are too uneven
+  tiles_of_task = ceil_div(all, ceil_div(all, tiles_of_task));
+  if (p.adjoint)
+    tiles_of_task =
+        ceil_div(tiles_of_task, p.grid.tiles()) * p.grid.tiles();  // tiles of an image overlap
   // Inside a task of a larger operation, whose arrays are in L2 too, fewer at a time: with their
-  // results in half of it (Keras's second layer, forward 1.02x to 1.11x).
+  // results in half of it.
   const int64_t half = l2_bytes() / 2 / (points * (p.C + 32) * kLanes * 4);
-  const int64_t most = wanted == 1 ? std::min(cut, std::max<int64_t>(3, half)) : cut;
-  const int64_t step = ceil_div(cut, ceil_div(cut, most));
+  const int64_t most =
+      min_tasks == 1 ? std::min(tiles_of_task, std::max<int64_t>(3, half)) : tiles_of_task;
+  const int64_t step = ceil_div(tiles_of_task, ceil_div(tiles_of_task, most));
   // Where the points of all channels do not stay in L2, they are read again for each chunk of
   // output channels: in chunks as large as leave their results there, 32 channels or 64.
   const bool far = points * p.C * step * kLanes * 4 > l2_bytes() / 2;
   const int64_t chunk = far && points * 64 * step * kLanes * 4 <= l2_bytes() / 3 ? 64 : 32;
-  const int64_t tile_cuts = ceil_div(all, cut);
-  const int64_t k_cuts = std::clamp<int64_t>(wanted / tile_cuts, 1, ceil_div(p.K, chunk));
-  const int64_t k_cut = ceil_div(p.K, k_cuts);
+  const int64_t tile_tasks = ceil_div(all, tiles_of_task);
+  const int64_t k_tasks = std::clamp<int64_t>(min_tasks / tile_tasks, 1, ceil_div(p.K, chunk));
+  const int64_t k_step = ceil_div(p.K, k_tasks);
 
   // Weights that would not stay in a cache anyway are transformed chunk by chunk, each time they
   // are needed: that costs less than writing them to memory and reading them again.
   constexpr int64_t kCachedFloats = int64_t{4} << 20;
   const bool in_chunks = points * p.K * p.C > kCachedFloats;
-  const Weights weights(p, in_chunks ? std::min(chunk, k_cut) : p.K, p.C);
+  const Weights weights(p, in_chunks ? std::min(chunk, k_step) : p.K, p.C);
   Scratch<float> u_all(in_chunks ? 1 : weights.size());
   if (!in_chunks) weights.transform(u_all.data(), w, {0, p.K, 0, p.C});
 
   std::atomic<bool> finite{true};
-  parallel_for(tile_cuts * k_cuts, [&](int64_t task) {
-    const int64_t first = task / k_cuts * cut, last = std::min(all, first + cut);
-    const int64_t k_begin = task % k_cuts * k_cut, k_end = std::min(p.K, k_begin + k_cut);
+  parallel_for(tile_tasks * k_tasks, [&](int64_t task) {
+    const int64_t first = task / k_tasks * tiles_of_task,
+                  last = std::min(all, first + tiles_of_task);
+    const int64_t k_begin = task % k_tasks * k_step, k_end = std::min(p.K, k_begin + k_step);
     for (int64_t begin = first; begin < last; begin += step) {
       const int64_t end = std::min(last, begin + step);
       const int64_t row = (end - begin) * kLanes;
@@ -258,7 +262,7 @@ bool run_by_tiles(float* y, const float* x, const float* w, const float* bias, b
       Scratch<float> u_own(in_chunks ? weights.size() : 1);
       p.transform_x(v.data(), products.v_point, row, x, begin, end, 0, p.C);
       for (int64_t k = k_begin; k < k_end; k += chunk) {
-        const Channels part{k, std::min(chunk, k_end - k), 0, p.C};
+        const ChannelChunk part{k, std::min(chunk, k_end - k), 0, p.C};
         if (in_chunks) weights.transform(u_own.data(), w, part);
         const float* u = in_chunks ? u_own.data() : u_all.data() + k * weights.row;
         products(m.data(), v.data(), u, part, 0, points, false);
@@ -282,20 +286,20 @@ bool run_by_points(float* y, const float* x, const float* w, const float* bias, 
     return ceil_div(ceil_div(channels, ceil_div(channels, std::max(kLanes, most))), kLanes) *
            kLanes;
   };
-  const int64_t c_cut = even(p.C, kVFloats / (points * row));
-  const int64_t k_cut = even(p.K, kUFloats / (points * c_cut));
-  const Weights weights(p, k_cut, c_cut);
-  const Products products{weights, all, conflict_free_stride(c_cut * row),
+  const int64_t c_step = even(p.C, kVFloats / (points * row));
+  const int64_t k_step = even(p.K, kUFloats / (points * c_step));
+  const Weights weights(p, k_step, c_step);
+  const Products products{weights, all, conflict_free_stride(c_step * row),
                           conflict_free_stride(p.K * row)};
   Scratch<float> v(points * products.v_point), u(weights.size()), m(points * products.m_point);
-  for (int64_t c = 0; c < p.C; c += c_cut) {
-    const int64_t C = std::min(c_cut, p.C - c);
+  for (int64_t c = 0; c < p.C; c += c_step) {
+    const int64_t C = std::min(c_step, p.C - c);
     parallel_ranges(C, 16, [&](int64_t begin, int64_t end) {
       p.transform_x(v.data() + begin * row, products.v_point, row, x, 0, all, c + begin,
                     end - begin);
     });
-    for (int64_t k = 0; k < p.K; k += k_cut) {
-      const Channels part{k, std::min(k_cut, p.K - k), c, C};
+    for (int64_t k = 0; k < p.K; k += k_step) {
+      const ChannelChunk part{k, std::min(k_step, p.K - k), c, C};
       weights.transform(u.data(), w, part);
       parallel_for(points, [&](int64_t point) {
         products(m.data() + k * row, v.data(), u.data(), part, point, point + 1, c > 0);
@@ -314,28 +318,28 @@ bool run_by_points(float* y, const float* x, const float* w, const float* bias, 
 }
 
 bool run(float* y, const float* x, const float* w, const float* bias, bool relu, int64_t blocks,
-         const TiledCorrelation& p, bool streaming) {
+         const TiledCorrelation& p, bool streaming, int64_t min_tasks) {
   constexpr int64_t kFewTiles = 16, kFewPixels = 4608;
   const int64_t all = blocks * p.grid.tiles();
   const bool few = all <= kFewTiles && p.K * all <= kFewPixels;
-  return (few && tasks_wanted() > 1 ? run_by_points : run_by_tiles)(y, x, w, bias, relu, all, p,
-                                                                    streaming);
+  if (few && min_tasks > 1) return run_by_points(y, x, w, bias, relu, all, p, streaming);
+  return run_by_tiles(y, x, w, bias, relu, all, p, streaming, min_tasks);
 }
 
 }  // namespace
 
 bool winograd_forward(float* y, const float* x, const float* w, const float* bias, bool relu,
                       int64_t blocks, const Conv2dShape& s, const WinogradPart& part,
-                      bool streaming) {
-  return run(y, x, w, bias, relu, blocks, TiledCorrelation::forward(s, part), streaming);
+                      bool streaming, int64_t min_tasks) {
+  return run(y, x, w, bias, relu, blocks, TiledCorrelation::forward(s, part), streaming, min_tasks);
 }
 
 bool winograd_backward_input(float* dx, const float* dy, const float* w, const float* bias,
                              int64_t blocks, const Conv2dShape& s, const WinogradPart& part,
-                             bool streaming) {
+                             bool streaming, int64_t min_tasks) {
   const auto p =
       part.adjoint ? TiledCorrelation::adjoint_of(s, part) : TiledCorrelation::backward(s, part);
-  return run(dx, dy, w, bias, false, blocks, p, streaming);
+  return run(dx, dy, w, bias, false, blocks, p, streaming, min_tasks);
 }
 
-}  // namespace fastconv
+}  // namespace fastconv::cpu

@@ -1,5 +1,0 @@
-"""LIMITS"""
-
-import math
-
-LIMITS = {None: None, "relu": math.inf, "relu6": 6.0}
