@@ -24,8 +24,6 @@ class Array:
     @property
     def dtype(self) -> str: ...  # "float32", "int64", "uint16", "uint8"
     @property
-    def layout(self) -> str: ...  # "plain" or "lanes"
-    @property
     def is_contiguous(self) -> bool: ...  # row-major
     @property
     def address(self) -> int: ...
@@ -35,8 +33,6 @@ class Array:
     def numpy(self) -> NDArray[Any]: ...
     def values(self) -> NDArray[Any]: ...  # the same, to read only
     def written(self) -> None: ...  # counts a change of the values that the core cannot see
-    def to_lanes(self) -> Array: ...  # self when already so
-    def to_plain(self) -> Array: ...
     def contiguous(self) -> Array: ...  # row-major; self when already so
     def reshape(self, shape: Sequence[int]) -> Array: ...  # shares storage, or is a row-major copy
     def copy(self) -> Array: ...

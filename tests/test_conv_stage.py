@@ -204,7 +204,7 @@ def test_plain_arrays_go_back_by_blocks_too() -> None:
     y, argmax = forward(case, POOL_2X2)
     arrays = [array(upstream(y), "lanes"), y, argmax, array(problem(case).x, "lanes")]
     rest = (case.x, array(problem(case).w), *case.geometry, POOL_2X2, (True, True, True))
-    plain = _core.conv_stage_backward(*[a.to_plain() for a in arrays], *rest)
+    plain = _core.conv_stage_backward(*[a.contiguous() for a in arrays], *rest)
     for one, other in zip(plain, _core.conv_stage_backward(*arrays, *rest), strict=True):
         assert_same_bits(numpy(one), numpy(other))
 

@@ -39,7 +39,7 @@ def test_round_trip(shape: tuple[int, ...], isa: str, rng: np.random.Generator) 
     lanes = _core.to_lanes(_core.array(x))
     assert (_core.layout(lanes), lanes.shape, lanes.dtype) == ("lanes", shape, "float32")
     assert_same_bits(lanes.numpy(), x)
-    assert_same_bits(lanes.to_plain().numpy(), x)
+    assert_same_bits(lanes.contiguous().numpy(), x)
     assert _core.to_lanes(lanes).address == lanes.address, "already so: shared"
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastconv.functional._neighbours import recent
 
 import fastconv as fc
 from fastconv import Tensor, nn
 from fastconv import functional as F
-from fastconv.functional._neighbours import recent
 from tests.support import assert_close
 
 Behind = Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]

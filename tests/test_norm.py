@@ -12,6 +12,7 @@ from tests.support import (
     array,
     assert_close,
     assert_same_bits,
+    batch_layout,
     dirty_arena,
     empty_lanes,
     numpy,
@@ -37,11 +38,6 @@ def statistics(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[np.nda
     return weight, bias, mean, uniform(rng, C) + np.float32(2)
 
 
-def layout_of_a_batch(shape: tuple[int, ...], layout: str) -> str:
-    """A whole block of samples runs in lanes, whatever it came in."""
-    return "lanes" if shape[0] >= 16 else layout
-
-
 @every_shape
 def test_train(shape: tuple[int, ...], layout: str, isa: str, rng: np.random.Generator) -> None:
     """y, the running statistics, and that the empty lanes count nowhere."""
@@ -56,7 +52,7 @@ def test_train(shape: tuple[int, ...], layout: str, isa: str, rng: np.random.Gen
     )
     true_mean, true_var = reference.batch_statistics(x)
     length = x.size // shape[1]
-    assert y.layout == kept.layout == layout_of_a_batch(shape, layout)
+    assert _core.layout(y) == _core.layout(kept) == batch_layout(layout, shape[0])
     assert_close(numpy(mean), true_mean, length)
     # Compared as variances: 1 / sqrt(var + 1e-3) would magnify an error of eps up to 16,000 times.
     assert_close(numpy(inv_std) ** -2.0, true_var + 1e-3, length, c=8)
@@ -135,7 +131,7 @@ def test_train_backward(
         dy, x, weight, true_mean, true_var, 1e-2, training=True
     )
     length, scale = x.size // shape[1], float(np.max(1 / (true_var + 1e-2)))
-    assert dx.layout == layout
+    assert _core.layout(dx) == layout
     assert_close(numpy(dx), expected[0], length, c=8, scale=scale)
     assert_close(numpy(dw), expected[1], length, c=8, scale=scale)
     assert_close(numpy(db), expected[2], length)
@@ -151,7 +147,7 @@ def test_eval(shape: tuple[int, ...], layout: str, isa: str, rng: np.random.Gene
     if layout == "lanes":
         empty_lanes(a)[...] = 1e3
     y, kept = _core.batch_norm_eval(a, *vectors, 1e-5)
-    assert y.layout == kept.layout == layout_of_a_batch(shape, layout)
+    assert _core.layout(y) == _core.layout(kept) == batch_layout(layout, shape[0])
     assert_close(numpy(y), reference.batch_norm(x, weight, bias, mean, var, 1e-5), 4)
     dx, dw, db = _core.batch_norm_eval_backward(
         array(dy, layout), a, vectors[0], vectors[2], vectors[3], 1e-5
@@ -197,7 +193,7 @@ def test_local_response_norm(
     for alpha, beta, k in ((1e-4, 0.75, 2.0), (0.9, 0.6, 1.0)):
         a = array(x, layout)
         y, kept = _core.local_response_norm(a, size, alpha, beta, k)
-        assert y.layout == kept.layout == layout_of_a_batch(shape, layout)
+        assert _core.layout(y) == _core.layout(kept) == batch_layout(layout, shape[0])
         assert_close(numpy(y), reference.local_response_norm(x, size, alpha, beta, k), size, c=8)
         dirty_arena()
         dx = _core.local_response_norm_backward(array(dy, layout), a, size, alpha, beta, k)

@@ -239,11 +239,11 @@ import ctypes, signal, sys
 import numpy as np
 import fastconv as fc
 from fastconv import _core
-x = _core.array(np.ones((64, 4, 20, 20), "f4")).to_lanes()
+x = _core.to_lanes(_core.array(np.ones((64, 4, 20, 20), "f4")))
 w = _core.array(np.ones((8, 4, 3, 3), "f4"))
 conv = lambda: _core.conv2d_forward(x, w, None, (1, 1), (0, 0, 0, 0), (1, 1), 1, False)
 fc.set_num_threads(1)
-one, mask = np.array(conv().to_plain().numpy()), signal.pthread_sigmask(signal.SIG_BLOCK, [])
+one, mask = np.array(conv().contiguous().numpy()), signal.pthread_sigmask(signal.SIG_BLOCK, [])
 countdown, failed = ctypes.c_int.in_dll(ctypes.CDLL(sys.argv[1]), "failing_new"), 0
 for call in range(1, 160):
     fc.set_num_threads(2 + call % 3)
@@ -256,7 +256,7 @@ for call in range(1, 160):
     countdown.value = 0
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask, f"call {call}"
     y = conv() if y is None else y
-    assert (np.array(y.to_plain().numpy()) == one).all()
+    assert (np.array(y.contiguous().numpy()) == one).all()
 assert failed > 0
 """
 

@@ -179,7 +179,6 @@ void register_array(py::module_& m) {
   py::class_<Array>(m, "Array", "Shape, dtype, layout and shared storage (csrc/core/array.h).")
       .def_property_readonly("shape", &Array::shape)
       .def_property_readonly("dtype", [](const Array& x) { return name_of(x.dtype()); })
-      .def_property_readonly("layout", [](const Array& x) { return name_of(x.layout()); })
       .def_property_readonly("is_contiguous", &Array::is_contiguous)
       .def_property_readonly(
           "address", [](const Array& x) { return reinterpret_cast<uintptr_t>(x.data<void>()); })
@@ -193,8 +192,6 @@ void register_array(py::module_& m) {
              refuse_recording(kLooks);
              return read_only_view(self);
            })
-      .def("to_lanes", recorded("to_lanes", &to_lanes))
-      .def("to_plain", recorded("to_plain", &to_plain))
       .def("contiguous", &row_major)
       .def("reshape", &reshape, py::arg("shape"))
       .def("copy", &copy, ReleaseGil())
@@ -237,7 +234,7 @@ void register_array(py::module_& m) {
         py::arg("shift"), py::arg("gradient") = false);
   // For tests and benchmarks of a device's layouts.
   m.def("layout", [](const Array& x) { return name_of(x.layout()); }, py::arg("x"));
-  m.def("to_lanes", recorded("to_lanes", &to_lanes), py::arg("x"), ReleaseGil());
+  m.def("to_lanes", recorded("to_lanes", &cpu::to_lanes), py::arg("x"), ReleaseGil());
 }
 
 }  // namespace fastconv::bind

@@ -1,7 +1,6 @@
 #include "core/array.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "core/memory.h"
@@ -57,12 +56,6 @@ Array Array::empty(const Shape& shape, DType dtype, Layout layout, Device device
   a.device_ = device;
   a.owner_ = allocate(device, static_cast<size_t>(a.stored_) * size_of(dtype));
   a.data_ = a.owner_.get();
-  return a;
-}
-
-Array Array::zeros(const Shape& shape, DType dtype, Layout layout) {
-  Array a = empty(shape, dtype, layout);
-  std::memset(a.data_, 0, static_cast<size_t>(a.stored_) * size_of(dtype));
   return a;
 }
 

@@ -1,4 +1,4 @@
-// Array: shape, element type, layout, device and shared storage; always contiguous in its layout.
+// Array: shape, element type, layout, device and shared storage, without gaps.
 //
 //   plain   row-major, as in NumPy: (N, C, H, W)
 //   lanes   [ceil(N / 16)][C][H][W][16]: lane i of every vector is sample i of its block (oneDNN
@@ -7,7 +7,7 @@
 //           *empty*: finite in activations, zero in gradients, so that sums over the batch may run
 //           over whole vectors.
 //
-// Copying an Array shares its storage; copy() does not.
+// Copying an Array shares its storage.
 #pragma once
 
 #include <cstddef>
@@ -38,8 +38,6 @@ class Array {
   // too.
   static Array empty(const Shape& shape, DType dtype = DType::float32,
                      Layout layout = Layout::plain, Device device = {});
-  static Array zeros(const Shape& shape, DType dtype = DType::float32,
-                     Layout layout = Layout::plain);
   // Foreign memory at `data`, plain layout, any alignment. release(object) is called when the last
   // reference goes. shared: others may write to the memory.
   static Array view(void* object, void (*release)(void*), void* data, const Shape& shape,
@@ -53,6 +51,7 @@ class Array {
   Layout layout() const { return layout_; }
   Device device() const { return device_; }
   bool in_lanes() const { return layout_ == Layout::lanes; }
+  // Row-major, as PyTorch says.
   bool is_contiguous() const { return layout_ == Layout::plain; }
 
   // Elements in storage: numel(), or whole blocks of 16 samples in lanes.

@@ -28,10 +28,3 @@ void transpose_matrices(float* transposed, int64_t row, const float* w, int64_t 
                         int64_t C);
 
 }  // namespace fastconv::cpu
-
-namespace fastconv {
-using cpu::as_layout;
-using cpu::to_lanes;
-using cpu::to_plain;
-using cpu::transpose_matrices;
-}  // namespace fastconv

@@ -8,6 +8,7 @@
 #include "cpu/channels.h"
 #include "cpu/dispatch.h"
 #include "cpu/layout.h"
+#include "cpu/values.h"
 
 namespace fastconv::cpu {
 namespace {
@@ -117,7 +118,7 @@ void update_running(Array& running, int64_t C, double momentum, const double* ba
 Array channel_sum(const Array& x_any) {
   const Array x = as_layout(x_any, channel_layout(x_any));
   const ChannelWise v = channel_wise(x);
-  Array y = Array::zeros({v.C});
+  Array y = full({}, {v.C}, 0.0f);
   if (v.outer == 0) return y;
   Scratch<double> sums(v.C);
   reduce_channels<1>(sums.data(), v, Channels{0, v.C},
@@ -136,8 +137,8 @@ std::tuple<Array, Array, Array, Array> batch_norm_train(const Array& x_any, cons
   const Array kept = in_batch_layout(x_any, use);
   const int64_t C = kept.dim(1);
   if (kept.dim(0) == 0)  // nothing to normalise or to learn from
-    return {Array::empty(kept.shape(), DType::float32, kept.layout()), Array::zeros({C}),
-            Array::zeros({C}), kept};
+    return {Array::empty(kept.shape(), DType::float32, kept.layout()), full({}, {C}, 0.0f),
+            full({}, {C}, 0.0f), kept};
   const PerChannel weight(weight_any, C, 1.0f), bias(bias_any, C, 0.0f);
   const Array x = as_layout(kept, channel_layout(kept));
 

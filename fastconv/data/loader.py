@@ -2,8 +2,8 @@
 
 The compiled core gathers a batch from the data set straight into the layout that suits its
 network, bytes to floats on the way: there is no per-image Python, and without a transform no copy
-of a batch in between. With a random transform, or with pictures that have to be read first, background threads
-prepare the next batches while the network works.
+of a batch in between. With a random transform, or with pictures that have to be read first,
+background threads prepare the next batches while the network works.
 """
 
 from __future__ import annotations
