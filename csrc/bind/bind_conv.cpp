@@ -17,9 +17,9 @@ std::optional<PoolParams> pool_params(const std::optional<Pooling>& pool) {
   return PoolParams{kernel, stride, pads, dilation, ceil_mode};
 }
 
-PostOps activated(bool relu) {
+PostOps activated(Activation activation) {
   PostOps post;
-  if (relu) post.activation = Activation::relu;
+  post.activation = activation;
   return post;
 }
 
@@ -40,7 +40,8 @@ void register_conv(py::module_& m) {
       [](const Array& x, const Array& w, Optional b, Pair stride, Pads pads, Pair dilation,
          int64_t groups, bool relu, bool gradient, bool leaf) {
         return std::get<0>(conv2d(x, w, or_undefined(b), {stride, pads, dilation, groups},
-                                  activated(relu), {}, {gradient, leaf}));
+                                  activated(relu ? Activation::relu : Activation::none), {},
+                                  {gradient, leaf}));
       },
       py::arg("x"), py::arg("w"), py::arg("b"), py::arg("stride"), py::arg("pads"),
       py::arg("dilation"), py::arg("groups"), py::arg("relu"), py::arg("gradient") = false,
@@ -66,37 +67,39 @@ void register_conv(py::module_& m) {
   m.def(
       "conv_stage_forward",
       [](const Array& x, const Array& w, Optional b, Pair stride, Pads pads, Pair dilation,
-         int64_t groups, bool relu, const std::optional<Pooling>& pool, bool gradient, bool leaf) {
+         int64_t groups, std::optional<double> cap, const std::optional<Pooling>& pool,
+         bool gradient, bool leaf) {
         const auto [y, argmax, kept] =
-            conv2d(x, w, or_undefined(b), {stride, pads, dilation, groups}, activated(relu),
-                   pool_params(pool), {gradient, leaf});
+            conv2d(x, w, or_undefined(b), {stride, pads, dilation, groups},
+                   activated(activation_below(cap)), pool_params(pool), {gradient, leaf});
         return std::tuple(y, or_nothing(argmax), kept);
       },
       py::arg("x"), py::arg("w"), py::arg("b"), py::arg("stride"), py::arg("pads"),
-      py::arg("dilation"), py::arg("groups"), py::arg("relu"), py::arg("pool"),
+      py::arg("dilation"), py::arg("groups"), py::arg("cap"), py::arg("pool"),
       py::arg("gradient") = false, py::arg("leaf") = true, ReleaseGil());
   m.def(
       "conv_norm_forward",
       [](const Array& x, const Array& w, Optional b, Pair stride, Pads pads, Pair dilation,
          int64_t groups, Optional weight, Optional bias, const Array& mean, const Array& var,
-         double eps, std::optional<double> cap, Optional plus) {
+         double eps, std::optional<double> cap, Optional plus, const std::optional<Pooling>& pool) {
         const PostOps post{Normalise{or_undefined(weight), or_undefined(bias), mean, var, eps},
                            or_undefined(plus),
                            activation_below(cap),
                            {}};
-        return std::get<0>(
-            conv2d(x, w, or_undefined(b), {stride, pads, dilation, groups}, post, {}, {}));
+        return std::get<0>(conv2d(x, w, or_undefined(b), {stride, pads, dilation, groups}, post,
+                                  pool_params(pool), {}));
       },
       py::arg("x"), py::arg("w"), py::arg("b"), py::arg("stride"), py::arg("pads"),
       py::arg("dilation"), py::arg("groups"), py::arg("weight"), py::arg("bias"), py::arg("mean"),
       py::arg("var"), py::arg("eps"), py::arg("cap") = py::none(), py::arg("plus") = py::none(),
-      ReleaseGil());
+      py::arg("pool") = py::none(), ReleaseGil());
   m.def(
       "conv_stage_backward",
       [](const Array& dy, Optional y, Optional argmax, Optional x, const Shape& x_shape,
          const Array& w, Pair stride, Pads pads, Pair dilation, int64_t groups,
-         const std::optional<Pooling>& pool, std::tuple<bool, bool, bool> wanted) {
-        const Activation activation = y ? Activation::relu : Activation::none;
+         const std::optional<Pooling>& pool, std::tuple<bool, bool, bool> wanted,
+         std::optional<double> cap) {
+        const Activation activation = y ? activation_below(cap) : Activation::none;
         const auto [need_x, need_w, need_b] = wanted;
         const auto [dx, dw, db] =
             conv2d_backward(dy, or_undefined(y), or_undefined(argmax), or_undefined(x), x_shape, w,
@@ -106,7 +109,8 @@ void register_conv(py::module_& m) {
       },
       py::arg("dy"), py::arg("y"), py::arg("argmax"), py::arg("x"), py::arg("x_shape"),
       py::arg("w"), py::arg("stride"), py::arg("pads"), py::arg("dilation"), py::arg("groups"),
-      py::arg("pool"), py::arg("wanted"), ReleaseGil());
+      py::arg("pool"), py::arg("wanted"), py::arg("cap") = upper_limit(Activation::relu),
+      ReleaseGil());
 }
 
 }  // namespace fastconv::bind

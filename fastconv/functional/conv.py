@@ -5,6 +5,7 @@ As everywhere in the field, "convolution" is cross-correlation: the kernel is no
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
@@ -54,7 +55,7 @@ def _conv2d(
     recorded = grad_mode.enabled and (need_x or need_w or need_b)
     y, argmax, kept = _core.conv_stage_forward(
         *(x_array, w_array, b_array, stride, pads, dilation, groups),
-        *(relu, pool, recorded, x._node is None),
+        *(math.inf if relu else None, pool, recorded, x._node is None),
     )
     if not recorded:
         result = wrap(y)
@@ -260,7 +261,9 @@ def conv2d_backward(
     else:
         arrays = [
             _core.conv2d_backward_input(gy._array, gw._array, gx.shape, step, pads, spread, groups),
-            _core.conv2d_backward_weight(gy._array, gx._array, gw.shape, step, pads, spread, groups),
+            _core.conv2d_backward_weight(
+                gy._array, gx._array, gw.shape, step, pads, spread, groups
+            ),
             _core.channel_sum(gy._array),
         ]
     return tuple(wrap(a) if tensors else a.numpy() for a in arrays)
