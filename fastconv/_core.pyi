@@ -102,24 +102,24 @@ def conv2d_backward_input(
 def conv2d_backward_weight(
     dy: Array, x: Array, w_shape: Sequence[int], stride: Pair, pads: Pads, dilation: Pair, groups: int
 ) -> Array: ...
-# A convolution with the ReLU and the max pooling behind it. Returns y, argmax, which has a meaning
+# A convolution with the ReLU below a cap (inf, or 6) and the max pooling behind it. Returns y, argmax, which has a meaning
 # with a pool and a gradient, and x as conv_stage_backward wants it.
 def conv_stage_forward(
-    x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, dilation: Pair, groups: int, relu: bool,
-    pool: Pooling | None, gradient: bool = False, leaf: bool = True,
+    x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, dilation: Pair, groups: int,
+    cap: float | None, pool: Pooling | None, gradient: bool = False, leaf: bool = True,
 ) -> tuple[Array, Array, Array]: ...
 # batch_norm_eval of conv2d_forward, in one pass where that is quicker.
 def conv_norm_forward(
     x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, dilation: Pair, groups: int,
     weight: Array | None, bias: Array | None, mean: Array, var: Array, eps: float,
-    cap: float | None = None, plus: Array | None = None,
+    cap: float | None = None, plus: Array | None = None, pool: Pooling | None = None,
 ) -> Array: ...
 # y when there was a ReLU, argmax when there was pooling; x only for dw. dx, dw, db: those not wanted
 # have no meaning.
 def conv_stage_backward(
     dy: Array, y: Array | None, argmax: Array | None, x: Array | None, x_shape: Sequence[int], w: Array,
     stride: Pair, pads: Pads, dilation: Pair, groups: int, pool: Pooling | None,
-    wanted: tuple[bool, bool, bool],
+    wanted: tuple[bool, bool, bool], cap: float | None = ...,
 ) -> tuple[Array, Array, Array]: ...
 
 # x (N, I), w (O, I), b (O,) or None -> y (N, O) and x as linear_backward_weight likes it best.

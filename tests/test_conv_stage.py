@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from math import prod
 from typing import Any
 
@@ -12,7 +13,7 @@ import fastconv as fc
 from fastconv import Tensor, _core, nn
 from fastconv.errors import ShapeError
 from tests import reference
-from tests.shapes import Conv, same
+from tests.shapes import Conv, in_layout, same
 from tests.support import (
     array,
     assert_close,
@@ -60,7 +61,9 @@ every_case = pytest.mark.parametrize(("case", "pool"), CASES, ids=[c.name for c,
 def forward(case: Conv, pool: Any, relu: bool = True) -> tuple[_core.Array, _core.Array]:
     p = problem(case)
     x, w, b = array(p.x, "lanes"), array(p.w), array(p.b)
-    y, argmax, _ = _core.conv_stage_forward(x, w, b, *case.geometry, relu, pool, True)
+    y, argmax, _ = _core.conv_stage_forward(
+        x, w, b, *case.geometry, math.inf if relu else None, pool, True
+    )
     return y, argmax
 
 
@@ -150,7 +153,7 @@ def test_nan_and_ties_are_those_of_pooling(isa: str) -> None:
     x[7, 0, 1:5, 1:5] = np.inf
     arrays = array(x, "lanes"), array(w), array(p.b), *case.geometry
     expected = _core.max_pool2d_forward(_core.conv2d_forward(*arrays, False), *POOL_2X2, True)
-    results = _core.conv_stage_forward(*arrays, True, POOL_2X2, True)[:2]
+    results = _core.conv_stage_forward(*arrays, math.inf, POOL_2X2, True)[:2]
     for got, one in zip(results, expected, strict=True):
         np.testing.assert_array_equal(numpy(got), numpy(one))
     assert np.isnan(numpy(expected[0])).any()
@@ -186,8 +189,8 @@ def test_wrong_sizes_are_refused_before_anything_is_cut() -> None:
     x, w = array(p.x, "lanes"), array(p.w)
     y, argmax = forward(case, POOL_2X2)
     with pytest.raises(ShapeError, match=r"bias must have shape \(41,\)"):
-        _core.conv_stage_forward(x, w, array(p.b[:5]), *geometry, True, POOL_2X2)
-    fewer = _core.conv_stage_forward(x, array(p.w[:5]), None, *geometry, True, POOL_2X2, True)
+        _core.conv_stage_forward(x, w, array(p.b[:5]), *geometry, math.inf, POOL_2X2)
+    fewer = _core.conv_stage_forward(x, array(p.w[:5]), None, *geometry, math.inf, POOL_2X2, True)
     good = [y, y, argmax, x]
     for i, bad in enumerate((fewer[0], fewer[0], fewer[1], y)):
         given = [*good[:i], bad, *good[i + 1 :]]
@@ -207,6 +210,52 @@ def test_plain_arrays_go_back_by_blocks_too() -> None:
     plain = _core.conv_stage_backward(*[a.contiguous() for a in arrays], *rest)
     for one, other in zip(plain, _core.conv_stage_backward(*arrays, *rest), strict=True):
         assert_same_bits(numpy(one), numpy(other))
+
+
+@pytest.mark.parametrize("pool", [None, POOL_2X2, POOL_3X3])
+@pytest.mark.parametrize("N", [3, 20, 130])
+def test_relu6(N: int, pool: Any, isa: str) -> None:
+    """Against the separate operations, forward and back."""
+    case = Conv(f"relu6_{N}", (N, 3, 20, 20), 8, pads=same(1))
+    p = problem(case)
+    layout = "lanes" if N >= 16 else "plain"
+    x, w, b = array(9 * p.x, layout), array(p.w), array(p.b)
+    conv = _core.conv2d_forward(x, w, b, *case.geometry, False)
+    clipped = np.clip(numpy(conv), 0, 6).astype(np.float32)
+    expected = clipped
+    if pool is not None:
+        pooled, _ = _core.max_pool2d_forward(conv, *pool, False, True)
+        expected = np.clip(numpy(pooled), 0, 6)
+    y, got_argmax, kept = _core.conv_stage_forward(x, w, b, *case.geometry, 6.0, pool, True)
+    assert_close(numpy(y), expected.astype(np.float64), 28, c=2.0)
+    assert (expected == 6).any()
+    assert (expected == 0).any()
+    dy = upstream(y)
+    masked = array(np.where((numpy(y) > 0) & (numpy(y) < 6), dy, 0).astype(np.float32), layout)
+    if pool is not None:
+        masked = _core.max_pool2d_backward(masked, got_argmax, None, conv.shape, *pool[:4])
+    gradients = _core.conv_stage_backward(
+        *(array(dy, layout), y, got_argmax if pool else None, kept, case.x, w),
+        *(*case.geometry, pool, (True, True, True), 6.0),
+    )
+    single = _core.conv_stage_backward(
+        *(masked, None, None, kept, case.x, w, *case.geometry, None, (True, True, True)),
+    )
+    for one, other in zip(gradients, single, strict=True):
+        assert_close(numpy(one), numpy(other).astype(np.float64), N * 400, c=2.0)
+
+
+def test_pooling_behind_a_normalisation(layout: str, isa: str) -> None:
+    case = in_layout(Conv("norm_pool", (18, 3, 10, 10), 8, pads=same(1)), layout)
+    p, rng = problem(case), np.random.default_rng(0)
+    operands = array(p.x, layout), array(p.w), array(p.b), *case.geometry
+    var = rng.uniform(0.5, 2, 8).astype(np.float32)
+    norm = (*(array(rng.standard_normal(8).astype(np.float32)) for _ in range(3)), array(var), 1e-3)
+    add = array(p.dy, layout)
+    y = _core.conv_norm_forward(*operands, *norm, math.inf, add)
+    expected, _ = _core.max_pool2d_forward(y, *POOL_2X2, False)
+    got = _core.conv_norm_forward(*operands, *norm, math.inf, add, POOL_2X2)
+    assert_same_bits(numpy(got), numpy(expected))
 
 
 def test_sequential_names_the_layer_that_does_not_fit() -> None:

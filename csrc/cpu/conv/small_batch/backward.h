@@ -1,4 +1,4 @@
-// The gradients of a convolution for a few samples: plain images in, plain images out.
+// The gradients of a convolution for a small batch: plain images in, plain images out.
 #pragma once
 
 #include "contract/conv2d_shape.h"

@@ -1,4 +1,4 @@
-// By input for a few plain images: each phase of the stride is a convolution of dy forward, with
+// By input for a small batch: each phase of the stride is a convolution of dy forward, with
 // stride 1 and the taps of the phase flipped by 180 degrees, so it runs where those run.
 #include "cpu/conv/small_batch/backward.h"
 
@@ -222,9 +222,9 @@ void backward_input_small_batch(float* dx, const float* dy, const float* w, cons
   if (groups < kManyGroups) return input_gradient(dx, dy, transposed, bias, s);
   const int64_t together =
       std::clamp<int64_t>(kCachedFloats / group_floats, 1, ceil_div(groups, kManyGroups));
-  const int64_t cuts = ceil_div(groups, together);
-  parallel_for(s.N * cuts, [&](int64_t task) {
-    const int64_t n = task / cuts, group = task % cuts * together;
+  const int64_t tasks = ceil_div(groups, together);
+  parallel_for(s.N * tasks, [&](int64_t task) {
+    const int64_t n = task / tasks, group = task % tasks * together;
     const int64_t count = std::min(together, groups - group);
     Conv2dShape part = s;
     part.N = 1, part.geometry.groups = count;

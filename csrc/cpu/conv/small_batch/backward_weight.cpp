@@ -1,4 +1,4 @@
-// By weight for a few plain images with few channels: the dot tile sums over neighbouring pixels.
+// By weight for a small batch with few channels: the dot tile sums over neighbouring pixels.
 // dy and the window of x that it meets are laid out flat, both with rows of `width`, and dy is zero
 // between its rows.
 #include <algorithm>

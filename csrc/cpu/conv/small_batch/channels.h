@@ -1,4 +1,4 @@
-// Convolution forward for a few samples with sixteen output channels in a vector.
+// Convolution forward for a small batch with sixteen output channels in a vector.
 #pragma once
 
 #include "contract/conv2d_shape.h"

@@ -1,4 +1,4 @@
-// By input of a few plain images without turning the weights.
+// By input for a small batch without transposing the weights.
 #pragma once
 
 #include "contract/conv2d_shape.h"

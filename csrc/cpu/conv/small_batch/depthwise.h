@@ -1,4 +1,4 @@
-// Convolution of a few samples where each group has one input channel: forward, by weight.
+// Convolution of a small batch where each group has one input channel: forward, by weight.
 #pragma once
 
 #include "contract/conv2d_shape.h"

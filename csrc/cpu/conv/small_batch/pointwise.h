@@ -1,4 +1,4 @@
-// Convolution forward for a few samples with kernels of one pixel, stride 1 and no padding.
+// Convolution forward for a small batch with kernels of one pixel, stride 1 and no padding.
 #pragma once
 
 #include "contract/conv2d_shape.h"

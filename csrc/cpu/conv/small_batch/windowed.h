@@ -1,4 +1,4 @@
-// Convolution forward for a few plain images with sixteen neighbouring pixels in a vector.
+// Convolution forward for a small batch with sixteen neighbouring pixels in a vector.
 #pragma once
 
 #include "contract/conv2d_shape.h"

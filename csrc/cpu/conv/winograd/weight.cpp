@@ -244,7 +244,7 @@ class WeightGradient {
   Phases phases_;
   int64_t x_channels_;  // by phases of the stride
   bool x_in_vectors_;   // transposed is x, not dy
-  int64_t K_, C_;       // channels of what is spread, of what is transposed
+  int64_t K_, C_;       // channels of what is broadcast, of what is transposed
   TileGrid grid_;
   int64_t all_, step_;  // tiles; those transformed at a time
   int64_t slices_ = 0;  // of the tiles, where each is a task; 0: the tasks are points
