@@ -171,7 +171,7 @@ struct DotTile {
   int64_t a_prefetch;
 };
 
-// One image in lane blocks, cut into tiles for Winograd's F(m x m, r x r). n = m + r - 1 points
+// One image in lane blocks, in tiles for Winograd's F(m x m, r x r). n = m + r - 1 points
 // along an axis: 5 for r = 2, 5 or 6 for r = 3, 6 for r = 4 and 5. Pixels of a tile are `stride`
 // apart. Tile i begins at the pixel
 //

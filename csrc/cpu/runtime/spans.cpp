@@ -13,18 +13,18 @@ constexpr size_t kLeast = size_t{1} << 20;  // smaller remainders are not split 
 }  // namespace
 
 char* Spans::take(size_t bytes, size_t& taken) {
-  const size_t cut = (bytes + kAlign - 1) / kAlign * kAlign;
+  const size_t size = (bytes + kAlign - 1) / kAlign * kAlign;
   At smallest = spans_.end();
   for (At span = spans_.begin(); span != spans_.end(); ++span) {
     const Span& s = span->second;
-    if (s.freed == 0 || s.bytes < cut) continue;
+    if (s.freed == 0 || s.bytes < size) continue;
     if (smallest == spans_.end() || s.bytes < smallest->second.bytes) smallest = span;
   }
   if (smallest == spans_.end()) return nullptr;
   Span& s = smallest->second;
-  if (s.bytes - cut >= kLeast) {
-    spans_.emplace(smallest->first + cut, Span{s.bytes - cut, s.piece, s.freed});
-    s.bytes = cut;
+  if (s.bytes - size >= kLeast) {
+    spans_.emplace(smallest->first + size, Span{s.bytes - size, s.piece, s.freed});
+    s.bytes = size;
   }
   s.freed = 0;
   taken = s.bytes;

@@ -297,7 +297,7 @@ class Pool {
 // Never destroyed: at exit the operating system ends the workers, which touch only the pool.
 Pool* the_pool = nullptr;  // whoever holds `busy` owns it
 std::atomic<bool> busy{false};
-std::atomic<int> wanted_threads{0};  // 0: not yet asked for
+std::atomic<int> wanted_threads{0};  // 0: not yet known
 
 // A child of fork() has only the thread that forked. The pool's threads are gone and its locks are
 // as they were, so the pool is abandoned and a new one made when needed.
