@@ -8,7 +8,7 @@ another: from both a device chooses the layout it works in.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,50 +82,58 @@ def fma_peak(seconds: float) -> float: ...  # FLOP/s of a pure FMA loop on all p
 # gradient, leaf: whether the operation is recorded, and whether its first operand is no result.
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
-Pooling = tuple[Pair, Pair, Pads, Pair, bool]  # kernel, stride, pads, dilation, ceil_mode
+
+Activation = Literal["relu", "relu6"] | None
+
+class Geometry:  # of a convolution
+    def __init__(self, stride: Pair, pads: Pads, dilation: Pair, groups: int) -> None: ...
+    def output_shape(self, x: Sequence[int], w: Sequence[int]) -> tuple[int, int, int, int]: ...
+
+class Pooling:  # max_pool2d's windows
+    def __init__(
+        self, kernel: Pair, stride: Pair, pads: Pads, dilation: Pair, ceil_mode: bool
+    ) -> None: ...
+    def output_shape(self, x: Sequence[int]) -> tuple[int, int, int, int]: ...
+    @property
+    def misses_pixels(self) -> bool: ...  # whether a window can lie in the padding altogether
 
 # Whether 3x3 and 5x5 convolutions may run through Winograd's F(4x4, 3x3), F(2x2, 5x5) where quicker.
 def allow_winograd(allowed: bool) -> None: ...
 def winograd_allowed() -> bool: ...
-def conv2d_output_shape(
-    x_shape: Sequence[int], w_shape: Sequence[int], stride: Pair, pads: Pads, dilation: Pair, groups: int
+# The shape of the result; checks everything that conv2d checks.
+def conv2d_shape(
+    x: Array, w: Array, b: Array | None, geometry: Geometry
 ) -> tuple[int, int, int, int]: ...
-def conv2d_forward(
-    x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, dilation: Pair, groups: int, relu: bool,
-    gradient: bool = False, leaf: bool = True,
+# max_pool2d(activation(conv2d)). Returns y, argmax, which has a meaning with a pool and a gradient, and x
+# as conv2d_backward wants it.
+def conv2d(
+    x: Array, w: Array, b: Array | None, geometry: Geometry, activation: Activation = None,
+    pool: Pooling | None = None, gradient: bool = False, leaf: bool = True,
+) -> tuple[Array, Array, Array]: ...
+# activation(batch_norm_eval(conv2d) + add), in one pass where that is quicker.
+def conv2d_normalised(
+    x: Array, w: Array, b: Array | None, geometry: Geometry, weight: Array | None, bias: Array | None,
+    mean: Array, var: Array, eps: float, activation: Activation = None, add: Array | None = None,
 ) -> Array: ...
 # b (IC,) is added to each channel of dx: a transposed convolution is this function with its bias.
 def conv2d_backward_input(
-    dy: Array, w: Array, x_shape: Sequence[int], stride: Pair, pads: Pads, dilation: Pair, groups: int,
-    b: Array | None = None, gradient: bool = False, leaf: bool = True,
+    dy: Array, w: Array, x_shape: Sequence[int], geometry: Geometry, b: Array | None = None,
+    gradient: bool = False, leaf: bool = True,
 ) -> Array: ...
 def conv2d_backward_weight(
-    dy: Array, x: Array, w_shape: Sequence[int], stride: Pair, pads: Pads, dilation: Pair, groups: int
+    dy: Array, x: Array, w_shape: Sequence[int], geometry: Geometry
 ) -> Array: ...
-# A convolution with the ReLU below a cap (inf, or 6) and the max pooling behind it. Returns y, argmax, which has a meaning
-# with a pool and a gradient, and x as conv_stage_backward wants it.
-def conv_stage_forward(
-    x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, dilation: Pair, groups: int,
-    cap: float | None, pool: Pooling | None, gradient: bool = False, leaf: bool = True,
-) -> tuple[Array, Array, Array]: ...
-# batch_norm_eval of conv2d_forward, in one pass where that is quicker.
-def conv_norm_forward(
-    x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, dilation: Pair, groups: int,
-    weight: Array | None, bias: Array | None, mean: Array, var: Array, eps: float,
-    cap: float | None = None, plus: Array | None = None, pool: Pooling | None = None,
-) -> Array: ...
-# y when there was a ReLU, argmax when there was pooling; x only for dw. dx, dw, db: those not wanted
-# have no meaning.
-def conv_stage_backward(
+# Of conv2d with its activation (y is its result) and its pool (argmax); x only for dw. dx, dw, db: those
+# not wanted have no meaning.
+def conv2d_backward(
     dy: Array, y: Array | None, argmax: Array | None, x: Array | None, x_shape: Sequence[int], w: Array,
-    stride: Pair, pads: Pads, dilation: Pair, groups: int, pool: Pooling | None,
-    wanted: tuple[bool, bool, bool], cap: float | None = ...,
+    geometry: Geometry, activation: Activation, pool: Pooling | None, wanted: tuple[bool, bool, bool],
 ) -> tuple[Array, Array, Array]: ...
 
 # x (N, I), w (O, I), b (O,) or None -> y (N, O) and x as linear_backward_weight likes it best.
-# relu: max(y, 0) in the same pass.
-def linear_forward(
-    x: Array, w: Array, b: Array | None, relu: bool, gradient: bool = False, leaf: bool = True
+def linear(
+    x: Array, w: Array, b: Array | None, activation: Activation = None, gradient: bool = False,
+    leaf: bool = True,
 ) -> tuple[Array, Array]: ...
 def linear_backward_input(dy: Array, w: Array) -> Array: ...
 def linear_backward_weight(dy: Array, x: Array) -> Array: ...  # (O, I)
@@ -135,18 +143,15 @@ def channel_sum(x: Array) -> Array: ...  # (N, C, ...) -> (C,): the bias gradien
 # argmax: uint16, position kh * KW + kw inside the window of the first NaN, else of the first maximum
 # (of the first tap inside the image when all are -inf); empty unless with_indices. relu: y = max(y, 0),
 # and the backward pass lets through only where y > 0 (pass y).
-def max_pool2d_forward(
-    x: Array, kernel: Pair, stride: Pair, pads: Pads, dilation: Pair, ceil_mode: bool, relu: bool,
-    with_indices: bool = True, gradient: bool = False, leaf: bool = True,
+def max_pool2d(
+    x: Array, pooling: Pooling, relu: bool = False, with_indices: bool = True, gradient: bool = False,
+    leaf: bool = True,
 ) -> tuple[Array, Array]: ...
 def max_pool2d_backward(
-    dy: Array, argmax: Array, y: Array | None, x_shape: Sequence[int],
-    kernel: Pair, stride: Pair, pads: Pads, dilation: Pair,
+    dy: Array, argmax: Array, y: Array | None, x_shape: Sequence[int], pooling: Pooling
 ) -> Array: ...
 # int64: ih * IW + iw of each maximum
-def max_pool2d_indices(
-    argmax: Array, x_shape: Sequence[int], kernel: Pair, stride: Pair, pads: Pads, dilation: Pair
-) -> Array: ...
+def max_pool2d_indices(argmax: Array, x_shape: Sequence[int], pooling: Pooling) -> Array: ...
 def avg_pool2d_forward(
     x: Array, kernel: Pair, stride: Pair, pads: Pads, ceil_mode: bool, count_include_pad: bool,
     divisor_override: int,  # 0: none
@@ -209,19 +214,18 @@ def upsample_bilinear2d_backward(dy: Array, x_shape: Sequence[int], align_corner
 def batch_norm_train(
     x: Array, weight: Array | None, bias: Array | None, running_mean: Array | None,
     running_var: Array | None, momentum: float, eps: float,
-    cap: float | None = None,  # ReLU below this: infinity, or 6 for ReLU6
-    plus: Array | None = None,  # added before the ReLU
+    activation: Activation = None, add: Array | None = None,  # added before the activation
     gradient: bool = False, leaf: bool = True,
 ) -> tuple[Array, Array, Array, Array]: ...
 def batch_norm_eval(
     x: Array, weight: Array | None, bias: Array | None, mean: Array, var: Array, eps: float,
-    cap: float | None = None, plus: Array | None = None, gradient: bool = False, leaf: bool = True,
+    activation: Activation = None, add: Array | None = None, gradient: bool = False, leaf: bool = True,
 ) -> tuple[Array, Array]: ...  # y, x
-# -> dx, dweight, dbias, dplus (which has no meaning when not wanted). cap: of the ReLU behind, None for
-# none; y: its result, needed where something was added before it, else found again from x and bias
+# -> dx, dweight, dbias, dadd (which has no meaning when not wanted). y: the result of the activation,
+# needed where something was added before it, else found again from x and bias
 def batch_norm_train_backward(
-    dy: Array, x: Array, weight: Array | None, mean: Array, inv_std: Array, y: Array | None = None,
-    cap: float | None = None, wants_dplus: bool = False, bias: Array | None = None,
+    dy: Array, x: Array, weight: Array | None, bias: Array | None, mean: Array, inv_std: Array,
+    y: Array | None = None, activation: Activation = None, wants_dadd: bool = False,
 ) -> tuple[Array, Array, Array, Array]: ...
 def batch_norm_eval_backward(
     dy: Array, x: Array, weight: Array | None, mean: Array, var: Array, eps: float

@@ -192,7 +192,7 @@ def matmul(x: Tensor, other: Operand) -> Tensor:
         db = _transposed(_core.linear_backward_weight(dy, a_array)) if need_b else None
         return da, db
 
-    y, _ = _core.linear_forward(a_array, b_transposed, None, False)
+    y, _ = _core.linear(a_array, b_transposed, None)
     return binary(x, b, y, backward, "matmul", a_array if need_b else None)
 
 

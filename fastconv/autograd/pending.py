@@ -27,7 +27,7 @@ from .grad_mode import grad_mode
 from .tape import TensorBase
 
 if TYPE_CHECKING:
-    from .._core import Array, Pooling
+    from .._core import Activation, Array, Pooling
     from .tape import Node
     from .tensor import Tensor
 
@@ -52,7 +52,7 @@ class PostOps(NamedTuple):
 
     normalise: Any = None  # weight, bias, mean, variance (arrays or None), eps
     add: Tensor | None = None
-    activation: str | None = None  # "relu" or "relu6"
+    activation: Activation = None
     pool: Pooling | None = None
 
 
@@ -127,7 +127,7 @@ def extended(post: PostOps, joins: frozenset[str], field: str, value: Any) -> Po
         or post.pool.misses_pixels
     ):
         return None
-    return PostOps(*post[:place], value, *post[place + 1 :])
+    return PostOps._make((*post[:place], value, *post[place + 1 :]))
 
 
 def _pending(head: Head, shape: tuple[int, ...], post: PostOps, steps: tuple[Any, ...]) -> Tensor:

@@ -56,7 +56,17 @@ class _Convolution(Head):
         normalise, add, activation, pool = post
         if normalise is not None:
             plus = None if add is None else add._array
-            y = _core.conv2d_normalised(*self.arrays, geometry, *normalise, activation, plus)
+            weight, bias, mean, var, eps = normalise
+            y = _core.conv2d_normalised(
+                *(x_array, w_array, b_array, geometry),
+                weight=weight,
+                bias=bias,
+                mean=mean,
+                var=var,
+                eps=eps,
+                activation=activation,
+                add=plus,
+            )
             return y, None
         y, argmax, kept_x = _core.conv2d(
             x_array, w_array, b_array, geometry, activation, pool, recorded, x._node is None

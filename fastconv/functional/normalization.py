@@ -80,7 +80,7 @@ class _Normalisation(Head):
     def __init__(
         self,
         parents: tuple[Tensor, Tensor | None, Tensor | None],
-        arrays: tuple[Array | None, ...],
+        arrays: tuple[Array, Array | None, Array | None, Array | None, Array | None],
         statistics: tuple[Tensor, ...],
         momentum: float,
         eps: float,
@@ -95,15 +95,21 @@ class _Normalisation(Head):
         x, w, b = self.parents
         activation = post.activation
         add = None if post.add is None else post.add._array
-        use = self.recorded, x._node is None
+        recorded, leaf = self.recorded, x._node is None
+        x_array, w_array, b_array, mean, var = self.arrays
         if not self.training:
-            return _core.batch_norm_eval(*self.arrays, self.eps, activation, add, *use)[0], None
-        y, mean, inv_std, x_array = _core.batch_norm_train(
-            *self.arrays, self.momentum, self.eps, activation, add, *use
-        )
-        if not self.recorded:
+            assert mean is not None
+            assert var is not None
+            y, _ = _core.batch_norm_eval(
+                x_array, w_array, b_array, mean, var, self.eps, activation, add, recorded, leaf
+            )
             return y, None
-        _, w_array, b_array, *_ = self.arrays
+        y, mean, inv_std, x_array = _core.batch_norm_train(
+            *(x_array, w_array, b_array, mean, var, self.momentum, self.eps),
+            *(activation, add, recorded, leaf),
+        )
+        if not recorded:
+            return y, None
         need_x = x.requires_grad
         need_w, need_b = w is not None and w.requires_grad, b is not None and b.requires_grad
         need_add = post.add is not None and post.add.requires_grad
@@ -112,7 +118,7 @@ class _Normalisation(Head):
 
         def backward(dy: Array) -> tuple[Array | None, ...]:
             dx, dw, db, dadd = _core.batch_norm_train_backward(
-                *(dy, x_array, w_array, b_array, mean, inv_std, saved_y, activation, need_add)
+                dy, x_array, w_array, b_array, mean, inv_std, saved_y, activation, need_add
             )
             grads = (dx if need_x else None, dw if need_w else None, db if need_b else None)
             return *grads, dadd if need_add else None
@@ -147,7 +153,10 @@ def _batch_norm(
         return empty_batch(lambda x: x, x, w, b)
     recorded = needs_grad(x, w, b)
     statistics = tuple([t for t in (mean, var) if t is not None])
-    arrays = tuple([None if t is None else t._array for t in (w, b, mean, var)])
+    w_array, b_array, mean_array, var_array = (
+        None if t is None else t._array for t in (w, b, mean, var)
+    )
+    arrays = w_array, b_array, mean_array, var_array
     if not training and recorded:
         return _evaluated(x, w, b, arrays, eps)
     fits = all(a is None or (a.shape == shape[1:2] and a.dtype == "float32") for a in arrays)

@@ -27,7 +27,6 @@ class ReLU(Module):
 
     @property
     def post_op(self) -> tuple[str, Any] | None:
-        """What it is to the operation before it."""
         return ("activation", "relu")
 
     def forward(self, x: Any) -> Any:

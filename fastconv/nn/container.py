@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, overload
 
 from ..autograd.changes import changes
-from ..autograd.pending import NO_POST_OPS, PostOps, extended
+from ..autograd.pending import NO_POST_OPS, extended
 from ..errors import ShapeError
 from .module import Module, is_called_plainly, is_simple
 
@@ -85,6 +85,7 @@ class Sequential(_Numbered):
     """
 
     _plan: list[Step] | None = None
+    _groups: list[list[Module]]  # the modules of each step
     _plan_version = -1
 
     def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
@@ -101,32 +102,36 @@ class Sequential(_Numbered):
         if self._plan is None or self._plan_version != changes.attributes:
             self._make_plan()
         step: Any = None
+        plan: list[Step] = self._plan  # type: ignore[assignment]
         try:
-            for step in self._plan:  # type: ignore[union-attr]
+            for step in plan:
                 x = step(x)
         except ShapeError as error:
-            module = getattr(getattr(step, "func", step), "__self__", step)
-            self._name_layer(error, module if isinstance(module, Module) else self)
+            self._name_layer(error, _culprit(self._groups[plan.index(step)], error))
             raise
         return x
 
     def _make_plan(self) -> None:
-        """The calls to make: the forward of each module, without what calling it adds."""
+        """The calls to make. Nobody holds what lies between: post-ops join ahead of time."""
         version = changes.attributes  # before anything is looked at
-        modules, plan = self._modules(), []
-        while modules:
-            module = modules.pop(0)
-            call: Step = module.forward if is_called_plainly(module) else module
-            takes = getattr(module, "takes", None) if is_simple(module) else None
-            post: PostOps | None = NO_POST_OPS
-            while takes and modules and is_simple(modules[0]):
-                post_op = getattr(modules[0], "post_op", None)
-                more = post_op and extended(post, takes, *post_op)
-                if not more:
-                    break
+        plan: list[Step] = []
+        groups: list[list[Module]] = []
+        post = NO_POST_OPS
+        for module in self._modules():
+            simple = is_simple(module)
+            more = None
+            if groups and simple and module.post_op is not None and is_simple(groups[-1][0]):
+                more = extended(post, groups[-1][0].takes, *module.post_op)
+            if more is not None:
                 post = more
-                modules.pop(0)
-            plan.append(call if post is NO_POST_OPS else partial(call, post=post))
+                groups[-1].append(module)
+                forward: Any = groups[-1][0].forward
+                plan[-1] = partial(forward, post=post)
+                continue
+            post = NO_POST_OPS
+            groups.append([module])
+            plan.append(module.forward if is_called_plainly(module) else module)
+        self.__dict__["_groups"] = groups
         self.__dict__["_plan"], self.__dict__["_plan_version"] = plan, version
 
     @overload
@@ -165,3 +170,9 @@ class ModuleList(_Numbered):
         if isinstance(index, slice):
             return ModuleList(self._modules()[index])
         return self.__dict__[self._name(index)]
+
+
+def _culprit(group: list[Module], error: ShapeError) -> Module:
+    """The module of a step whose shapes do not fit; pooling is the only post-op that can be it."""
+    pools = [m for m in group if m.post_op is not None and m.post_op[0] == "pool"]
+    return pools[0] if pools and str(error).startswith("[max_pool2d]") else group[0]

@@ -95,6 +95,14 @@ class Module(TrainingMethods):
     def __init__(self) -> None:
         self.__dict__["training"] = True
 
+    # ---- post-ops (autograd/pending.py)
+    takes: frozenset[str] = frozenset()  # those that forward(x, post) does as well
+
+    @property
+    def post_op(self) -> tuple[str, Any] | None:
+        """What calling this module is to the operation before it; None: nothing of the kind."""
+        return None
+
     # ---- calling
     def forward(self, *inputs: Any) -> Any:
         """What the module computes. Subclasses define it."""
@@ -384,6 +392,7 @@ class Module(TrainingMethods):
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
         state.pop("_plan", None)
+        state.pop("_groups", None)
         return state
 
     # ---- text

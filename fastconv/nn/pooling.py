@@ -75,7 +75,6 @@ class MaxPool2d(Module):
 
     @property
     def post_op(self) -> tuple[str, Any] | None:
-        """What it is to the operation before it."""
         return None if self.return_indices else ("pool", self.pooling)
 
     @property
