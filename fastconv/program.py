@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import _core
 from .autograd import Node, Tensor, as_array, grad_mode, no_grad, wrap
 from .autograd.changes import changes
-from .autograd.pending import fusing_always
+from .autograd.pending import fusing_always, settle_here
 from .nn.modes import here
 from .nn.module import Module
 from .random import draw_seed
@@ -126,17 +126,17 @@ class _Recorded:
     Args:
         parts: the model, and functions that go with it.
         call: what is called in place of the model, and calls it.
-        unasked: nobody has said that Python code may be left out, or that there will be more calls:
-            only code of this package is recorded, and only when inputs come for the second time.
+        automatic: started by fit or predict, not by the user: only code of this package is recorded,
+            and only when inputs of a form come for the second time.
     """
 
     def __init__(
-        self, *parts: object, unasked: bool, call: Callable[..., Any] | None = None
+        self, *parts: object, automatic: bool, call: Callable[..., Any] | None = None
     ) -> None:
         if not isinstance(parts[0], Module):
             raise TypeError(f"[record] expected a Module, got {type(parts[0]).__name__}")
         self.reason: str | None = None
-        self._parts, self._unasked = parts, unasked
+        self._parts, self._automatic = parts, unasked
         self._model: Callable[..., Any] = call or parts[0]
         self._changes = 0  # recordings refused because modules changed meanwhile
         self._unsteady = 0  # times in a row that what the code reads has changed
@@ -158,13 +158,14 @@ class _Recorded:
         raise NotImplementedError
 
     def _call(self, inputs: Sequence[Any], refused: str | None = None) -> Any:
+        settle_here()
         arrays = [x._array if isinstance(x, Tensor) else as_array(x) for x in inputs]
         refused = refused or self._never
         if refused is not None:
             self.reason = refused
             return self._eagerly(_tensors(inputs, arrays))
         key = _core.signature(arrays)
-        if self._unasked and key not in self._programs:
+        if self._automatic and key not in self._programs:
             self._keep(key, None)
             self.reason = "inputs of this form came for the first time"
             return self._eagerly(_tensors(inputs, arrays))
@@ -204,7 +205,7 @@ class _Recorded:
             modules = list({id(m): m for root in roots for m in root.modules()}.values())
             values = [value for module in modules for value in list(vars(module).values())]
             tensors = [value for value in values if isinstance(value, Tensor)]
-            if not self._unasked:
+            if not self._automatic:
                 surroundings = Surroundings(modules, self._parts) or None
         read = None if surroundings is None else surroundings.state()
         state = (
@@ -228,7 +229,7 @@ class _Recorded:
                 recorder.refuse(looked.surroundings.reason)
             if any(m._forward_hooks or m._forward_pre_hooks for m in modules):
                 recorder.refuse("a layer has hooks")
-            if self._unasked:
+            if self._automatic:
                 forwards = [vars(m)["forward"] for m in modules if "forward" in vars(m)]
                 for part in (*self._parts, *modules, *forwards):
                     if str(getattr(part, "__module__", "")).partition(".")[0] != __package__:
@@ -260,9 +261,9 @@ class RecordedForward(_Recorded):
     """
 
     def __init__(
-        self, model: Module, *, unasked: bool = False, call: Callable[..., Any] | None = None
+        self, model: Module, *, automatic: bool = False, call: Callable[..., Any] | None = None
     ) -> None:
-        super().__init__(model, unasked=unasked, call=call)
+        super().__init__(model, automatic=automatic, call=call)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self._parts  # copies record for themselves
@@ -293,10 +294,10 @@ class RecordedStep(_Recorded):
         model: Module,
         loss_function: Callable[[Any, Tensor], Tensor],
         *,
-        unasked: bool = False,
+        automatic: bool = False,
         call: Callable[..., Any] | None = None,
     ) -> None:
-        super().__init__(model, loss_function, unasked=unasked, call=call)
+        super().__init__(model, loss_function, automatic=automatic, call=call)
         self._loss_function = loss_function
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -82,7 +82,7 @@ def test_fit_runs_the_code_of_others_every_time() -> None:
 
 
 def test_nothing_is_recorded_for_a_single_use() -> None:
-    forward = RecordedForward(made("lenet"), unasked=True)
+    forward = RecordedForward(made("lenet"), automatic=True)
     reasons = []
     for count in (17, 3, 17, 17):
         forward(fc.zeros(count, 1, 28, 28))

@@ -189,6 +189,7 @@ class Tensor(TensorBase):
             RuntimeError: nothing requires a gradient, `gradient` is missing, or an earlier call
                 freed the graph.
         """
+        settle_here()
         if not self.requires_grad:
             raise RuntimeError(
                 "[backward] nothing that this tensor was computed from requires gradients, "

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import _core
 from ..autograd import Tensor, enable_grad, wrap
+from ..autograd.pending import settle_here
 from .checks import check_group, loaded_state
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class Optimizer:
             TypeError: a gradient is no Tensor of float32.
             ValueError: an option of a group is not what the algorithm can use.
         """
+        settle_here()
         loss = None
         if closure is not None:
             with enable_grad():

@@ -53,7 +53,7 @@ class Network:
         self.model = model
         self._head, self._sample, self._op = head, sample, op
         self._call: Any = model if head is None else self._logits
-        self._forward = RecordedForward(model, unasked=True, call=self._call)
+        self._forward = RecordedForward(model, automatic=True, call=self._call)
         self._step: RecordedStep | None = None
         self._first = True  # call of the model
         self._found = False  # whether the model ends in the head
@@ -79,7 +79,9 @@ class Network:
     def step(self, objective: Objective, images: Tensor, targets: NDArray[Any]) -> Any:
         """The loss and the outputs; adds gradients to the parameters. One objective per run."""
         if self._step is None:
-            self._step = RecordedStep(self.model, objective.function, unasked=True, call=self._call)
+            self._step = RecordedStep(
+                self.model, objective.function, automatic=True, call=self._call
+            )
         return self._step(images, objective.prepared(targets))
 
     def norm_of_single_values(self) -> str | None:
