@@ -221,25 +221,22 @@ def test_not_finite_values_reach_exactly_their_windows(layout: str, isa: str, gr
 def test_relu_keeps_nan(layout: str, isa: str) -> None:
     x = np.full((17, 1, 3, 3), np.nan, np.float32)
     w = np.ones((2, 1, 1, 1), np.float32)
-    y = _core.conv2d(
-        array(x, layout), array(w), None, _core.Geometry((1, 1), (0, 0, 0, 0), (1, 1), 1), "relu"
-    )[0]
-    assert np.isnan(numpy(y)).all()
-    y = _core.conv_norm_forward(
-        *(array(x, layout), array(w), None, (1, 1), (0, 0, 0, 0), (1, 1), 1),
-        *(None, None, _core.zeros((2,)), _core.full((2,), 1.0), 0.0, 6.0),
-    )
+    operands = array(x, layout), array(w), None, _core.Geometry((1, 1), (0, 0, 0, 0), (1, 1), 1)
+    for activation in ("relu", "relu6"):
+        assert np.isnan(numpy(_core.conv2d(*operands, activation)[0])).all()
+    statistics = None, None, _core.zeros((2,)), _core.full((2,), 1.0), 0.0
+    y = _core.conv2d_normalised(*operands, *statistics, "relu6")
     assert np.isnan(numpy(y)).all()
 
 
 def test_empty_batch(layout: str) -> None:
-    g = ((1, 1), (1, 1, 1, 1), (1, 1), 1)
+    g = _core.Geometry((1, 1), (1, 1, 1, 1), (1, 1), 1)
     x = array(np.zeros((0, 3, 5, 6), np.float32), layout)
     w = array(np.ones((4, 3, 3, 3), np.float32))
-    y = _core.conv2d(x, w, None, _core.Geometry(*g))[0]
+    y = _core.conv2d(x, w, None, g)[0]
     assert y.shape == (0, 4, 5, 6)
-    assert _core.conv2d_backward_input(y, w, x.shape, _core.Geometry(*g)).shape == (0, 3, 5, 6)
-    dw = _core.conv2d_backward_weight(y, x, w.shape, _core.Geometry(*g))
+    assert _core.conv2d_backward_input(y, w, x.shape, g).shape == (0, 3, 5, 6)
+    dw = _core.conv2d_backward_weight(y, x, w.shape, g)
     assert dw.shape == w.shape and not numpy(dw).any()
 
 

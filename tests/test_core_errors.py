@@ -53,7 +53,9 @@ calls = [
     lambda: _core.batch_norm_train(f(2, 3), f(2), None, None, None, 0.1, 1e-5),
     lambda: _core.batch_norm_train(f(2, 3), None, None, f(2), f(3), 0.1, 1e-5),
     lambda: _core.batch_norm_train_backward(f(2, 3), f(2, 4), None, None, f(3), f(3)),
-    lambda: _core.batch_norm_train_backward(f(2, 3), f(2, 3), None, None, f(3), f(3), f(2, 4), "relu6"),
+    lambda: _core.batch_norm_train_backward(
+        f(2, 3), f(2, 3), None, None, f(3), f(3), f(2, 4), "relu6"
+    ),
     lambda: _core.batch_norm_train(f(2, 3), None, None, None, None, 0.1, 1e-5, "relu6", f(2, 4)),
     lambda: _core.batch_norm_eval(f(2, 3), None, None, f(3), f(2), 1e-5),
     lambda: _core.local_response_norm_backward(f(2, 3), f(2, 4), 3, 1.0, 1.0, 1.0),

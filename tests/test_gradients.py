@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from fastconv import _core
 from tests import reference
 from tests.reference import f64
-from tests.shapes import Conv
+from tests.shapes import Conv, geometry
 from tests.strategies import BATCHES, SEEDS, convs, generator
 from tests.support import EPS, LAYOUTS, array, numpy, uniform
 

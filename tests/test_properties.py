@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fastconv import _core
 from tests import reference
-from tests.shapes import Conv
+from tests.shapes import Conv, geometry
 from tests.strategies import SEEDS, convs, generator
 from tests.support import (
     FIXED_WIDTH_ISAS,

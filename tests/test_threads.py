@@ -97,7 +97,7 @@ def test_concurrent_python_threads() -> None:
     """Eight callers at once, also while the thread count changes: everybody gets the right bits."""
     rng = np.random.default_rng(0)
     x, w = array(uniform(rng, 33, 4, 16, 16), "lanes"), array(uniform(rng, 8, 4, 3, 3))
-    geometry = ((1, 1), (1, 1, 1, 1), (1, 1), 1)
+    geometry = _core.Geometry((1, 1), (1, 1, 1, 1), (1, 1), 1)
     expected = numpy(_core.conv2d(x, w, None, geometry)[0])
     failures: list[BaseException] = []
 

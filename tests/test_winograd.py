@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import fastconv
 from fastconv import _core
 from tests import reference
-from tests.shapes import Conv, same
+from tests.shapes import Conv, geometry, same
 from tests.strategies import BATCHES, SEEDS, generator
 from tests.support import (
     FIXED_WIDTH_ISAS,

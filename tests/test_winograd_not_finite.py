@@ -137,7 +137,7 @@ def test_weights(case: Conv, value: float, isa: str) -> None:
     layout = "lanes" if case.x[0] >= 16 else "plain"
     x, w = uniform(rng, *case.x), uniform(rng, *case.w)
     w[1, 2 % case.w[1], 0, -1] = value
-    arguments = (array(x, layout), array(w), None, *case.geometry, False)
+    arguments = (array(x, layout), array(w), None, geometry(case))
     y = numpy(forward(*arguments))
     check(y, by_formula(forward, *arguments), prod(case.w[1:]), 1)
     assert np.isfinite(np.delete(y, 1, axis=1)).all()
@@ -149,7 +149,7 @@ def test_sums_that_only_transforms_overflow(case: Conv, isa: str) -> None:
     layout = "lanes" if case.x[0] >= 16 else "plain"
     rng = np.random.default_rng(crc32(case.name.encode()))
     x, w = np.full(case.x, 1.5e38, np.float32), uniform(rng, *case.w) / prod(case.w[1:])
-    rest = (array(w), None, *case.geometry, False)
+    rest = (array(w), None, geometry(case))
     y = numpy(forward(array(x, layout), *rest))
     assert np.isfinite(y).all()
     formula = by_formula(forward, array(x, layout), *rest)
