@@ -104,12 +104,12 @@ def winograd_allowed() -> bool: ...
 def conv2d_shape(
     x: Array, w: Array, b: Array | None, geometry: Geometry
 ) -> tuple[int, int, int, int]: ...
-# max_pool2d(activation(conv2d)). Returns y, argmax, which has a meaning with a pool and a gradient, and x
-# as conv2d_backward wants it.
+# max_pool2d(activation(conv2d)). Returns y; with a pool and a gradient argmax; with a gradient x as
+# conv2d_backward wants it.
 def conv2d(
     x: Array, w: Array, b: Array | None, geometry: Geometry, activation: Activation = None,
     pool: Pooling | None = None, gradient: bool = False, leaf: bool = True,
-) -> tuple[Array, Array, Array]: ...
+) -> tuple[Array, Array | None, Array | None]: ...
 # activation(batch_norm_eval(conv2d) + add), in one pass where that is quicker.
 def conv2d_normalised(
     x: Array, w: Array, b: Array | None, geometry: Geometry, weight: Array | None, bias: Array | None,
@@ -123,12 +123,12 @@ def conv2d_backward_input(
 def conv2d_backward_weight(
     dy: Array, x: Array, w_shape: Sequence[int], geometry: Geometry
 ) -> Array: ...
-# Of conv2d with its activation (y is its result) and its pool (argmax); x only for dw. dx, dw, db: those
-# not wanted have no meaning.
+# Of conv2d with its activation (y is its result) and its pool (argmax); x only for dw. Those of dx, dw, db
+# that are not wanted are None.
 def conv2d_backward(
     dy: Array, y: Array | None, argmax: Array | None, x: Array | None, x_shape: Sequence[int], w: Array,
     geometry: Geometry, activation: Activation, pool: Pooling | None, wanted: tuple[bool, bool, bool],
-) -> tuple[Array, Array, Array]: ...
+) -> tuple[Array | None, Array | None, Array | None]: ...
 
 # x (N, I), w (O, I), b (O,) or None -> y (N, O) and x as linear_backward_weight likes it best.
 def linear(
@@ -141,12 +141,12 @@ def channel_sum(x: Array) -> Array: ...  # (N, C, ...) -> (C,): the bias gradien
 
 # ----------------------------------------------------------------------------- pooling (pool.cpp)
 # argmax: uint16, position kh * KW + kw inside the window of the first NaN, else of the first maximum
-# (of the first tap inside the image when all are -inf); empty unless with_indices. relu: y = max(y, 0),
+# (of the first tap inside the image when all are -inf); None unless with_indices. relu: y = max(y, 0),
 # and the backward pass lets through only where y > 0 (pass y).
 def max_pool2d(
     x: Array, pooling: Pooling, relu: bool = False, with_indices: bool = True, gradient: bool = False,
     leaf: bool = True,
-) -> tuple[Array, Array]: ...
+) -> tuple[Array, Array | None]: ...
 def max_pool2d_backward(
     dy: Array, argmax: Array, y: Array | None, x_shape: Sequence[int], pooling: Pooling
 ) -> Array: ...
@@ -221,12 +221,12 @@ def batch_norm_eval(
     x: Array, weight: Array | None, bias: Array | None, mean: Array, var: Array, eps: float,
     activation: Activation = None, add: Array | None = None, gradient: bool = False, leaf: bool = True,
 ) -> tuple[Array, Array]: ...  # y, x
-# -> dx, dweight, dbias, dadd (which has no meaning when not wanted). y: the result of the activation,
+# -> dx, dweight, dbias, dadd (None when not wanted). y: the result of the activation,
 # needed where something was added before it, else found again from x and bias
 def batch_norm_train_backward(
     dy: Array, x: Array, weight: Array | None, bias: Array | None, mean: Array, inv_std: Array,
     y: Array | None = None, activation: Activation = None, wants_dadd: bool = False,
-) -> tuple[Array, Array, Array, Array]: ...
+) -> tuple[Array, Array, Array, Array | None]: ...
 def batch_norm_eval_backward(
     dy: Array, x: Array, weight: Array | None, mean: Array, var: Array, eps: float
 ) -> tuple[Array, Array, Array]: ...

@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from . import _core
 from .autograd import Node, Tensor, as_array, grad_mode, no_grad, wrap
 from .autograd.changes import changes
@@ -136,7 +138,7 @@ class _Recorded:
         if not isinstance(parts[0], Module):
             raise TypeError(f"[record] expected a Module, got {type(parts[0]).__name__}")
         self.reason: str | None = None
-        self._parts, self._automatic = parts, unasked
+        self._parts, self._automatic = parts, automatic
         self._model: Callable[..., Any] = call or parts[0]
         self._changes = 0  # recordings refused because modules changed meanwhile
         self._unsteady = 0  # times in a row that what the code reads has changed
@@ -311,7 +313,7 @@ class RecordedStep(_Recorded):
         """
         if not grad_mode.enabled:
             raise RuntimeError("[record_step] a training step needs gradients: not under no_grad()")
-        both = inputs, targets
+        both = inputs, _labels(targets)
         wanted = any(isinstance(x, Tensor) and x.requires_grad for x in both)
         loss, outputs = self._call(both, "inputs require gradients" if wanted else None)
         return loss, outputs
@@ -349,6 +351,15 @@ class RecordedStep(_Recorded):
     def _forward(self, tensors: list[Tensor]) -> tuple[Tensor, Any]:
         outputs = self._model(tensors[0])
         return self._loss_function(outputs, tensors[1]), outputs
+
+
+def _labels(targets: Any) -> Any:
+    """Whole numbers as int64: losses convert others, which a recording would see."""
+    if isinstance(targets, Tensor) and targets._array.dtype == "uint8":
+        targets = targets._array.values()
+    if isinstance(targets, np.ndarray) and targets.dtype.kind in "iu":
+        return targets.astype(np.int64, copy=False)
+    return targets
 
 
 def _tensors(inputs: Sequence[Any], arrays: list[Array]) -> list[Tensor]:

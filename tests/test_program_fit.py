@@ -97,3 +97,17 @@ def test_googlenet_fits_with_its_auxiliary_heads() -> None:
     model.compile("sgd", models.GoogLeNetLoss(), ["accuracy"])
     history = model.fit(x, np.arange(6), batch_size=3, epochs=2, verbose=0).history
     assert len(history["loss"]) == 2 and np.isfinite(history["loss"]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
+def test_labels_of_any_whole_type_are_recorded(dtype: type) -> None:
+    """data.mnist() and data.digits() give bytes."""
+    model = nn.Sequential(nn.Linear(4, 3))
+    step = fc.record_step(model, nn.CrossEntropyLoss())
+    x, labels = np.ones((5, 4), np.float32), np.array([0, 1, 2, 1, 0], dtype)
+    losses = {step(x, labels)[0].item() for _ in range(3)}
+    losses.add(step(x, fc.Tensor(labels.astype(np.int64)))[0].item())
+    if dtype is np.uint8:
+        losses.add(step(x, fc.Tensor(labels))[0].item())
+    assert step.reason is None
+    assert len(losses) == 1

@@ -56,8 +56,10 @@ class GilReleased {
 // For calls that compute: arguments are converted first, and other Python threads run meanwhile.
 using ReleaseGil = py::call_guard<GilReleased>;
 
-// What Python gets for a result that was not asked for: an array without elements.
-inline Array or_nothing(const Array& x) { return x.defined() ? x : Array::empty({0}); }
+// A result that may be missing: None in Python.
+inline std::optional<Array> or_none(const Array& x) {
+  return x.defined() ? std::optional<Array>(x) : std::nullopt;
+}
 
 inline Array or_undefined(const std::optional<Array>& x) { return x.value_or(Array()); }
 

@@ -39,7 +39,7 @@ void register_conv(py::module_& m) {
         post.activation = activation;
         const auto [y, argmax, kept] =
             conv2d(x, w, or_undefined(b), geometry, post, pool, {gradient, leaf});
-        return std::tuple(y, or_nothing(argmax), kept);
+        return std::tuple(y, or_none(argmax), gradient ? or_none(kept) : std::nullopt);
       },
       py::arg("x"), py::arg("w"), py::arg("b"), py::arg("geometry"),
       py::arg("activation") = py::none(), py::arg("pool") = py::none(), py::arg("gradient") = false,
@@ -77,7 +77,7 @@ void register_conv(py::module_& m) {
         const auto [dx, dw, db] =
             conv2d_backward(dy, or_undefined(y), or_undefined(argmax), or_undefined(x), x_shape, w,
                             geometry, activation, pool, {need_x, need_w, need_b});
-        return std::tuple(or_nothing(dx), or_nothing(dw), or_nothing(db));
+        return std::tuple(or_none(dx), or_none(dw), or_none(db));
       },
       py::arg("dy"), py::arg("y"), py::arg("argmax"), py::arg("x"), py::arg("x_shape"),
       py::arg("w"), py::arg("geometry"), py::arg("activation"), py::arg("pool"), py::arg("wanted"),

@@ -45,7 +45,7 @@ void register_norm(py::module_& m) {
         auto [dx, dweight, dbias, dadd] =
             batch_norm_train_backward(dy, x, or_undefined(weight), or_undefined(bias), mean,
                                       inv_std, or_undefined(y), activation, wants_dadd);
-        return std::tuple(dx, dweight, dbias, or_nothing(dadd));
+        return std::tuple(dx, dweight, dbias, or_none(dadd));
       },
       py::arg("dy"), py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("mean"),
       py::arg("inv_std"), py::arg("y") = py::none(), py::arg("activation") = py::none(),

@@ -24,7 +24,7 @@ void register_max_pool(py::module_& m) {
       [](const Array& x, const PoolParams& pooling, bool relu, bool with_indices, bool gradient,
          bool leaf) {
         const auto [y, argmax] = max_pool2d(x, pooling, relu, with_indices, {gradient, leaf});
-        return std::pair<Array, Array>(y, or_nothing(argmax));
+        return std::pair(y, or_none(argmax));
       },
       py::arg("x"), py::arg("pooling"), py::arg("relu") = false, py::arg("with_indices") = true,
       py::arg("gradient") = false, py::arg("leaf") = true, ReleaseGil());

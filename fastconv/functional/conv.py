@@ -75,18 +75,17 @@ class _Convolution(Head):
             return y, None
         shape = x_array.shape
         wanted = x._requires_grad, w._requires_grad, b is not None and b._requires_grad
-        need_x, need_w, need_b = wanted
+        need_x, need_w, _ = wanted
         saved_x, saved_w = kept_x if need_w else None, w_array if need_x else None
-        saved_y, positions = y if activation else None, argmax if pool else None
+        saved_y = y if activation else None
 
         def backward(dy: Array) -> tuple[Array | None, Array | None, Array | None]:
-            dx, dw, db = _core.conv2d_backward(
-                *(dy, saved_y, positions, saved_x, shape, w_array),
+            return _core.conv2d_backward(
+                *(dy, saved_y, argmax, saved_x, shape, w_array),
                 *(geometry, activation, pool, wanted),
             )
-            return dx if need_x else None, dw if need_w else None, db if need_b else None
 
-        return y, Node(self.parents, backward, "conv2d", (saved_x, saved_w, saved_y, positions))
+        return y, Node(self.parents, backward, "conv2d", (saved_x, saved_w, saved_y, argmax))
 
 
 CONVOLUTION_TAKES = frozenset({"activation", "pool"})

@@ -121,7 +121,7 @@ class _Normalisation(Head):
                 dy, x_array, w_array, b_array, mean, inv_std, saved_y, activation, need_add
             )
             grads = (dx if need_x else None, dw if need_w else None, db if need_b else None)
-            return *grads, dadd if need_add else None
+            return *grads, dadd
 
         # The statistics are the tape's own.
         saved = x_array, w_array, saved_y, b_array if activation else None

@@ -53,7 +53,7 @@ def _max_pool2d(x: Tensor, pooling: Pooling) -> Tensor:
             return joined
     recorded = grad_mode.enabled and x.requires_grad
     y, argmax = _core.max_pool2d(x._array, pooling, False, recorded, recorded, x._node is None)
-    if not recorded:
+    if argmax is None:
         return wrap(y)
 
     def backward(dy: Array) -> tuple[Array]:
@@ -153,6 +153,7 @@ def _indices(x: Tensor, y_shape: tuple[int, ...], pooling: Pooling) -> Array:
         return _core.array(np.zeros(y_shape, np.int64))
     shape = x.shape if x.ndim == 4 else (1, *x.shape)
     _, argmax = _core.max_pool2d(x._array.reshape(shape), pooling)
+    assert argmax is not None
     return _core.max_pool2d_indices(argmax, shape, pooling).reshape(y_shape)
 
 
@@ -195,6 +196,7 @@ def max_pool2d_backward(
         pooling = pooling_of(kernel, step, pads, spacing, bool(ceil_mode))
         y, argmax = _core.max_pool2d(gx._array, pooling)
         _check_dy(op, gy, y.shape)
+        assert argmax is not None
         dx = _core.max_pool2d_backward(gy._array, argmax, None, gx.shape, pooling)
     return wrap(dx) if tensors else dx.numpy()
 
