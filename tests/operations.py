@@ -19,9 +19,9 @@ Make = Callable[..., Array]
 Operation = Callable[[Make], list[Array]]
 
 N, C, H, W = 37, 6, 32, 42
-GEOMETRY = ((1, 1), (1, 1, 1, 1), (1, 1), 1)
-DEPTHWISE = ((2, 1), (1, 0, 1, 1), (1, 1), C)
-WINDOW = ((3, 2), (2, 2), (1, 0, 0, 1), (1, 1))
+GEOMETRY = _core.Geometry((1, 1), (1, 1, 1, 1), (1, 1), 1)
+DEPTHWISE = _core.Geometry((2, 1), (1, 0, 1, 1), (1, 1), C)
+WINDOW = _core.Pooling((3, 2), (2, 2), (1, 0, 0, 1), (1, 1), True)
 AVERAGE = ((3, 2), (2, 2), (1, 0, 0, 1), True, True, 0)
 LABELS = np.arange(N) % C
 ROWS, COLS = [3, 3, 0, 31, 7], [0, 41, 41, 5, 4, 4, 20]
@@ -37,31 +37,31 @@ def positive(x: Array) -> Array:
 
 def _conv2d(make: Make) -> list[Array]:
     x, w, b = make(N, C, H, W), weight(10, C, 3, 3), weight(10)
-    y = _core.conv2d_forward(x, w, b, *GEOMETRY, True)
+    y = _core.conv2d(x, w, b, GEOMETRY, "relu")[0]
     return [
         y,
-        _core.conv2d_backward_input(y, w, x.shape, *GEOMETRY),
-        _core.conv2d_backward_weight(y, x, w.shape, *GEOMETRY),
+        _core.conv2d_backward_input(y, w, x.shape, GEOMETRY),
+        _core.conv2d_backward_weight(y, x, w.shape, GEOMETRY),
     ]
 
 
 def _conv2d_depthwise(make: Make) -> list[Array]:
     x, w = make(N, C, H, W), weight(C, 1, 3, 3)
-    y = _core.conv2d_forward(x, w, None, *DEPTHWISE, False)
+    y = _core.conv2d(x, w, None, DEPTHWISE)[0]
     return [
         y,
-        _core.conv2d_backward_input(y, w, x.shape, *DEPTHWISE),
-        _core.conv2d_backward_weight(y, x, w.shape, *DEPTHWISE),
+        _core.conv2d_backward_input(y, w, x.shape, DEPTHWISE),
+        _core.conv2d_backward_weight(y, x, w.shape, DEPTHWISE),
     ]
 
 
 def _conv2d_winograd(make: Make) -> list[Array]:
     x, w, b = make(N, 24, 13, 14), weight(32, 24, 3, 3), weight(32)
-    y = _core.conv2d_forward(x, w, b, *GEOMETRY, True)
+    y = _core.conv2d(x, w, b, GEOMETRY, "relu")[0]
     return [
         y,
-        _core.conv2d_backward_input(y, w, x.shape, *GEOMETRY),
-        _core.conv2d_backward_weight(y, x, w.shape, *GEOMETRY),
+        _core.conv2d_backward_input(y, w, x.shape, GEOMETRY),
+        _core.conv2d_backward_weight(y, x, w.shape, GEOMETRY),
     ]
 
 
@@ -79,14 +79,14 @@ def _conv_norm(make: Make) -> list[Array]:
         (3, 10, 9, 3, 1, 1),
         (12, 7, 7, 3, 1, 1),
     ):
-        geometry = ((stride, stride), (kernel // 2,) * 4, (1, 1), groups)
+        geometry = _core.Geometry((stride, stride), (kernel // 2,) * 4, (1, 1), groups)
         x, w = make(N, channels, height, width), weight(48, channels // groups, kernel, kernel)
-        y_shape = _core.conv2d_output_shape(x.shape, w.shape, *geometry)
+        y_shape = geometry.output_shape(x.shape, w.shape)
         statistics = weight(48), weight(48), weight(48), positive(weight(48)), 1e-5
         plus = make(*y_shape)
         results += [
-            _core.conv_norm_forward(x, w, weight(48), *geometry, *statistics, 6.0, plus),
-            _core.conv_norm_forward(x, w, None, *geometry, *statistics),
+            _core.conv2d_normalised(x, w, weight(48), geometry, *statistics, "relu6", plus),
+            _core.conv2d_normalised(x, w, None, geometry, *statistics),
         ]
     return results
 
@@ -94,7 +94,7 @@ def _conv_norm(make: Make) -> list[Array]:
 def _linear(make: Make) -> list[Array]:
     x, w, dy = make(N, 300), weight(200, 300), make(N, 200)
     return [
-        *_core.linear_forward(x, w, weight(200), True),
+        *_core.linear(x, w, weight(200), "relu", True),
         _core.linear_backward_input(dy, w),
         _core.linear_backward_weight(dy, x),
     ]
@@ -102,12 +102,12 @@ def _linear(make: Make) -> list[Array]:
 
 def _max_pool(make: Make) -> list[Array]:
     x = make(N, C, H, W)
-    y, argmax = _core.max_pool2d_forward(x, *WINDOW, True, True)
+    y, argmax = _core.max_pool2d(x, WINDOW, True)
     return [
         y,
         argmax,
-        _core.max_pool2d_indices(argmax, x.shape, *WINDOW),
-        _core.max_pool2d_backward(y, argmax, y, x.shape, *WINDOW),
+        _core.max_pool2d_indices(argmax, x.shape, WINDOW),
+        _core.max_pool2d_backward(y, argmax, y, x.shape, WINDOW),
     ]
 
 
@@ -178,7 +178,7 @@ def _norm(make: Make) -> list[Array]:
         y,
         batch_mean,
         inv_std,
-        *_core.batch_norm_train_backward(dy, x, w, batch_mean, inv_std)[:3],
+        *_core.batch_norm_train_backward(dy, x, w, b, batch_mean, inv_std)[:3],
         _core.batch_norm_eval(x, w, b, mean, var, 1e-5)[0],
         *_core.batch_norm_eval_backward(dy, x, w, mean, var, 1e-5),
         mean,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from fastconv import _core
 from tests.reference import Pads, Pair, output_size
 
 
@@ -38,8 +39,13 @@ class Conv:
 
     @property
     def geometry(self) -> tuple[Pair, Pads, Pair, int]:
-        """What follows the arrays in every conv2d function: stride, pads, dilation, groups."""
+        """Stride, pads, dilation, groups, as the oracle takes them."""
         return (self.stride, self.pads, self.dilation, self.groups)
+
+
+def geometry(case: Conv) -> _core.Geometry:
+    """The same for the core."""
+    return _core.Geometry(*case.geometry)
 
 
 def in_layout(case: Conv, layout: str) -> Conv:

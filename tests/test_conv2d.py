@@ -16,7 +16,7 @@ import pytest
 import fastconv
 from fastconv import _core
 from tests import reference
-from tests.shapes import CONVS, CONVS_SHORT, Conv, in_layout
+from tests.shapes import CONVS, CONVS_SHORT, Conv, geometry, in_layout
 from tests.support import (
     FIXED_WIDTH_ISAS,
     LAYOUTS,
@@ -61,14 +61,14 @@ def test_forward(case: Conv, layout: str, isa: str) -> None:
     case = in_layout(case, layout)
     p, K = problem(case), prod(case.w[1:])
     x, w, b = array(p.x, layout), array(p.w), array(p.b)
-    assert tuple(_core.conv2d_output_shape(case.x, case.w, *case.geometry)) == case.y
-    y = _core.conv2d_forward(x, w, None, *case.geometry, False)
+    assert geometry(case).output_shape(case.x, case.w) == case.y
+    y = _core.conv2d(x, w, None, geometry(case))[0]
     assert (_core.layout(y), y.shape, y.dtype) == (layout, case.y, "float32")
     assert_close(numpy(y), p.y, K)
     biased = p.y + p.b[:, None, None]
-    assert_close(numpy(_core.conv2d_forward(x, w, b, *case.geometry, False)), biased, K + 1)
+    assert_close(numpy(_core.conv2d(x, w, b, geometry(case))[0]), biased, K + 1)
     rectified = np.maximum(biased, 0)
-    assert_close(numpy(_core.conv2d_forward(x, w, b, *case.geometry, True)), rectified, K + 1)
+    assert_close(numpy(_core.conv2d(x, w, b, geometry(case), "relu")[0]), rectified, K + 1)
 
 
 @every_case
@@ -86,13 +86,13 @@ def test_normalised_on_the_way(case: Conv, layout: str, isa: str) -> None:
         return (y - mean[:, None, None]) * scale[:, None, None] + bias[:, None, None]
 
     dirty_arena()
-    y = _core.conv_norm_forward(*operands, None, *case.geometry, *statistics)
+    y = _core.conv2d_normalised(*operands, None, geometry(case), *statistics)
     assert (_core.layout(y), y.shape) == (layout, case.y)
     assert_close(numpy(y), normalised(p.y, weight, bias), K + 2, c=2)
-    y = _core.conv_norm_forward(*operands, None, *case.geometry, None, None, *statistics[2:])
+    y = _core.conv2d_normalised(*operands, None, geometry(case), None, None, *statistics[2:])
     assert_close(numpy(y), normalised(p.y, np.ones_like(weight), np.zeros_like(bias)), K + 2, c=2)
-    y = _core.conv_norm_forward(
-        *operands, array(p.b), *case.geometry, *statistics, 6.0, array(plus, layout)
+    y = _core.conv2d_normalised(
+        *operands, array(p.b), geometry(case), *statistics, "relu6", array(plus, layout)
     )
     expected = normalised(p.y + p.b[:, None, None], weight, bias) + plus
     assert_close(numpy(y), np.clip(expected, 0, 6), K + 4, c=2)
@@ -102,7 +102,7 @@ def test_normalised_on_the_way(case: Conv, layout: str, isa: str) -> None:
 def test_backward_input(case: Conv, layout: str, isa: str) -> None:
     case = in_layout(case, layout)
     p = problem(case)
-    dx = _core.conv2d_backward_input(array(p.dy, layout), array(p.w), case.x, *case.geometry)
+    dx = _core.conv2d_backward_input(array(p.dy, layout), array(p.w), case.x, geometry(case))
     assert dx.shape == case.x
     # Plain stays plain, but for padding beyond the kernel.
     if layout == "lanes":
@@ -119,7 +119,7 @@ def test_backward_weight(case: Conv, layout: str, isa: str) -> None:
     case = in_layout(case, layout)
     p = problem(case)
     dw = _core.conv2d_backward_weight(
-        array(p.dy, layout), array(p.x, layout), case.w, *case.geometry
+        array(p.dy, layout), array(p.x, layout), case.w, geometry(case)
     )
     assert (_core.layout(dw), dw.shape) == ("plain", case.w)
     assert_close(numpy(dw), p.dw, case.y[0] * prod(case.y[2:]))
@@ -131,7 +131,7 @@ def test_mixed_layouts(case: Conv, isa: str) -> None:
     p = problem(case)
     for one, other in (LAYOUTS, LAYOUTS[::-1]):
         dw = _core.conv2d_backward_weight(
-            array(p.dy, one), array(p.x, other), case.w, *case.geometry
+            array(p.dy, one), array(p.x, other), case.w, geometry(case)
         )
         assert_close(numpy(dw), p.dw, case.y[0] * prod(case.y[2:]))
 
@@ -144,9 +144,9 @@ def test_outputs_are_written_whole(case: Conv, layout: str, isa: str) -> None:
     x, w, dy = array(p.x, layout), array(p.w), array(p.dy, layout)
     for _ in range(2):
         dirty_arena()
-        y = _core.conv2d_forward(x, w, None, *case.geometry, False)
-        dx = _core.conv2d_backward_input(dy, w, case.x, *case.geometry)
-        dw = _core.conv2d_backward_weight(dy, x, case.w, *case.geometry)
+        y = _core.conv2d(x, w, None, geometry(case))[0]
+        dx = _core.conv2d_backward_input(dy, w, case.x, geometry(case))
+        dw = _core.conv2d_backward_weight(dy, x, case.w, geometry(case))
         assert_close(numpy(y), p.y, prod(case.w[1:]))
         if layout == "lanes":
             assert np.isfinite(empty_lanes(y)).all()
@@ -162,9 +162,9 @@ def test_empty_lanes_do_not_count(case: Conv, isa: str) -> None:
     p = problem(case)
     x, dy = array(p.x, "lanes"), array(p.dy, "lanes")
     empty_lanes(x)[...] = 1e30
-    y = _core.conv2d_forward(x, array(p.w), None, *case.geometry, False)
+    y = _core.conv2d(x, array(p.w), None, geometry(case))[0]
     assert_close(numpy(y), p.y, prod(case.w[1:]))
-    dw = _core.conv2d_backward_weight(dy, x, case.w, *case.geometry)
+    dw = _core.conv2d_backward_weight(dy, x, case.w, geometry(case))
     assert_close(numpy(dw), p.dw, case.y[0] * prod(case.y[2:]))
 
 
@@ -175,11 +175,13 @@ def test_whole_numbers_are_exact(case: Conv, layout: str, isa: str) -> None:
     rng = np.random.default_rng(1)
     x, w, dy = (integers(rng, *shape) for shape in (case.x, case.w, case.y))
     g = case.geometry
-    y = _core.conv2d_forward(array(x, layout), array(w), None, *g, False)
+    y = _core.conv2d(array(x, layout), array(w), None, _core.Geometry(*g))[0]
     np.testing.assert_array_equal(numpy(y), reference.conv2d(x, w, None, *g))
-    dx = _core.conv2d_backward_input(array(dy, layout), array(w), case.x, *g)
+    dx = _core.conv2d_backward_input(array(dy, layout), array(w), case.x, _core.Geometry(*g))
     np.testing.assert_array_equal(numpy(dx), reference.conv2d_backward_input(dy, w, case.x, *g))
-    dw = _core.conv2d_backward_weight(array(dy, layout), array(x, layout), case.w, *g)
+    dw = _core.conv2d_backward_weight(
+        array(dy, layout), array(x, layout), case.w, _core.Geometry(*g)
+    )
     np.testing.assert_array_equal(numpy(dw), reference.conv2d_backward_weight(dy, x, case.w, *g))
 
 
@@ -192,9 +194,9 @@ def test_avx2_and_avx512_agree_to_the_bit(case: Conv) -> None:
         x, w, dy = array(p.x, "lanes"), array(p.w), array(p.dy, "lanes")
         results.append(
             (
-                numpy(_core.conv2d_forward(x, w, array(p.b), *case.geometry, True)),
-                numpy(_core.conv2d_backward_input(dy, w, case.x, *case.geometry)),
-                numpy(_core.conv2d_backward_weight(dy, x, case.w, *case.geometry)),
+                numpy(_core.conv2d(x, w, array(p.b), geometry(case), "relu")[0]),
+                numpy(_core.conv2d_backward_input(dy, w, case.x, geometry(case))),
+                numpy(_core.conv2d_backward_weight(dy, x, case.w, geometry(case))),
             )
         )
     for one, other in zip(*results, strict=True):
@@ -209,7 +211,7 @@ def test_not_finite_values_reach_exactly_their_windows(layout: str, isa: str, gr
     x[16, 0, 6, 0] = np.inf
     geometry = ((1, 1), (1, 1, 1, 1), (1, 1), groups)
     w = np.zeros((2, 2 // groups, 3, 3), np.float32)
-    y = numpy(_core.conv2d_forward(array(x, layout), array(w), None, *geometry, False))
+    y = numpy(_core.conv2d(array(x, layout), array(w), None, _core.Geometry(*geometry))[0])
     with np.errstate(invalid="ignore"):
         expected = reference.conv2d(x, w, None, *geometry)
     np.testing.assert_array_equal(np.isnan(y), np.isnan(expected))
@@ -219,25 +221,22 @@ def test_not_finite_values_reach_exactly_their_windows(layout: str, isa: str, gr
 def test_relu_keeps_nan(layout: str, isa: str) -> None:
     x = np.full((17, 1, 3, 3), np.nan, np.float32)
     w = np.ones((2, 1, 1, 1), np.float32)
-    y = _core.conv2d_forward(
-        array(x, layout), array(w), None, (1, 1), (0, 0, 0, 0), (1, 1), 1, True
-    )
-    assert np.isnan(numpy(y)).all()
-    y = _core.conv_norm_forward(
-        *(array(x, layout), array(w), None, (1, 1), (0, 0, 0, 0), (1, 1), 1),
-        *(None, None, _core.zeros((2,)), _core.full((2,), 1.0), 0.0, 6.0),
-    )
+    operands = array(x, layout), array(w), None, _core.Geometry((1, 1), (0, 0, 0, 0), (1, 1), 1)
+    for activation in ("relu", "relu6"):
+        assert np.isnan(numpy(_core.conv2d(*operands, activation)[0])).all()
+    statistics = None, None, _core.zeros((2,)), _core.full((2,), 1.0), 0.0
+    y = _core.conv2d_normalised(*operands, *statistics, "relu6")
     assert np.isnan(numpy(y)).all()
 
 
 def test_empty_batch(layout: str) -> None:
-    g = ((1, 1), (1, 1, 1, 1), (1, 1), 1)
+    g = _core.Geometry((1, 1), (1, 1, 1, 1), (1, 1), 1)
     x = array(np.zeros((0, 3, 5, 6), np.float32), layout)
     w = array(np.ones((4, 3, 3, 3), np.float32))
-    y = _core.conv2d_forward(x, w, None, *g, False)
+    y = _core.conv2d(x, w, None, g)[0]
     assert y.shape == (0, 4, 5, 6)
-    assert _core.conv2d_backward_input(y, w, x.shape, *g).shape == (0, 3, 5, 6)
-    dw = _core.conv2d_backward_weight(y, x, w.shape, *g)
+    assert _core.conv2d_backward_input(y, w, x.shape, g).shape == (0, 3, 5, 6)
+    dw = _core.conv2d_backward_weight(y, x, w.shape, g)
     assert dw.shape == w.shape and not numpy(dw).any()
 
 
@@ -246,8 +245,8 @@ def test_stride_far_beyond_the_image(layout: str) -> None:
     case = Conv("far_stride", (17, 16, 6, 7), 18, stride=(2**40, 2**40), pads=(1,) * 4)
     p = problem(case)
     x, w, dy = array(p.x, layout), array(p.w), array(p.dy, layout)
-    assert_close(numpy(_core.conv2d_forward(x, w, None, *case.geometry, False)), p.y, 9 * 16)
-    dx = _core.conv2d_backward_input(dy, w, case.x, *case.geometry)
+    assert_close(numpy(_core.conv2d(x, w, None, geometry(case))[0]), p.y, 9 * 16)
+    dx = _core.conv2d_backward_input(dy, w, case.x, geometry(case))
     assert_close(numpy(dx), p.dx, 9 * 18)
-    dw = _core.conv2d_backward_weight(dy, x, case.w, *case.geometry)
+    dw = _core.conv2d_backward_weight(dy, x, case.w, geometry(case))
     assert_close(numpy(dw), p.dw, 17)

@@ -14,33 +14,36 @@ from fastconv import _core
 f = lambda *s: _core.array(np.zeros(s, "f4"))
 i = lambda *s: _core.array(np.zeros(s, "i8"))
 no = (False, False)
-g = ((1, 1), (0, 0, 0, 0), (1, 1), 1)
-pool = ((2, 2), (2, 2), (0, 0, 0, 0), (1, 1))
-y, argmax = _core.max_pool2d_forward(f(2, 3, 4, 4), *pool, False, False)
-def stage(dy, y, argmax, x, pooling):
-    wanted = (True, True, True)
-    return _core.conv_stage_backward(
-        dy, y, argmax, x, (2, 3, 4, 4), f(1, 3, 2, 2), *g, pooling, wanted
+g = _core.Geometry((1, 1), (0, 0, 0, 0), (1, 1), 1)
+window = ((2, 2), (2, 2), (0, 0, 0, 0))
+pool = _core.Pooling(*window, (1, 1), False)
+y, argmax = _core.max_pool2d(f(2, 3, 4, 4), pool)
+def back(dy, y, argmax, x, activation, pooling):
+    shape, wanted = (2, 3, 4, 4), (True, True, True)
+    return _core.conv2d_backward(
+        dy, y, argmax, x, shape, f(1, 3, 2, 2), g, activation, pooling, wanted
     )
 calls = [
-    lambda: _core.conv2d_forward(i(2, 3, 4, 4), f(1, 3, 2, 2), None, *g, False),
-    lambda: _core.conv2d_backward_input(f(2, 1, 9, 9), f(1, 3, 2, 2), (2, 3, 4, 4), *g),
-    lambda: _core.conv2d_backward_input(f(2, 1, 3, 3), f(1, 3, 2, 2), (2, 3, 4), *g),
-    lambda: _core.conv2d_backward_weight(f(3, 1, 3, 3), f(2, 3, 4, 4), (1, 3, 2, 2), *g),
-    lambda: _core.conv2d_backward_weight(f(2, 1, 3, 3), f(2, 3, 4, 4), (-1, 3, 2, 2), *g),
-    lambda: stage(f(3, 1, 3, 3), None, None, f(2, 3, 4, 4), None),
-    lambda: stage(f(2, 1, 3, 3), f(3, 1, 3, 3), None, f(2, 3, 4, 4), None),
-    lambda: stage(f(2, 1, 3, 3), None, None, None, None),
-    lambda: stage(f(2, 1, 1, 1), None, None, f(2, 3, 4, 4), (*pool, False)),
-    lambda: _core.linear_forward(f(2, 3, 4), f(2, 3), None, False),
+    lambda: _core.conv2d(i(2, 3, 4, 4), f(1, 3, 2, 2), None, g),
+    lambda: _core.conv2d_backward_input(f(2, 1, 9, 9), f(1, 3, 2, 2), (2, 3, 4, 4), g),
+    lambda: _core.conv2d_backward_input(f(2, 1, 3, 3), f(1, 3, 2, 2), (2, 3, 4), g),
+    lambda: _core.conv2d_backward_weight(f(3, 1, 3, 3), f(2, 3, 4, 4), (1, 3, 2, 2), g),
+    lambda: _core.conv2d_backward_weight(f(2, 1, 3, 3), f(2, 3, 4, 4), (-1, 3, 2, 2), g),
+    lambda: back(f(3, 1, 3, 3), None, None, f(2, 3, 4, 4), None, None),
+    lambda: back(f(2, 1, 3, 3), f(3, 1, 3, 3), None, f(2, 3, 4, 4), "relu", None),
+    lambda: back(f(2, 1, 3, 3), None, None, f(2, 3, 4, 4), "relu", None),
+    lambda: back(f(2, 1, 3, 3), f(2, 1, 3, 3), None, f(2, 3, 4, 4), "tanh", None),
+    lambda: back(f(2, 1, 3, 3), None, None, None, None, None),
+    lambda: back(f(2, 1, 1, 1), None, None, f(2, 3, 4, 4), None, pool),
+    lambda: _core.linear(f(2, 3, 4), f(2, 3), None),
     lambda: _core.linear_backward_input(f(2, 3), f(4, 3)),
     lambda: _core.linear_backward_weight(f(2, 3), f(3, 3)),
-    lambda: _core.max_pool2d_backward(f(2, 3, 5, 5), argmax, None, (2, 3, 4, 4), *pool),
-    lambda: _core.max_pool2d_backward(y, argmax, None, (2, 3, 9, 9), *pool),
-    lambda: _core.max_pool2d_backward(y, y, None, (2, 3, 4, 4), *pool),
-    lambda: _core.max_pool2d_backward(y, argmax, f(1), (2, 3, 4, 4), *pool),
-    lambda: _core.max_pool2d_indices(y, (2, 3, 4, 4), *pool),
-    lambda: _core.avg_pool2d_backward(f(2, 3, 5, 5), (2, 3, 4, 4), *pool[:3], False, True, 0),
+    lambda: _core.max_pool2d_backward(f(2, 3, 5, 5), argmax, None, (2, 3, 4, 4), pool),
+    lambda: _core.max_pool2d_backward(y, argmax, None, (2, 3, 9, 9), pool),
+    lambda: _core.max_pool2d_backward(y, y, None, (2, 3, 4, 4), pool),
+    lambda: _core.max_pool2d_backward(y, argmax, f(1), (2, 3, 4, 4), pool),
+    lambda: _core.max_pool2d_indices(y, (2, 3, 4, 4), pool),
+    lambda: _core.avg_pool2d_backward(f(2, 3, 5, 5), (2, 3, 4, 4), *window, False, True, 0),
     lambda: _core.adaptive_avg_pool2d_backward(f(2, 3, 5), (2, 3, 4, 4)),
     lambda: _core.add(f(2, 3), f(3, 2)),
     lambda: _core.add(f(2, 3), i(2, 3)),
@@ -49,9 +52,11 @@ calls = [
     lambda: _core.channel_sum(f(3)),
     lambda: _core.batch_norm_train(f(2, 3), f(2), None, None, None, 0.1, 1e-5),
     lambda: _core.batch_norm_train(f(2, 3), None, None, f(2), f(3), 0.1, 1e-5),
-    lambda: _core.batch_norm_train_backward(f(2, 3), f(2, 4), None, f(3), f(3)),
-    lambda: _core.batch_norm_train_backward(f(2, 3), f(2, 3), None, f(3), f(3), f(2, 4), 6.0),
-    lambda: _core.batch_norm_train(f(2, 3), None, None, None, None, 0.1, 1e-5, 6.0, f(2, 4)),
+    lambda: _core.batch_norm_train_backward(f(2, 3), f(2, 4), None, None, f(3), f(3)),
+    lambda: _core.batch_norm_train_backward(
+        f(2, 3), f(2, 3), None, None, f(3), f(3), f(2, 4), "relu6"
+    ),
+    lambda: _core.batch_norm_train(f(2, 3), None, None, None, None, 0.1, 1e-5, "relu6", f(2, 4)),
     lambda: _core.batch_norm_eval(f(2, 3), None, None, f(3), f(2), 1e-5),
     lambda: _core.local_response_norm_backward(f(2, 3), f(2, 4), 3, 1.0, 1.0, 1.0),
     lambda: _core.softmax(f(2, 3), 2),

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from fastconv import _core
 from tests import reference
 from tests.reference import f64
-from tests.shapes import Conv
+from tests.shapes import Conv, geometry
 from tests.strategies import BATCHES, SEEDS, convs, generator
 from tests.support import EPS, LAYOUTS, array, numpy, uniform
 
@@ -40,10 +40,10 @@ def assert_adjoint(x: Any, y: Any, dy: Any, dx: Any, length: int) -> None:
 def test_conv2d(case: Conv, layout: str, seed: int) -> None:
     rng = generator(seed)
     x, w, dy = uniform(rng, *case.x), uniform(rng, *case.w), uniform(rng, *case.y)
-    y = numpy(_core.conv2d_forward(array(x, layout), array(w), None, *case.geometry, False))
-    dx = numpy(_core.conv2d_backward_input(array(dy, layout), array(w), case.x, *case.geometry))
+    y = numpy(_core.conv2d(array(x, layout), array(w), None, geometry(case))[0])
+    dx = numpy(_core.conv2d_backward_input(array(dy, layout), array(w), case.x, geometry(case)))
     dw = numpy(
-        _core.conv2d_backward_weight(array(dy, layout), array(x, layout), case.w, *case.geometry)
+        _core.conv2d_backward_weight(array(dy, layout), array(x, layout), case.w, geometry(case))
     )
     assert_adjoint(x, y, dy, dx, prod(case.w))
     assert_adjoint(w, y, dy, dw, case.y[0] * prod(case.y[2:]) + prod(case.w[1:]))
@@ -53,7 +53,7 @@ def test_conv2d(case: Conv, layout: str, seed: int) -> None:
 def test_linear(N: int, I: int, O: int, layout: str, seed: int) -> None:
     rng = generator(seed)
     x, w, dy = uniform(rng, N, I), uniform(rng, O, I), uniform(rng, N, O)
-    y = numpy(_core.linear_forward(array(x, layout), array(w), None, False)[0])
+    y = numpy(_core.linear(array(x, layout), array(w), None)[0])
     assert_adjoint(x, y, dy, numpy(_core.linear_backward_input(array(dy, layout), array(w))), I + O)
     dw = numpy(_core.linear_backward_weight(array(dy, layout), array(x, layout)))
     assert_adjoint(w, y, dy, dw, I + N)

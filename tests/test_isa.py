@@ -22,7 +22,7 @@ def fingerprint() -> bytes:
     """-1 + (1 + e)^2: a fused multiply-add rounds it once, separate operations round twice."""
     x = np.tile(np.array([1, 1 + 2**-12], np.float32), (16, 1))
     w = np.array([[-1, 1 + 2**-12]], np.float32)
-    y: np.ndarray = numpy(_core.linear_forward(array(x, "lanes"), array(w), None, False)[0])
+    y: np.ndarray = numpy(_core.linear(array(x, "lanes"), array(w), None)[0])
     return y.tobytes()
 
 

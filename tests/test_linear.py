@@ -51,7 +51,7 @@ def operands(shape: tuple[int, int, int], rng: np.random.Generator) -> tuple[np.
 
 
 def forward(x: _core.Array, w: _core.Array, b: _core.Array | None, relu: bool) -> _core.Array:
-    return _core.linear_forward(x, w, b, relu)[0]
+    return _core.linear(x, w, b, "relu" if relu else None)[0]
 
 
 @every_shape
@@ -144,7 +144,7 @@ def test_avx2_and_avx512_agree_to_the_bit(
         _core.set_isa(name)
         results.append(
             (
-                numpy(_core.linear_forward(array(x, layout), array(w), array(b), True)[0]),
+                numpy(_core.linear(array(x, layout), array(w), array(b), "relu")[0]),
                 numpy(_core.linear_backward_input(array(dy, layout), array(w))),
                 numpy(_core.linear_backward_weight(array(dy, layout), array(x, layout))),
             )

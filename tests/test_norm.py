@@ -63,13 +63,13 @@ def test_train(shape: tuple[int, ...], layout: str, isa: str, rng: np.random.Gen
     assert_close(numpy(running_var), f64(old_var) + 0.1 * (unbiased - old_var), length, c=4)
 
 
-@pytest.mark.parametrize("cap", [np.inf, 6.0, None], ids=["relu", "relu6", "none"])
+@pytest.mark.parametrize("activation", ["relu", "relu6", None])
 @pytest.mark.parametrize("with_plus", [False, True], ids=["", "plus"])
 @every_shape
 def test_what_comes_behind_in_the_same_pass(
     shape: tuple[int, ...],
     with_plus: bool,
-    cap: float | None,
+    activation: _core.Activation,
     layout: str,
     isa: str,
     rng: np.random.Generator,
@@ -79,29 +79,29 @@ def test_what_comes_behind_in_the_same_pass(
     weight, bias, mean, var = map(array, statistics(shape, rng))
     weight = array(10 * numpy(weight))  # so that six is passed
     plus = array(uniform(rng, *shape), layout) if with_plus else None
-    relu = {None: lambda a: a, np.inf: _core.relu, 6.0: _core.relu6}[cap]
+    relu = {None: lambda a: a, "relu": _core.relu, "relu6": _core.relu6}[activation]
 
     def behind(y: _core.Array) -> _core.Array:
         return relu(y if plus is None else _core.add(y, plus))
 
-    got, _ = _core.batch_norm_eval(x, weight, bias, mean, var, 1e-3, cap, plus)
+    got, _ = _core.batch_norm_eval(x, weight, bias, mean, var, 1e-3, activation, plus)
     assert_same_bits(
         numpy(got), numpy(behind(_core.batch_norm_eval(x, weight, bias, mean, var, 1e-3)[0]))
     )
     plain, centre, inv_std, _ = _core.batch_norm_train(x, weight, bias, None, None, 0.1, 1e-3)
     dirty_arena()
-    y, *_ = _core.batch_norm_train(x, weight, bias, None, None, 0.1, 1e-3, cap, plus)
+    y, *_ = _core.batch_norm_train(x, weight, bias, None, None, 0.1, 1e-3, activation, plus)
     assert_same_bits(numpy(y), numpy(behind(plain)))
 
-    gate = {None: lambda dy, y: dy, np.inf: _core.relu_backward, 6.0: _core.relu6_backward}[cap]
-    masked = gate(dy, y)
-    expected = _core.batch_norm_train_backward(masked, x, weight, centre, inv_std)[:3]
+    gates = {"relu": _core.relu_backward, "relu6": _core.relu6_backward}
+    masked = gates[activation](dy, y) if activation else dy
+    expected = _core.batch_norm_train_backward(masked, x, weight, bias, centre, inv_std)[:3]
     # Without a sum before it, the ReLU is known from x and bias as well as from its result.
     for known_by in [y] if with_plus else [y, None]:
         dirty_arena()
-        result = None if cap is None else known_by
+        result = None if activation is None else known_by
         *got_grads, dplus = _core.batch_norm_train_backward(
-            dy, x, weight, centre, inv_std, result, cap, with_plus, bias
+            dy, x, weight, bias, centre, inv_std, result, activation, with_plus
         )
         for one, other in zip(got_grads, expected, strict=True):
             assert_same_bits(numpy(one), numpy(other))
@@ -124,7 +124,7 @@ def test_train_backward(
     )
     dirty_arena()
     dx, dw, db, _ = _core.batch_norm_train_backward(
-        array(dy, layout), a, array(weight), mean, inv_std
+        array(dy, layout), a, array(weight), None, mean, inv_std
     )
     true_mean, true_var = reference.batch_statistics(x)
     expected = reference.batch_norm_backward(
@@ -167,7 +167,9 @@ def test_without_weight_and_bias(layout: str, isa: str, rng: np.random.Generator
     mean, var = reference.batch_statistics(x)
     y, m, s, _ = _core.batch_norm_train(array(x, layout), None, None, None, None, 0.1, 1e-5)
     assert_close(numpy(y), reference.batch_norm(x, one, zero, mean, var, 1e-5), x.size // 3)
-    dx, dw, _, _ = _core.batch_norm_train_backward(array(dy, layout), array(x, layout), None, m, s)
+    dx, dw, _, _ = _core.batch_norm_train_backward(
+        array(dy, layout), array(x, layout), None, None, m, s
+    )
     expected = reference.batch_norm_backward(dy, x, one, mean, var, 1e-5, training=True)
     assert_close(numpy(dx), expected[0], x.size // 3)
     assert_close(numpy(dw), expected[1], x.size // 3, c=4)

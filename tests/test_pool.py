@@ -36,6 +36,10 @@ class Pool:
     dilation: Pair = (1, 1)
     ceil: bool = False
 
+    @property
+    def windows(self) -> _core.Pooling:
+        return _core.Pooling(self.kernel, self.stride, self.pads, self.dilation, self.ceil)
+
 
 POOLS = [
     Pool("lenet", (33, 6, 24, 24), (2, 2), (2, 2)),
@@ -56,9 +60,7 @@ AVERAGED = [pool for pool in POOLS if pool.dilation == (1, 1)]
 
 
 def max_pool(x: _core.Array, pool: Pool, relu: bool = False) -> tuple[_core.Array, _core.Array]:
-    return _core.max_pool2d_forward(
-        x, pool.kernel, pool.stride, pool.pads, pool.dilation, pool.ceil, relu
-    )
+    return _core.max_pool2d(x, pool.windows, relu)
 
 
 def check_max_pool(x: np.ndarray, pool: Pool, layout: str) -> None:
@@ -72,15 +74,13 @@ def check_max_pool(x: np.ndarray, pool: Pool, layout: str) -> None:
     np.testing.assert_array_equal(numpy(y), expected)
     np.testing.assert_array_equal(numpy(argmax), tap)
     dirty_arena()
-    geometry = (pool.kernel, pool.stride, pool.pads, pool.dilation, pool.ceil)
-    maxima, _ = _core.max_pool2d_forward(array(x, layout), *geometry, False, False)
+    maxima, _ = _core.max_pool2d(array(x, layout), pool.windows, with_indices=False)
     assert_same_bits(numpy(maxima), numpy(y))
-    window = (x.shape, pool.kernel, pool.stride, pool.pads, pool.dilation)
-    indices = _core.max_pool2d_indices(argmax, *window)
+    indices = _core.max_pool2d_indices(argmax, x.shape, pool.windows)
     assert (indices.dtype, _core.layout(indices)) == ("int64", "plain")
     np.testing.assert_array_equal(numpy(indices), pixel)
     dy = integers(np.random.default_rng(2), *expected.shape)
-    dx = _core.max_pool2d_backward(array(dy, layout), argmax, None, *window)
+    dx = _core.max_pool2d_backward(array(dy, layout), argmax, None, x.shape, pool.windows)
     assert _core.layout(dx) == batch_layout(layout, len(x))
     np.testing.assert_array_equal(numpy(dx), reference.max_pool2d_backward(dy, pixel, x.shape))
     if layout == "lanes":
@@ -121,16 +121,18 @@ def test_max_pool_nan_is_the_same_for_any_channel_count(layout: str, isa: str) -
 def test_max_pool_window_on_padding_only(layout: str, isa: str) -> None:
     """A dilated window can miss the image altogether: -inf, and no gradient leaves the image."""
     x = np.ones((17, 2, 2, 2), np.float32)
-    window = ((2, 2), (1, 1), (1, 1, 1, 1), (3, 3))
-    y, argmax = _core.max_pool2d_forward(array(x, layout), *window, False, False)
+    windows = _core.Pooling((2, 2), (1, 1), (1, 1, 1, 1), (3, 3), False)
+    assert windows.misses_pixels
+    y, argmax = _core.max_pool2d(array(x, layout), windows)
+    assert windows.output_shape(x.shape) == y.shape
     assert y.shape == (17, 2, 1, 1)
     assert (numpy(y) == -INF).all()
-    indices = numpy(_core.max_pool2d_indices(argmax, x.shape, *window))
+    indices = numpy(_core.max_pool2d_indices(argmax, x.shape, windows))
     assert ((indices >= 0) & (indices < 4)).all()
-    dx = _core.max_pool2d_backward(y, argmax, None, x.shape, *window)
+    dx = _core.max_pool2d_backward(y, argmax, None, x.shape, windows)
     assert dx.shape == x.shape
     for with_indices in (False, True):  # a ReLU before it makes no difference
-        y, _ = _core.max_pool2d_forward(array(x, layout), *window, False, True, with_indices)
+        y, _ = _core.max_pool2d(array(x, layout), windows, True, with_indices)
         assert (numpy(y) == -INF).all()
 
 
@@ -143,9 +145,7 @@ def test_max_pool_with_relu(pool: Pool, layout: str, isa: str, rng: np.random.Ge
     )
     np.testing.assert_array_equal(numpy(y), np.maximum(expected, 0))
     dy = integers(rng, *expected.shape)
-    dx = _core.max_pool2d_backward(
-        array(dy, layout), argmax, y, x.shape, pool.kernel, pool.stride, pool.pads, pool.dilation
-    )
+    dx = _core.max_pool2d_backward(array(dy, layout), argmax, y, x.shape, pool.windows)
     passed = np.where(expected > 0, dy, 0)
     np.testing.assert_array_equal(numpy(dx), reference.max_pool2d_backward(passed, pixel, x.shape))
 
@@ -196,7 +196,7 @@ def test_gradients_are_written_whole(layout: str, isa: str, rng: np.random.Gener
     dy = array(uniform(rng, *y.shape), layout)
     window = (pool.kernel, pool.stride, pool.pads)
     dirty_arena()
-    dx = _core.max_pool2d_backward(dy, argmax, None, x.shape, *window, pool.dilation)
+    dx = _core.max_pool2d_backward(dy, argmax, None, x.shape, pool.windows)
     da = _core.avg_pool2d_backward(dy, x.shape, *window, False, True, 0)
     for gradient in (numpy(dx), numpy(da)):
         assert np.isfinite(gradient).all()

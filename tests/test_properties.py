@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fastconv import _core
 from tests import reference
-from tests.shapes import Conv
+from tests.shapes import Conv, geometry
 from tests.strategies import SEEDS, convs, generator
 from tests.support import (
     FIXED_WIDTH_ISAS,
@@ -31,9 +31,9 @@ def forward(x: np.ndarray, w: np.ndarray, case: Conv, layout: str, **other: obje
         other.get(name, getattr(case, name)) for name in ("stride", "pads", "dilation", "groups")
     )
     return numpy(
-        _core.conv2d_forward(
-            array(x, layout), array(w), None, stride, pads, dilation, groups, False
-        )
+        _core.conv2d(
+            array(x, layout), array(w), None, _core.Geometry(stride, pads, dilation, groups)
+        )[0]
     )
 
 
@@ -64,13 +64,13 @@ def test_whole_numbers_are_exact_everywhere(case: Conv, seed: int) -> None:
             for layout in LAYOUTS:
                 a, d = array(x, layout), array(dy, layout)
                 np.testing.assert_array_equal(
-                    numpy(_core.conv2d_forward(a, array(w), None, *g, False)), y
+                    numpy(_core.conv2d(a, array(w), None, geometry(case))[0]), y
                 )
                 np.testing.assert_array_equal(
-                    numpy(_core.conv2d_backward_input(d, array(w), case.x, *g)), dx
+                    numpy(_core.conv2d_backward_input(d, array(w), case.x, geometry(case))), dx
                 )
                 np.testing.assert_array_equal(
-                    numpy(_core.conv2d_backward_weight(d, a, case.w, *g)), dw
+                    numpy(_core.conv2d_backward_weight(d, a, case.w, geometry(case))), dw
                 )
     finally:
         _core.set_isa(before)

@@ -19,8 +19,8 @@ C = 16
 LARGE = 2 * _core.streamed_floats()  # depthwise convolutions keep to caches up to here
 SIZE = math.isqrt(LARGE // (3 * LANES * C)) + 1  # H and W: together large, each block not
 SHAPE = (N, C, SIZE, SIZE)
-DEPTHWISE = {s: ((s, s), (1, 1, 1, 1), (1, 1), C) for s in (1, 2)}
-GEOMETRY = {1: ((1, 1), (0, 0, 0, 0), (1, 1), 1), 3: ((1, 1), (1, 1, 1, 1), (1, 1), 1)}
+DEPTHWISE = {s: _core.Geometry((s, s), (1, 1, 1, 1), (1, 1), C) for s in (1, 2)}
+GEOMETRY = {k: _core.Geometry((1, 1), (k // 2,) * 4, (1, 1), 1) for k in (1, 3)}
 
 
 def test_sizes() -> None:
@@ -43,17 +43,17 @@ def operations(rng: np.random.Generator) -> dict[str, Callable[[np.ndarray], _co
         "add": lambda x: _core.add(lanes(x), lanes(x[:, ::-1])),
         "relu_backward": lambda x: _core.relu_backward(lanes(x), lanes(x[:, ::-1])),
         "batch_norm": lambda x: _core.batch_norm_eval(
-            lanes(x), weight, bias, mean, var, 1e-3, 6.0, lanes(x[:, ::-1])
+            lanes(x), weight, bias, mean, var, 1e-3, "relu6", lanes(x[:, ::-1])
         )[0],
-        "1x1": lambda x: _core.conv2d_forward(lanes(x), w1, bias, *GEOMETRY[1], True),
-        "1x1_by_input": lambda x: _core.conv2d_backward_input(lanes(x), w1, x.shape, *GEOMETRY[1]),
-        "depthwise": lambda x: _core.conv2d_forward(lanes(x), w_dw, bias, *DEPTHWISE[1], True),
+        "1x1": lambda x: _core.conv2d(lanes(x), w1, bias, GEOMETRY[1], "relu")[0],
+        "1x1_by_input": lambda x: _core.conv2d_backward_input(lanes(x), w1, x.shape, GEOMETRY[1]),
+        "depthwise": lambda x: _core.conv2d(lanes(x), w_dw, bias, DEPTHWISE[1], "relu")[0],
         "depthwise_by_input": lambda x: _core.conv2d_backward_input(
-            lanes(x[:, :, ::2, ::2]), w_dw, x.shape, *DEPTHWISE[2]
+            lanes(x[:, :, ::2, ::2]), w_dw, x.shape, DEPTHWISE[2]
         ),
-        "winograd": lambda x: _core.conv2d_forward(lanes(x), w3, bias, *GEOMETRY[3], True),
+        "winograd": lambda x: _core.conv2d(lanes(x), w3, bias, GEOMETRY[3], "relu")[0],
         "winograd_by_input": lambda x: _core.conv2d_backward_input(
-            lanes(x), w3, x.shape, *GEOMETRY[3]
+            lanes(x), w3, x.shape, GEOMETRY[3]
         ),
     }
 
@@ -71,10 +71,10 @@ def test_batch_norm_gradient(isa: str, rng: np.random.Generator) -> None:
     weight, bias = uniform(rng, C), uniform(rng, C)
     in_lanes = array(x, "lanes")
     y, mean, inv_std, _ = _core.batch_norm_train(
-        in_lanes, array(weight), array(bias), None, None, 0.1, 1e-2, math.inf
+        in_lanes, array(weight), array(bias), None, None, 0.1, 1e-2, "relu"
     )
     dx, _, _, dplus = _core.batch_norm_train_backward(
-        array(dy, "lanes"), in_lanes, array(weight), mean, inv_std, y, math.inf, True, array(bias)
+        array(dy, "lanes"), in_lanes, array(weight), array(bias), mean, inv_std, y, "relu", True
     )
     gated = np.where(numpy(y) > 0, dy, 0)
     assert_same_bits(numpy(dplus), gated)

@@ -97,16 +97,14 @@ def test_concurrent_python_threads() -> None:
     """Eight callers at once, also while the thread count changes: everybody gets the right bits."""
     rng = np.random.default_rng(0)
     x, w = array(uniform(rng, 33, 4, 16, 16), "lanes"), array(uniform(rng, 8, 4, 3, 3))
-    geometry = ((1, 1), (1, 1, 1, 1), (1, 1), 1)
-    expected = numpy(_core.conv2d_forward(x, w, None, *geometry, False))
+    geometry = _core.Geometry((1, 1), (1, 1, 1, 1), (1, 1), 1)
+    expected = numpy(_core.conv2d(x, w, None, geometry)[0])
     failures: list[BaseException] = []
 
     def work() -> None:
         try:
             for _ in range(30):
-                assert_same_bits(
-                    numpy(_core.conv2d_forward(x, w, None, *geometry, False)), expected
-                )
+                assert_same_bits(numpy(_core.conv2d(x, w, None, geometry)[0]), expected)
         except BaseException as error:
             failures.append(error)
 
@@ -241,7 +239,7 @@ import fastconv as fc
 from fastconv import _core
 x = _core.to_lanes(_core.array(np.ones((64, 4, 20, 20), "f4")))
 w = _core.array(np.ones((8, 4, 3, 3), "f4"))
-conv = lambda: _core.conv2d_forward(x, w, None, (1, 1), (0, 0, 0, 0), (1, 1), 1, False)
+conv = lambda: _core.conv2d(x, w, None, _core.Geometry((1, 1), (0, 0, 0, 0), (1, 1), 1))[0]
 fc.set_num_threads(1)
 one, mask = np.array(conv().contiguous().numpy()), signal.pthread_sigmask(signal.SIG_BLOCK, [])
 countdown, failed = ctypes.c_int.in_dll(ctypes.CDLL(sys.argv[1]), "failing_new"), 0

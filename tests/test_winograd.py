@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import fastconv
 from fastconv import _core
 from tests import reference
-from tests.shapes import Conv, same
+from tests.shapes import Conv, geometry, same
 from tests.strategies import BATCHES, SEEDS, generator
 from tests.support import (
     FIXED_WIDTH_ISAS,
@@ -116,9 +116,9 @@ def passes(case: Conv) -> tuple[_core.Array, _core.Array, _core.Array]:
     p = problem(case)
     x, w, dy = array(p.x, "lanes"), array(p.w), array(p.dy, "lanes")
     return (
-        _core.conv2d_forward(x, w, array(p.b), *case.geometry, True),
-        _core.conv2d_backward_input(dy, w, case.x, *case.geometry),
-        _core.conv2d_backward_weight(dy, x, case.w, *case.geometry),
+        _core.conv2d(x, w, array(p.b), geometry(case), "relu")[0],
+        _core.conv2d_backward_input(dy, w, case.x, geometry(case)),
+        _core.conv2d_backward_weight(dy, x, case.w, geometry(case)),
     )
 
 
@@ -141,7 +141,7 @@ def test_strided_with_bias(isa: str) -> None:
     p = problem(case)
     b = np.arange(1, 4, dtype=np.float32)
     dx = _core.conv2d_backward_input(
-        array(p.dy, "lanes"), array(p.w), case.x, *case.geometry, array(b)
+        array(p.dy, "lanes"), array(p.w), case.x, geometry(case), array(b)
     )
     assert_close(numpy(dx), p.dx + b[:, None, None], case.OC * prod(case.w[2:]) + 1, c=C)
     assert_same_bits(numpy(dx)[:, :, -1], np.broadcast_to(b[:, None], (16, 3, case.x[3])))
@@ -168,12 +168,12 @@ def test_random_shapes(
     rng, g = generator(seed), case.geometry
     x, w, dy = uniform(rng, *case.x), uniform(rng, *case.w), uniform(rng, *case.y)
     a, d = array(x, "lanes"), array(dy, "lanes")
-    y = _core.conv2d_forward(a, array(w), None, *g, False)
+    y = _core.conv2d(a, array(w), None, geometry(case))[0]
     assert_close(numpy(y), reference.conv2d(x, w, None, *g), k * k * case.x[1], c=C)
-    dx = _core.conv2d_backward_input(d, array(w), case.x, *g)
+    dx = _core.conv2d_backward_input(d, array(w), case.x, geometry(case))
     expected = reference.conv2d_backward_input(dy, w, case.x, *g)
     assert_close(numpy(dx), expected, k * k * case.OC, c=C)
-    dw = _core.conv2d_backward_weight(d, a, case.w, *g)
+    dw = _core.conv2d_backward_weight(d, a, case.w, geometry(case))
     expected = reference.conv2d_backward_weight(dy, x, case.w, *g)
     assert_close(numpy(dw), expected, N * prod(case.y[2:]), c=C)
 
@@ -249,9 +249,9 @@ def test_empty_lanes_do_not_count(case: Conv, isa: str) -> None:
     p = problem(case)
     x, dy = array(p.x, "lanes"), array(p.dy, "lanes")
     empty_lanes(x)[...] = 1e30
-    y = _core.conv2d_forward(x, array(p.w), None, *case.geometry, False)
+    y = _core.conv2d(x, array(p.w), None, geometry(case))[0]
     assert_close(numpy(y), p.y, prod(case.w[1:]), c=C)
-    dw = _core.conv2d_backward_weight(dy, x, case.w, *case.geometry)
+    dw = _core.conv2d_backward_weight(dy, x, case.w, geometry(case))
     assert_close(numpy(dw), p.dw, case.y[0] * prod(case.y[2:]), c=C)
 
 
@@ -261,7 +261,7 @@ def test_nan_stays_in_the_tiles_that_read_it(isa: str) -> None:
     p = problem(case)
     x = np.array(p.x)
     x[0, 0, 0, 0] = np.nan
-    y = numpy(_core.conv2d_forward(array(x, "lanes"), array(p.w), None, *case.geometry, False))
+    y = numpy(_core.conv2d(array(x, "lanes"), array(p.w), None, geometry(case))[0])
     assert np.isnan(y[0, :, 0, 0]).all()
     assert not np.isnan(y[0, :, 4:]).any()
     assert not np.isnan(y[0, :, :, 4:]).any()
@@ -278,7 +278,7 @@ def few(case: Conv) -> SimpleNamespace:
 
 def forward(case: Conv) -> np.ndarray:
     p = few(case)
-    return numpy(_core.conv2d_forward(array(p.x), array(p.w), array(p.b), *case.geometry, True))
+    return numpy(_core.conv2d(array(p.x), array(p.w), array(p.b), geometry(case), "relu")[0])
 
 
 @few_images
@@ -286,11 +286,11 @@ def test_few_images_against_the_oracle(case: Conv, isa: str) -> None:
     p, K = few(case), prod(case.w[1:])
     for _ in range(2):
         dirty_arena()
-        y = _core.conv2d_forward(array(p.x), array(p.w), None, *case.geometry, False)
+        y = _core.conv2d(array(p.x), array(p.w), None, geometry(case))[0]
         assert (_core.layout(y), y.shape) == ("plain", case.y)
         assert_close(numpy(y), p.y, K, c=C)
         biased = p.y + p.b[:, None, None]
-        y = _core.conv2d_forward(array(p.x), array(p.w), array(p.b), *case.geometry, False)
+        y = _core.conv2d(array(p.x), array(p.w), array(p.b), geometry(case))[0]
         assert_close(numpy(y), biased, K + 1, c=C)
         assert_close(forward(case), np.maximum(biased, 0), K + 1, c=C)
 
@@ -314,7 +314,7 @@ def test_random_few_images(
     case = Conv("random", (N, channels[0], *size), channels[1], (kernel, kernel), pads=pads)
     rng, g = generator(seed), case.geometry
     x, w = uniform(rng, *case.x), uniform(rng, *case.w)
-    y = numpy(_core.conv2d_forward(array(x), array(w), None, *g, False))
+    y = numpy(_core.conv2d(array(x), array(w), None, geometry(case))[0])
     assert_close(y, reference.conv2d(x, w, None, *g), prod(case.w[1:]), c=C)
 
 
@@ -353,7 +353,7 @@ def test_few_images_nan_stays_in_the_tiles_that_read_it(isa: str) -> None:
     p = few(case)
     x = np.array(p.x)
     x[1, 63, 0, 0] = np.nan
-    y = numpy(_core.conv2d_forward(array(x), array(p.w), None, *case.geometry, False))
+    y = numpy(_core.conv2d(array(x), array(p.w), None, geometry(case))[0])
     assert np.isnan(y[1, :, 0, 0]).all()
     y[1, :, :4, :4] = p.y[1, :, :4, :4]
     assert_close(y, p.y, prod(case.w[1:]), c=C)

@@ -14,7 +14,7 @@ import fastconv as fc
 from fastconv import Tensor, _core, nn
 from fastconv import functional as F
 from tests import reference
-from tests.shapes import Conv, same
+from tests.shapes import Conv, geometry, same
 from tests.support import array, assert_close, assert_same_bits, numpy, uniform
 from tests.test_winograd import CASES, FEW
 
@@ -66,6 +66,10 @@ def check(actual: np.ndarray, formula: np.ndarray, length: int, largest: float) 
     assert_close(actual[finite], formula[finite], length, c=2.0, scale=largest)
 
 
+def forward(*arguments) -> _core.Array:  # type: ignore[no-untyped-def]
+    return _core.conv2d(*arguments)[0]
+
+
 def by_formula(operation, *arguments) -> np.ndarray:  # type: ignore[no-untyped-def]
     with fc.set_algorithm("direct"):
         return numpy(operation(*arguments))
@@ -78,10 +82,10 @@ def test_forward(case: Conv, value: float, isa: str) -> None:
     layout = "lanes" if case.x[0] >= 16 else "plain"
     clean, w, b = uniform(rng, *case.x), uniform(rng, *case.w), uniform(rng, case.OC)
     x = planted(clean, (value,), rng)
-    rest = (array(w), array(b), *case.geometry)
-    for relu in (False, True):
-        y = numpy(_core.conv2d_forward(array(x, layout), *rest, relu))
-        formula = by_formula(_core.conv2d_forward, array(x, layout), *rest, relu)
+    rest = (array(w), array(b), geometry(case))
+    for activation in (None, "relu"):
+        y = numpy(forward(array(x, layout), *rest, activation))
+        formula = by_formula(forward, array(x, layout), *rest, activation)
         check(y, formula, prod(case.w[1:]) + 1, 1 if not np.isfinite(value) else abs(value))
         if np.isfinite(value):
             continue
@@ -89,7 +93,7 @@ def test_forward(case: Conv, value: float, isa: str) -> None:
         meets = reference.conv2d(
             (~np.isfinite(x)).astype(np.float32), np.ones_like(w), None, *case.geometry
         )
-        without = numpy(_core.conv2d_forward(array(clean, layout), *rest, relu))
+        without = numpy(forward(array(clean, layout), *rest, activation))
         far = meets == 0
         assert_close(y[far], without[far], prod(case.w[1:]) + 1, c=2.0)
         others = [n for n in range(case.x[0]) if np.isfinite(x[n]).all()]
@@ -102,7 +106,7 @@ def test_by_input(case: Conv, value: float, isa: str) -> None:
     rng = np.random.default_rng(crc32(case.name.encode()))
     layout = "lanes" if case.x[0] >= 16 else "plain"
     dy, w = planted(uniform(rng, *case.y), (value,), rng), uniform(rng, *case.w)
-    rest = (array(w), case.x, *case.geometry)
+    rest = (array(w), case.x, geometry(case))
     dx = numpy(_core.conv2d_backward_input(array(dy, layout), *rest))
     formula = by_formula(_core.conv2d_backward_input, array(dy, layout), *rest)
     length = case.OC * prod(case.kernel)
@@ -116,7 +120,7 @@ def test_by_weight(case: Conv, of_x: bool, value: float, isa: str) -> None:
     rng = np.random.default_rng(crc32(case.name.encode()))
     x, dy = uniform(rng, *case.x), uniform(rng, *case.y)
     (x if of_x else dy)[places(case.x if of_x else case.y, rng)[0]] = value
-    arguments = (array(dy, "lanes"), array(x, "lanes"), case.w, *case.geometry)
+    arguments = (array(dy, "lanes"), array(x, "lanes"), case.w, geometry(case))
     dw = numpy(_core.conv2d_backward_weight(*arguments))
     formula = by_formula(_core.conv2d_backward_weight, *arguments)
     largest = 1 if not np.isfinite(value) else abs(value)
@@ -133,9 +137,9 @@ def test_weights(case: Conv, value: float, isa: str) -> None:
     layout = "lanes" if case.x[0] >= 16 else "plain"
     x, w = uniform(rng, *case.x), uniform(rng, *case.w)
     w[1, 2 % case.w[1], 0, -1] = value
-    arguments = (array(x, layout), array(w), None, *case.geometry, False)
-    y = numpy(_core.conv2d_forward(*arguments))
-    check(y, by_formula(_core.conv2d_forward, *arguments), prod(case.w[1:]), 1)
+    arguments = (array(x, layout), array(w), None, geometry(case))
+    y = numpy(forward(*arguments))
+    check(y, by_formula(forward, *arguments), prod(case.w[1:]), 1)
     assert np.isfinite(np.delete(y, 1, axis=1)).all()
 
 
@@ -145,10 +149,10 @@ def test_sums_that_only_transforms_overflow(case: Conv, isa: str) -> None:
     layout = "lanes" if case.x[0] >= 16 else "plain"
     rng = np.random.default_rng(crc32(case.name.encode()))
     x, w = np.full(case.x, 1.5e38, np.float32), uniform(rng, *case.w) / prod(case.w[1:])
-    rest = (array(w), None, *case.geometry, False)
-    y = numpy(_core.conv2d_forward(array(x, layout), *rest))
+    rest = (array(w), None, geometry(case))
+    y = numpy(forward(array(x, layout), *rest))
     assert np.isfinite(y).all()
-    formula = by_formula(_core.conv2d_forward, array(x, layout), *rest)
+    formula = by_formula(forward, array(x, layout), *rest)
     assert_close(y, formula, prod(case.w[1:]), c=2.0, scale=1.5e38)
 
 
@@ -187,7 +191,7 @@ def test_same_bits_for_any_number_of_threads() -> None:
             _core.set_num_threads(threads)
             results.append(
                 numpy(
-                    _core.conv2d_forward(array(x, layout), array(w), None, *case.geometry, True)
+                    _core.conv2d(array(x, layout), array(w), None, geometry(case), "relu")[0]
                 ).view(np.int32)
             )
         for other in results[1:]:

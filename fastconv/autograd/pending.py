@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .tensor import Tensor
 
 __all__ = [
+    "NORMALISATION_TAKES",
     "NO_POST_OPS",
     "Head",
     "PostOps",
@@ -57,6 +58,8 @@ class PostOps(NamedTuple):
 
 
 NO_POST_OPS = PostOps()
+# What may follow a normalisation, one that has joined a convolution as well as one by itself.
+NORMALISATION_TAKES = frozenset({"add", "activation"})
 _NONE_FROM = tuple(NO_POST_OPS[i:] for i in range(len(NO_POST_OPS)))
 _PLACES = {field: place for place, field in enumerate(PostOps._fields)}
 
@@ -187,7 +190,8 @@ def join(
     head = pending.head
     if head.recorded and not grad_mode.enabled:
         return None
-    post = extended(pending.post, head.joins, field, value)
+    joins = head.joins if pending.post.normalise is None else NORMALISATION_TAKES
+    post = extended(pending.post, joins, field, value)
     if post is None:
         return None
     pending.joined = True

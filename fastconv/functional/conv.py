@@ -89,7 +89,7 @@ class _Convolution(Head):
 
 
 CONVOLUTION_TAKES = frozenset({"activation", "pool"})
-_TAKES_UNRECORDED = frozenset({"normalise", "add", "activation", "pool"})
+_TAKES_UNRECORDED = CONVOLUTION_TAKES | {"normalise"}
 
 
 def _conv2d(

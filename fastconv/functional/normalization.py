@@ -9,7 +9,16 @@ import numpy as np
 
 from .. import _core, random
 from ..autograd import Node, Tensor, needs_grad, record, unary
-from ..autograd.pending import NO_POST_OPS, Head, PostOps, calls, computed, defer, join
+from ..autograd.pending import (
+    NO_POST_OPS,
+    NORMALISATION_TAKES,
+    Head,
+    PostOps,
+    calls,
+    computed,
+    defer,
+    join,
+)
 from ..errors import ShapeError
 from ._arguments import empty_batch, numpy_too, operand, shape_error
 
@@ -18,8 +27,6 @@ if TYPE_CHECKING:
     from ._arguments import Operand
 
 __all__ = ["batch_norm", "dropout", "local_response_norm"]
-
-NORMALISATION_TAKES = frozenset({"add", "activation"})
 
 
 @numpy_too

@@ -40,10 +40,6 @@ class _Finder:
         self._stands_for: dict[str, Callable[[], dict[str, Any]]] = {
             PACKAGE: dict,
             f"{PACKAGE}.nn": functools.partial(_nn, torch),
-            f"{PACKAGE}.nn.normalization": lambda: {
-                "norm_relu": _norm_relu,
-                "conv_norm_relu": _conv_norm_relu,
-            },
             f"{PACKAGE}.functional": functools.partial(_functional, torch),
             f"{PACKAGE}.autograd": lambda: {
                 "Tensor": functools.partial(torch.tensor, device="cpu")
@@ -70,17 +66,6 @@ class _Finder:
 def _as_it_is(*arguments: Any) -> Callable[[Any], Any]:
     """In place of the catalogue's decorator."""
     return lambda builder: builder
-
-
-def _norm_relu(x: Any, norm: Any, relu: Any = None, plus: Any = None) -> Any:
-    y = norm(x)
-    if plus is not None:
-        y += plus
-    return y.relu_() if relu is None else relu(y)
-
-
-def _conv_norm_relu(conv: Any, x: Any, *norm_relu_and_plus: Any, **options: Any) -> Any:
-    return _norm_relu(conv(x), *norm_relu_and_plus, **options)
 
 
 def _public(module: Any) -> dict[str, Any]:
