@@ -106,8 +106,11 @@ def _conv2d(
     recorded = grad_mode.enabled and (
         x._requires_grad or w._requires_grad or (b is not None and b._requires_grad)
     )
+    waits = calls.inside and post.pool is None
+    if not waits and not recorded:
+        return wrap(_core.conv2d(*arrays, geometry, post.activation, post.pool)[0])
     head = _Convolution((x, w, b), arrays, geometry, recorded)
-    if post.pool is not None or not calls.inside:
+    if not waits:
         return computed(head, post)
     return defer(head, _core.conv2d_shape(*arrays, geometry), post)
 

@@ -74,8 +74,11 @@ def _linear(x: Tensor, w: Tensor, b: Tensor | None, post: PostOps = NO_POST_OPS)
     recorded = grad_mode.enabled and (
         x._requires_grad or w._requires_grad or (b is not None and b._requires_grad)
     )
+    activation = post.activation
+    if not recorded and (activation is not None or not calls.inside):
+        return wrap(_core.linear(x_array, w_array, b_array, activation)[0])
     head = _Product((x, w, b), (x_array, w_array, b_array), recorded)
-    if post.activation is None and calls.inside and _fits(x_array, w_array, b_array):
+    if activation is None and calls.inside and _fits(x_array, w_array, b_array):
         return defer(head, (shape[0], w_array.shape[0]))
     return computed(head, post)
 
