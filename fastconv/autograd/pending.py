@@ -42,6 +42,7 @@ __all__ = [
     "extended",
     "fusing_always",
     "join",
+    "look",
     "settle",
     "settle_here",
     "take_over",
@@ -98,12 +99,17 @@ class Pending:
 
 
 class _Held:
-    """Running statistics that a pending normalisation will move have no values meanwhile."""
+    """Running statistics that a pending normalisation will move have no values meanwhile.
 
-    __slots__ = ("array", "head", "shape")
+    Only for the thread that runs it. Others see what they were: a thread that ran an operation of
+    another one would leave a gap in the recording of that one.
+    """
+
+    __slots__ = ("array", "head", "shape", "thread")
 
     def __init__(self, array: Array, head: Head) -> None:
         self.array, self.head, self.shape = array, head, array.shape
+        self.thread = threading.get_ident()
 
 
 class _Calls(threading.local):
@@ -220,6 +226,15 @@ def _nobody() -> None:
     return None
 
 
+def look(x: Tensor, name: str) -> Any:
+    """An attribute that a pending tensor does not have yet."""
+    pending = x._pending
+    if type(pending) is _Held and pending.thread != threading.get_ident():
+        return pending.array
+    settle(x)
+    return object.__getattribute__(x, name)
+
+
 def settle_here() -> None:
     """Computes what waits in this thread."""
     if calls.waiting is not None:
@@ -262,7 +277,7 @@ def _run(x: Tensor, pending: Pending) -> None:
             y = function(y, *arguments)
         x._array, x._node = y._array, y._node
     x._pending = None
-    if pending.joined:
+    if pending.joined or head.writes:
         head.computed = len(pending.steps), x
 
 

@@ -61,7 +61,7 @@ class TensorBase:
     __slots__ = ("__weakref__", "_array", "_family", "_node", "_pending", "_requires_grad", "grad")
 
     result_class: ClassVar[type[Tensor]]
-    settle: ClassVar[Callable[[Any], None]]
+    look: ClassVar[Callable[[Any, str], Any]]
 
     _array: Array
     _node: Node | None  # what made it; None for leaves and for what is not recorded
@@ -78,8 +78,7 @@ class TensorBase:
                 return None
             if name not in ("_array", "_node"):
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            TensorBase.settle(self)
-            return object.__getattribute__(self, name)
+            return TensorBase.look(self, name)
 
 
 def is_tensor(x: object) -> TypeGuard[Tensor]:

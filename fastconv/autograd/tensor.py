@@ -17,7 +17,7 @@ from . import arithmetic, elementwise, in_place, reductions, shaping
 from .changes import changes
 from .conversion import as_array, check_device
 from .operands import as_tensor
-from .pending import settle, settle_here
+from .pending import look, settle, settle_here
 from .tape import TensorBase, accumulate, run_backward, wrap
 
 if TYPE_CHECKING:
@@ -303,7 +303,7 @@ class Tensor(TensorBase):
 
 
 TensorBase.result_class = Tensor
-TensorBase.settle = staticmethod(settle)
+TensorBase.look = staticmethod(look)
 
 
 def _rebuild(kind: type[Tensor], values: NDArray[Any], requires_grad: bool) -> Tensor:

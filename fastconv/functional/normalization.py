@@ -174,8 +174,10 @@ def _batch_norm(
             return joined
     x_array = x._array
     operands = (x_array, *arrays)
+    # Another thread may be about to move the same statistics.
+    free = all(t._pending is None for t in statistics)
     head = _Normalisation((x, w, b), operands, statistics, momentum, eps, training, recorded)
-    if fits and x_array.dtype == "float32" and math.prod(shape) > 0 and calls.inside:
+    if fits and x_array.dtype == "float32" and math.prod(shape) > 0 and calls.inside and free:
         return defer(head, shape)
     return computed(head, NO_POST_OPS)
 
