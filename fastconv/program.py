@@ -128,8 +128,8 @@ class _Recorded:
     Args:
         parts: the model, and functions that go with it.
         call: what is called in place of the model, and calls it.
-        automatic: started by fit or predict, not by the user: only code of this package is recorded,
-            and only when inputs of a form come for the second time.
+        automatic: started by fit or predict, not by the user. Only code of this package is
+            recorded then, and only when inputs of a form come for the second time.
     """
 
     def __init__(

@@ -90,8 +90,6 @@ def movement() -> Iterator[Case]:
     for N in SHORT_BATCHES:
         x, y = planes("move x", N, 5, 7, 6), planes("move y", N, 3, 7, 6)
         for name, call in {
-            "flatten": lambda x: F.flatten(x, 1),
-            "flatten_2": lambda x: F.flatten(x, 2),
             "reshape": lambda x: x.reshape(-1, 42),
             "permute": lambda x: x.permute(0, 2, 3, 1),
             "transpose": lambda x: x.transpose(1, 3),
@@ -105,6 +103,7 @@ def movement() -> Iterator[Case]:
         }.items():
             yield Case(f"movement/{name}/n{N}", call, {"x": x})
         for dim in (0, 1, 2):
+            yield Case(f"flatten/{dim}/n{N}", lambda x, d=dim: F.flatten(x, d), {"x": x})
             other = y if dim == 1 else x * 2
             yield Case(
                 f"cat/{dim}/n{N}", lambda x, y, d=dim: F.cat([x, y, x], d), {"x": x, "y": other}

@@ -60,14 +60,16 @@ MAY_INCLUDE = {
     "cuda": {"core", "contract"},
     "program": {"core", "contract"},
     "ops": {"core", "contract", "program"},
-    "bind": {"core", "contract", "ops", "program", "cpu", "cuda/cuda.h"},
+    "bind": {"core", "contract", "ops", "program"},
 }
 
 
 @pytest.mark.parametrize("room", MAY_INCLUDE)
 def test_rooms_know_only_the_rooms_below(room: str) -> None:
-    allowed = MAY_INCLUDE[room] | {room}
     for path in c_sources(room):
+        allowed = MAY_INCLUDE[room] | {room}
+        if path.name == "bind_runtime.cpp":  # threads, instruction sets, memory
+            allowed |= {"cpu", "cuda/cuda.h"}
         for header in includes(path):
             if not header.startswith("<"):
                 known = header.split("/")[0] in allowed or header in allowed
@@ -161,7 +163,7 @@ INSIDE = {
     "autograd": [
         ["changes", "grad_mode", "conversion"],
         ["tape"],
-        ["shaping"],
+        ["pending", "shaping"],
         ["operands"],
         ["arithmetic", "elementwise", "reductions", "in_place"],
         ["numpy_functions"],

@@ -239,7 +239,8 @@ import fastconv as fc
 from fastconv import _core
 x = _core.to_lanes(_core.array(np.ones((64, 4, 20, 20), "f4")))
 w = _core.array(np.ones((8, 4, 3, 3), "f4"))
-conv = lambda: _core.conv2d(x, w, None, _core.Geometry((1, 1), (0, 0, 0, 0), (1, 1), 1))[0]
+geometry = _core.Geometry((1, 1), (0, 0, 0, 0), (1, 1), 1)
+conv = lambda: _core.conv2d(x, w, None, geometry)[0]
 fc.set_num_threads(1)
 one, mask = np.array(conv().contiguous().numpy()), signal.pthread_sigmask(signal.SIG_BLOCK, [])
 countdown, failed = ctypes.c_int.in_dll(ctypes.CDLL(sys.argv[1]), "failing_new"), 0

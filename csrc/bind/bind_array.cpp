@@ -6,7 +6,6 @@
 
 #include "bind/bind.h"
 #include "core/versions.h"
-#include "cpu/layout.h"
 #include "ops/values.h"
 
 namespace fastconv::bind {
@@ -232,9 +231,6 @@ void register_array(py::module_& m) {
       py::arg("value"), ReleaseGil());
   m.def("gather_batch", &gather, py::arg("x"), py::arg("indices"), py::arg("scale"),
         py::arg("shift"), py::arg("gradient") = false);
-  // For tests and benchmarks of a device's layouts.
-  m.def("layout", [](const Array& x) { return name_of(x.layout()); }, py::arg("x"));
-  m.def("to_lanes", recorded("to_lanes", &cpu::to_lanes), py::arg("x"), ReleaseGil());
 }
 
 }  // namespace fastconv::bind

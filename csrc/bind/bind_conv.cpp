@@ -1,6 +1,5 @@
 // Bindings of convolution.
 #include "bind/bind.h"
-#include "cpu/conv/winograd/winograd.h"
 #include "ops/conv2d.h"
 
 namespace fastconv::bind {
@@ -11,9 +10,6 @@ using Optional = const std::optional<Array>&;
 }  // namespace
 
 void register_conv(py::module_& m) {
-  m.def("allow_winograd", &cpu::allow_winograd, py::arg("allowed"));
-  m.def("winograd_allowed", &cpu::winograd_allowed);
-
   py::class_<Geometry>(m, "Geometry", "How windows lie on an image (csrc/contract/conv2d_shape.h).")
       .def(py::init([](Pair stride, Pads pads, Pair dilation, int64_t groups) {
              return Geometry{stride, pads, dilation, groups};

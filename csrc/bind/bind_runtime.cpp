@@ -1,6 +1,9 @@
-// Threads, instruction sets, memory, devices: what the process runs on.
+// Threads, instruction sets, memory, devices: what the process runs on. The only file of bind/ that
+// knows a device.
 #include "bind/bind.h"
+#include "cpu/conv/winograd/winograd.h"
 #include "cpu/dispatch.h"
+#include "cpu/layout.h"
 #include "cpu/peak.h"
 #include "cpu/runtime/arena.h"
 #include "cpu/runtime/cpu_count.h"
@@ -63,6 +66,11 @@ void register_runtime(py::module_& m) {
   m.def("arena_release_cached", &arena_release_cached, ReleaseGil());
   m.def("cuda_available", [] { return cuda::device_count() > 0; }, ReleaseGil());
   m.def("cuda_devices", &cuda::devices, ReleaseGil());
+  m.def("allow_winograd", &cpu::allow_winograd, py::arg("allowed"));
+  m.def("winograd_allowed", &cpu::winograd_allowed);
+  // For tests and benchmarks of layouts.
+  m.def("layout", [](const Array& x) { return name_of(x.layout()); }, py::arg("x"));
+  m.def("to_lanes", program::recorded("to_lanes", &cpu::to_lanes), py::arg("x"), ReleaseGil());
   m.def("fma_peak", &fma_peak, py::arg("seconds"), ReleaseGil());
 }
 

@@ -105,6 +105,9 @@ struct Operations {
   Array (*conv2d_backward_input)(const Array& dy, const Array& w, const Array& b,
                                  const Conv2dShape& shape, Use use);
   Array (*conv2d_backward_weight)(const Array& dy, const Array& x, const Conv2dShape& shape);
+  // The gradient before activation and pooling. y is defined with an activation, argmax with
+  // pooling.
+  Array (*post_ops_backward)(Array dy, const Array& y, const Array& argmax, const PostOps& post);
   // Whether conv2d_backward is quicker than its parts, for post-ops of activation and pooling.
   bool (*fuses_conv2d_backward)(const Conv2dShape& shape, const PostOps& post);
   // (dx, dw, db), undefined where not wanted. y is defined with an activation, argmax with pooling,

@@ -22,11 +22,6 @@ bool may_leave_the_reals(Unary f, float p, float q) {
   }
 }
 
-// Whether a is dy and b was kept by the forward pass.
-bool is_gradient(Binary f) {
-  return f != Binary::add && f != Binary::sub && f != Binary::mul && f != Binary::div;
-}
-
 // Steele, Lea and Flood's SplitMix64: neighbouring seeds give unrelated keys.
 uint64_t split_mix(uint64_t z) {
   z += 0x9e3779b97f4a7c15u;
@@ -53,9 +48,6 @@ Array unary(Unary f, const Array& x, float p, float q) {
 }
 
 Array binary(Binary f, Array a, const Array& b_any, float p) {
-  // A gradient comes to the layout that the forward pass ran in, other operands to that of the
-  // first.
-  if (is_gradient(f) && a.layout() != b_any.layout()) a = as_layout(a, b_any.layout());
   const Array b = as_layout(b_any, a.layout());
   Array y = a.sole_owner() ? a : Array::empty(a.shape(), DType::float32, a.layout());
   const bool streaming = streams(y);

@@ -62,11 +62,9 @@ void max_pool2d_into(Array& y, Array& argmax, const Array& x, const PoolShape& s
   });
 }
 
-Array max_pool2d_backward(const Array& dy_any, const Array& argmax_any, const Array& y_any,
+Array max_pool2d_backward(const Array& dy, const Array& argmax_any, const Array& y_any,
                           const PoolShape& shape) {
   const PoolAxis &rows = shape.rows, &cols = shape.cols;
-  // A whole block of samples goes back in lanes, fewer as their gradient came.
-  const Array dy = dy_any.dim(0) >= kLanes ? to_lanes(dy_any) : dy_any;
   const Array argmax = as_layout(argmax_any, dy.layout());
   const Array y = y_any.defined() ? as_layout(y_any, dy.layout()) : Array();
   Array dx =

@@ -29,6 +29,7 @@ Operations make_table() {
   table.conv2d = conv2d;
   table.conv2d_backward_input = conv2d_backward_input;
   table.conv2d_backward_weight = conv2d_backward_weight;
+  table.post_ops_backward = post_ops_backward;
   table.fuses_conv2d_backward = fuses_conv2d_backward;
   table.conv2d_backward = conv2d_backward;
   // ---- linear layers

@@ -106,18 +106,6 @@ void check_outputs(const Conv2dShape& s, const PostOps& post, const Array& dy, c
   if (post.pool) check_pool_gradient(dy, argmax, y);
 }
 
-// The gradient of the convolution's own output. What a ReLU lets through is decided at the maxima.
-Array through_post_ops(Array dy, const Array& y, const Array& argmax, const PostOps& post) {
-  const bool relu_with_pool = post.pool && post.activation == Activation::relu;
-  if (post.activation == Activation::relu6)
-    dy = binary("relu6_backward", Binary::relu6_backward, std::move(dy), y);
-  else if (post.activation == Activation::relu && !post.pool)
-    dy = binary("relu_backward", Binary::relu_backward, std::move(dy), y);
-  if (!post.pool) return dy;
-  return program::run("max_pool2d_backward", &Operations::max_pool2d_backward, dy, argmax,
-                      relu_with_pool ? y : Array(), *post.pool);
-}
-
 }  // namespace
 
 Conv2dShape conv2d_shape(const Array& x, const Array& w, const Array& b, const Geometry& geometry) {
@@ -184,7 +172,9 @@ std::tuple<Array, Array, Array> conv2d_backward(Array dy, const Array& y, const 
     return program::run("conv2d_backward", &Operations::conv2d_backward, dy, y, argmax, x, w, s,
                         post, wanted);
   // In the order of least memory: dx when x is no longer needed.
-  dy = through_post_ops(std::move(dy), y, argmax, post);
+  if (post.pool || post.activation != Activation::none)
+    dy = program::run("post_ops_backward", &Operations::post_ops_backward, std::move(dy), y, argmax,
+                      post);
   Array dx, dw, db;
   if (wanted.db) db = channel_sum(dy);
   if (wanted.dw) dw = conv2d_backward_weight(dy, x, w.shape(), geometry);

@@ -6,6 +6,7 @@ Each module imports only from those above it in this list; `functional` and `nn`
     grad_mode              whether operations are recorded
     conversion             NumPy arrays, lists and numbers become arrays of the core
     tape                   how an operation records its gradient, and how `backward` runs
+    pending                operations that wait for what follows them
     shaping                reshape, permute, index, join
     operands               what operators take: tensors, arrays, numbers; broadcasting
     arithmetic, elementwise, reductions, in_place      the operations

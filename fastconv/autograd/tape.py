@@ -74,6 +74,8 @@ class TensorBase:
 
         def __getattr__(self, name: str) -> Any:
             """The values and the node of a pending result: computes them."""
+            if name == "_pending":
+                return None
             if name not in ("_array", "_node"):
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
             TensorBase.settle(self)

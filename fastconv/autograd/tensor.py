@@ -175,6 +175,7 @@ class Tensor(TensorBase):
 
     @data.setter
     def data(self, value: Tensor) -> None:
+        settle(self)  # what waits must not overwrite the values later
         self._array = as_tensor(value)._array.contiguous()
         changes.of_state()
 

@@ -67,20 +67,27 @@ def _linear(x: Tensor, w: Tensor, b: Tensor | None, post: PostOps = NO_POST_OPS)
     """x w^T + b. Layers call it."""
     if x._pending is not None:
         settle(x)
-    x_array, w_array = x._array, w._array
-    shape, w_shape = x_array.shape, w_array.shape
+    x_array, w_array, b_array = x._array, w._array, None if b is None else b._array
+    shape = x_array.shape
     if len(shape) != 2 or shape[0] == 0:
         return _linear_unusual(x, w, b, post)
     recorded = grad_mode.enabled and (
         x._requires_grad or w._requires_grad or (b is not None and b._requires_grad)
     )
-    b_array = None if b is None else b._array
     head = _Product((x, w, b), (x_array, w_array, b_array), recorded)
-    if post.activation is None and calls.inside:
-        fits = x_array.dtype == w_array.dtype == "float32" and w_shape[1:] == shape[1:]
-        if fits and (b_array is None or b_array.shape == w_shape[:1]):
-            return defer(head, (shape[0], w_shape[0]))
+    if post.activation is None and calls.inside and _fits(x_array, w_array, b_array):
+        return defer(head, (shape[0], w_array.shape[0]))
     return computed(head, post)
+
+
+def _fits(x: Array, w: Array, b: Array | None) -> bool:
+    """Whether a product passes all checks; those that do not raise where it is computed."""
+    shape = w.shape
+    return (
+        x.dtype == w.dtype == "float32"
+        and shape[1:] == x.shape[1:]
+        and (b is None or (b.shape == shape[:1] and b.dtype == "float32"))
+    )
 
 
 def _linear_unusual(x: Tensor, w: Tensor, b: Tensor | None, post: PostOps) -> Tensor:

@@ -225,6 +225,20 @@ Array conv2d_backward_weight(const Array& dy, const Array& x, const Conv2dShape&
   return convolve_backward_weight(dy, x, s, kMinTasks);
 }
 
+// Whole blocks of samples go back in lanes, fewer in the layout of the forward pass. What a ReLU
+// lets through is decided at the maxima.
+Array post_ops_backward(Array dy, const Array& y, const Array& argmax, const PostOps& post) {
+  const Array& known = argmax.defined() ? argmax : y.defined() ? y : dy;
+  const Layout layout = dy.dim(0) >= kLanes ? Layout::lanes : known.layout();
+  if (dy.layout() != layout) dy = as_layout(dy, layout);
+  const bool relu = post.activation == Activation::relu;
+  if (post.activation == Activation::relu6)
+    dy = binary(Binary::relu6_backward, std::move(dy), y, 0.0f);
+  else if (relu && !post.pool)
+    dy = binary(Binary::relu_backward, std::move(dy), y, 0.0f);
+  return post.pool ? max_pool2d_backward(dy, argmax, relu ? y : Array(), *post.pool) : dy;
+}
+
 bool fuses_conv2d_backward(const Conv2dShape& s, const PostOps& post) {
   const bool behind = post.activation == Activation::relu || post.pool;
   return post.activation != Activation::relu6 &&

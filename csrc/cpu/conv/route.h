@@ -15,6 +15,7 @@ std::tuple<Array, Array, Array> conv2d(const Array& x, const Array& w, const Arr
 Array conv2d_backward_input(const Array& dy, const Array& w, const Array& b,
                             const Conv2dShape& shape, Use use);
 Array conv2d_backward_weight(const Array& dy, const Array& x, const Conv2dShape& shape);
+Array post_ops_backward(Array dy, const Array& y, const Array& argmax, const PostOps& post);
 bool fuses_conv2d_backward(const Conv2dShape& shape, const PostOps& post);
 std::tuple<Array, Array, Array> conv2d_backward(const Array& dy, const Array& y,
                                                 const Array& argmax, const Array& x, const Array& w,

@@ -91,22 +91,22 @@ def _layer(task: Task, conv: Conv, lanes: bool) -> Work:
     left = image(first)
     right = image(second) if task.work == "backward_weight" else core.array(second)
     s, p = conv.stride, conv.padding
-    geometry = ((s, s), (p, p, p, p), (1, 1), conv.groups)
+    geometry = core.Geometry((s, s), (p, p, p, p), (1, 1), conv.groups)
 
     if task.work == "forward":
 
         def run() -> Any:
-            return core.conv2d_forward(left, right, None, *geometry, False)
+            return core.conv2d(left, right, None, geometry)[0]
 
     elif task.work == "backward_input":
         x_shape = conv.x_shape(task.batch)
 
         def run() -> Any:
-            return core.conv2d_backward_input(left, right, x_shape, *geometry)
+            return core.conv2d_backward_input(left, right, x_shape, geometry)
 
     else:
 
         def run() -> Any:
-            return core.conv2d_backward_weight(left, right, conv.w_shape, *geometry)
+            return core.conv2d_backward_weight(left, right, conv.w_shape, geometry)
 
     return Work(run, lambda: {"y": run().numpy()})
