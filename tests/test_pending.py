@@ -265,10 +265,10 @@ class Held(nn.Module):
         if self.way == "skip":  # U-Net
             down = F.max_pool2d(F.relu(y), 2)
             up = F.interpolate(down, size=(SIZE, SIZE))
-            return F.relu(self.conv2(fc.cat([up, y], 1)))
+            return F.relu(self.conv2(F.cat([up, y], 1)))
         if self.way == "dense":  # DenseNet
             features = [x, F.relu(self.norm(y))]
-            return F.relu(self.conv2(fc.cat(features, 1))) + features[1]
+            return F.relu(self.conv2(F.cat(features, 1))) + features[1]
         if self.way == "own shortcut":
             z = self.norm(y)
             z += y
