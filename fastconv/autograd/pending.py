@@ -212,6 +212,8 @@ def take_over(x: Tensor, result: Tensor) -> bool:
     x._pending = Pending(pending.head, pending.shape, pending.post, steps)
     if calls.waiting is result:
         calls.waiting = x
+    if pending.head.writes:
+        pending.head.latest = weakref.ref(x)
     return True
 
 
