@@ -104,6 +104,25 @@ def outcome(call: Callable[[Tensor], Tensor], net: nn.Module, x: np.ndarray) -> 
     return [np.array(t.numpy()) for t in found if t is not None]
 
 
+def assert_agree(
+    got: list[np.ndarray], expected: list[np.ndarray], net: nn.Module, exact: bool = True
+) -> None:
+    """The same bits, but for gradients that are summed up in another order where not exact."""
+    assert len(got) == len(expected)
+    buffers = len(list(net.buffers()))
+    for i, (one, other) in enumerate(zip(got, expected, strict=True)):
+        if exact or i == 0 or i >= len(got) - buffers:
+            assert_same_bits(one, other)
+        else:
+            assert_close(one, other, len(got[0]) * SIZE * SIZE, scale=3)
+
+
+def is_exact(n: int, *names: str) -> bool:
+    """A convolution of many goes back block by block; two sums give x three gradients to add."""
+    few = n < 15 or not {"conv", "depthwise"} & set(names)
+    return few and names.count("add") < 2
+
+
 def applicable(head: str, follows: tuple[str, ...]) -> bool:
     return head != "linear" or "pool" not in follows
 
@@ -122,9 +141,7 @@ def test_every_order_with_gradients(head: str, n: int) -> None:
             together, apart = (made(head, follows, training) for _ in range(2))
             x = operand(head, n)
             got, expected = outcome(together, together, x), outcome(apart.forward, apart, x)
-            assert len(got) == len(expected)
-            for one, other in zip(got, expected, strict=True):
-                assert_same_bits(one, other)
+            assert_agree(got, expected, apart, is_exact(n, head, *follows))
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -311,8 +328,7 @@ def test_held_results(way: str, n: int, training: bool, counted: Counted) -> Non
     once = counted.count["conv2d"]
     expected = outcome(lambda x: total(apart.forward(x)), apart, x)
     assert once == counted.count["conv2d"] - once == (2 if way in ("skip", "dense") else 1)
-    for one, other in zip(got, expected, strict=True):
-        assert_same_bits(one, other)
+    assert_agree(got, expected, apart, is_exact(n, "conv"))
     for one, other in zip(together.kept, apart.kept, strict=True):
         assert_same_bits(one.numpy(), other.numpy())
     with fc.no_grad():
