@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 
 from . import _core
 from ._core import get_num_threads, isa, set_num_threads
+from .autograd.pending import settle_here
 
 __all__ = [
     "get_algorithm",
@@ -32,6 +33,7 @@ class _Chosen(AbstractContextManager[None]):
 
 
 def _choose(name: str) -> None:
+    settle_here()  # what was called before the choice
     _core.allow_winograd(name == "auto")
 
 

@@ -61,7 +61,6 @@ class PostOps(NamedTuple):
 NO_POST_OPS = PostOps()
 # What may follow a normalisation, one that has joined a convolution as well as one by itself.
 NORMALISATION_TAKES = frozenset({"add", "activation"})
-_NONE_FROM = tuple(NO_POST_OPS[i:] for i in range(len(NO_POST_OPS)))
 _PLACES = {field: place for place, field in enumerate(PostOps._fields)}
 
 
@@ -128,7 +127,7 @@ def extended(post: PostOps, joins: frozenset[str], field: str, value: Any) -> Po
     place = _PLACES[field]
     if field not in joins:
         return None
-    if post[place:] != _NONE_FROM[place] and (
+    if any([value is not None for value in post[place:]]) and (
         # ReLU and maximum commute, but for windows without a pixel.
         field != "activation"
         or post.activation is not None
@@ -219,6 +218,8 @@ def take_over(x: Tensor, result: Tensor) -> bool:
     x._pending = Pending(pending.head, pending.shape, pending.post, steps)
     if calls.waiting is result:
         calls.waiting = x
+    if pending.head.writes:
+        pending.head.latest = weakref.ref(x)
     return True
 
 
