@@ -127,7 +127,7 @@ def extended(post: PostOps, joins: frozenset[str], field: str, value: Any) -> Po
     place = _PLACES[field]
     if field not in joins:
         return None
-    if any([value is not None for value in post[place:]]) and (
+    if any(value is not None for value in post[place:]) and (
         # ReLU and maximum commute, but for windows without a pixel.
         field != "activation"
         or post.activation is not None
