@@ -17,7 +17,6 @@ import pytest
 import fastconv as fc
 from fastconv import Tensor, _core, nn
 from fastconv import functional as F
-from fastconv.autograd.pending import calls
 from tests.support import assert_close, assert_same_bits, uniform
 
 BATCHES = [1, 7, 15, 16, 17]
@@ -25,12 +24,7 @@ C, SIZE = 6, 9
 every_batch = pytest.mark.parametrize("n", BATCHES)
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Any:
-    """After every test: nothing waits, and no module is being called."""
-    yield
-    assert calls.waiting is None
-    assert calls.inside is False
+pytestmark = pytest.mark.usefixtures("nothing_waits")
 
 
 def shortcut(x: Tensor, y: Tensor) -> Tensor:
