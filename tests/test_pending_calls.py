@@ -120,6 +120,8 @@ def test_nothing_waits_outside_a_call() -> None:
 
     z = Called(forward)(images())
     assert inner == [(True, True)]
+    several = Called(lambda x: (layer(x), F.relu(layer(x)), layer(x)))(images())
+    assert [y._pending for y in several] == [None, None, None]
     assert z._pending is None
     assert F.conv2d(images(), layer.weight, layer.bias)._pending is None
 
