@@ -13,6 +13,7 @@ import pytest
 
 import fastconv
 from fastconv import _core
+from fastconv.autograd.pending import calls
 from tests.support import LAYOUTS
 
 hypothesis.settings.register_profile(
@@ -78,3 +79,11 @@ def mnist(data_folder: Path) -> tuple[Labelled, Labelled]:
     if not (data_folder / "mnist").is_dir():
         pytest.skip("real data: $FASTCONV_DATA has no mnist/")
     return fastconv.data.mnist(data_folder / "mnist")
+
+
+@pytest.fixture
+def nothing_waits() -> Iterator[None]:
+    """After the test no operation waits for what follows it, and no module is being called."""
+    yield
+    assert calls.waiting is None
+    assert calls.inside is False

@@ -246,6 +246,8 @@ def settle(x: Tensor) -> None:
     """Gives a pending tensor its values."""
     pending = x._pending
     if pending is None:
+        if calls.waiting is x:  # another thread has computed it
+            calls.waiting = None
         return
     if type(pending) is _Held:
         latest = pending.head.latest()
