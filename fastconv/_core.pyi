@@ -38,6 +38,8 @@ class Array:
     def copy(self) -> Array: ...
     def item(self) -> float: ...  # the only element
 
+def any_lent(*arrays: Array | None) -> bool: ...  # whether somebody outside may write into one
+
 # Arrays that a gradient needs, as they are when this is made.
 class Saved:
     def __init__(self, arrays: Sequence[Array | None]) -> None: ...

@@ -181,7 +181,12 @@ class _Recorded:
             looked = self._look_up(looked._replace(attributes=-1))
         program = self._programs.get(key)
         if program is None or program.state != looked.state:
-            program, results = self._record(looked, _tensors(inputs, arrays), arrays)
+            # Where nobody else can write: results may wait, and neighbours are fused.
+            own = [
+                a if isinstance(x, Tensor) else a.copy()
+                for x, a in zip(inputs, arrays, strict=True)
+            ]
+            program, results = self._record(looked, _tensors(inputs, own), own)
             self._keep(key, program)
         elif program.core is None:
             self.reason = program.reason

@@ -214,6 +214,14 @@ void register_array(py::module_& m) {
       },
       py::arg("x"), py::arg("copy") = true, py::arg("shared") = true);
 
+  m.def("any_lent", [](const py::args& arrays) {
+    return std::any_of(arrays.begin(), arrays.end(), [](py::handle x) {
+      if (x.is_none()) return false;
+      const Version* version = x.cast<const Array&>().version();
+      return version != nullptr && version->is_lent();
+    });
+  });
+
   py::class_<Saved>(m, "Saved", "Arrays that a gradient needs (csrc/core/versions.h).")
       .def(py::init([](const std::vector<std::optional<Array>>& arrays) {
              std::vector<Array> defined;

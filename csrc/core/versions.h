@@ -29,6 +29,8 @@ class Version {
   bool is_saved() const { return saved_.load() > 0; }
   void save() { saved_.fetch_add(1); }
   void release() { saved_.fetch_sub(1); }
+  // Whether somebody outside may write.
+  bool is_lent() const { return views_.load() > 0; }
   // A writable NumPy view is created, and destroyed.
   void lend(const Array& x);
   void take_back(const Array& x);

@@ -51,11 +51,11 @@ void for_channels(const ChannelWise& x, const Body& body) {
   });
 }
 
-// body(planes) for planes of these channels that lie one behind the other, in the outer groups from
+// body(planes) for planes of these channels that lie one after the other, in the outer groups from
 // `begin` to end - 1.
 template <class Body>
 void for_planes(const ChannelWise& x, Channels of, int64_t begin, int64_t end, const Body& body) {
-  for_shares((end - begin) * of.count, x.inner, [&](int64_t at, int64_t last) {
+  for_chunks((end - begin) * of.count, x.inner, [&](int64_t at, int64_t last) {
     while (at < last) {
       const int64_t o = begin + at / of.count, c = at % of.count;
       const int64_t count = std::min(last - at, of.count - c);

@@ -99,7 +99,7 @@ Array dropout(const Array& x, float p, float scale, Seed seed) {
   dropout.row_step = 1;
   dropout.lane_step = static_cast<uint32_t>(features);
   // Rows of sixteen: row r is feature r % features of block r / features.
-  for_shares(x.stored() / kLanes, kLanes, [&](int64_t begin, int64_t end) {
+  for_chunks(x.stored() / kLanes, kLanes, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end;) {
       const int64_t block = row / features, stop = std::min(end, (block + 1) * features);
       const int64_t first = block * kLanes * features + row % features;

@@ -102,8 +102,8 @@ struct ReluMask {
   float high;
 };
 
-// dx = scale[c] * (g - dy_mean[c] - (x - mean[c]) * slope[c]), where g is dy behind the mask. Lanes
-// of dx beyond `lanes` of every sixteen become 0. dadd = g unless null.
+// dx = scale[c] * (g - dy_mean[c] - (x - mean[c]) * slope[c]), where g is the masked dy. Lanes of
+// dx beyond `lanes` of every sixteen become 0. dadd = g unless null.
 struct BatchNormGradient {
   float *dx, *dadd;
   const float *dy, *x;
@@ -179,7 +179,7 @@ struct Kernels {
   // Point p < n * n of channel c and tile t (counted from grid.first) is the vector
   // v + p * v_point + c * v_c + t * 16. Pixels outside an image count as zero.
   //
-  // A NaN or infinity in one pixel spreads over its whole transformed tile. Entries that return a
+  // A NaN or infinity in one pixel makes its whole transformed tile NaN. Entries that return a
   // bool return whether all sums are finite; if not, the caller computes the result without
   // Winograd.
   //
@@ -279,8 +279,8 @@ struct Kernels {
   // (which stay in L1) joined in double (Chan, Golub, LeVeque 1979): exact to float32 whatever the
   // mean. In the last of the outer groups only the first `lanes` of every sixteen elements count.
   void (*channel_moments)(Moments* moments, const float* x, const ChannelGroups& groups, int lanes);
-  // sums[2 * c] = sum of g, sums[2 * c + 1] = sum of g * (x - mean[c]), where g is dy behind the
-  // mask. All pointers are to the first channel.
+  // sums[2 * c] = sum of g, sums[2 * c + 1] = sum of g * (x - mean[c]), where g is the masked
+  // dy. All pointers are to the first channel.
   void (*channel_dots)(double* sums, const float* dy, const float* x, const ReluMask& mask,
                        const float* mean, const ChannelGroups& groups);
   void (*channel_affine)(const ChannelAffine& map, const Planes& planes);

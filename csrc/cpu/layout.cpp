@@ -17,7 +17,7 @@ constexpr int64_t kTaskFloats = 16384;
 // body(block, f0, f1) for chunks of features that cover [0, features) of every block: several small
 // blocks in a task, or several tasks for a large block.
 template <class Body>
-void for_chunks(int64_t blocks, int64_t features, const Body& body) {
+void for_feature_chunks(int64_t blocks, int64_t features, const Body& body) {
   if (blocks == 0 || features == 0) return;
   const int64_t chunk = kTaskFloats / kLanes, chunks = ceil_div(features, chunk);
   const int64_t task_blocks = std::max<int64_t>(1, chunk / features);
@@ -50,7 +50,7 @@ void fill_lanes(Array& y, const Array& x, const Kernel& kernel) {
   const int64_t features = x.shape().numel_from(1);
   T* to = y.data<T>();
   const T* from = x.data<T>();
-  for_chunks(y.blocks(), features, [&](int64_t block, int64_t f0, int64_t f1) {
+  for_feature_chunks(y.blocks(), features, [&](int64_t block, int64_t f0, int64_t f1) {
     kernel(to + (block * features + f0) * kLanes, from + block * kLanes * features + f0, f1 - f0,
            features, samples_in(y, block));
   });
@@ -61,7 +61,7 @@ void fill_plain(Array& x, const Array& y, const Kernel& kernel) {
   const int64_t features = x.shape().numel_from(1);
   T* to = x.data<T>();
   const T* from = y.data<T>();
-  for_chunks(y.blocks(), features, [&](int64_t block, int64_t f0, int64_t f1) {
+  for_feature_chunks(y.blocks(), features, [&](int64_t block, int64_t f0, int64_t f1) {
     kernel(to + block * kLanes * features + f0, features, from + (block * features + f0) * kLanes,
            kLanes, f1 - f0, samples_in(y, block));
   });
@@ -77,7 +77,7 @@ template <class T, class Kernel>
 void gather_lanes(Array& y, const T* x, const Kernel& kernel, const int64_t* indices,
                   const HostSamples& samples) {
   const int64_t features = y.shape().numel_from(1), alike = features_alike(samples);
-  for_chunks(y.blocks(), features, [&](int64_t block, int64_t f0, int64_t f1) {
+  for_feature_chunks(y.blocks(), features, [&](int64_t block, int64_t f0, int64_t f1) {
     const int count = samples_in(y, block);
     const T* rows[kLanes];
     for (int64_t f = f0, end; f < f1; f = end) {
@@ -186,7 +186,7 @@ Array gather_batch(Device device, const HostSamples& samples, const int64_t* ind
 void transpose_matrices(float* transposed, int64_t row, const float* w, int64_t groups, int64_t K,
                         int64_t C) {
   const int64_t sixteens = ceil_div(C, kLanes);
-  for_shares(groups * sixteens, kLanes * K, [&](int64_t begin, int64_t end) {
+  for_chunks(groups * sixteens, kLanes * K, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t group = i / sixteens, c = i % sixteens * kLanes;
       float* to = transposed + (group * C + c) * row;

@@ -15,7 +15,7 @@ constexpr int64_t kTileColumns = 256;
 template <class Body>
 void for_tiles(const ChannelWise& v, const Body& body) {
   const int64_t tiles = ceil_div(v.inner, kTileColumns);
-  for_shares(
+  for_chunks(
       v.outer * tiles, v.C * std::min(kTileColumns, v.inner) * 4, [&](int64_t begin, int64_t end) {
         for (int64_t tile = begin; tile < end; ++tile) {
           const int64_t column = tile % tiles * kTileColumns;

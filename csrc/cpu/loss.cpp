@@ -27,7 +27,7 @@ template <class Body>
 void for_columns(const AlongAxis& v, const Body& body) {
   const int64_t chunk = std::max(kLanes, kGrain / v.C / kLanes * kLanes);
   const int64_t chunks = ceil_div(v.inner, chunk);
-  for_shares(v.outer * chunks, v.C * std::min(chunk, v.inner), [&](int64_t begin, int64_t end) {
+  for_chunks(v.outer * chunks, v.C * std::min(chunk, v.inner), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t column = i % chunks * chunk;
       body(i / chunks * v.C * v.inner + column, std::min(chunk, v.inner - column));

@@ -28,7 +28,7 @@ Rows rows_along(const Array& x, int axis) {
 void copy_rows(char* to, int64_t to_stride, const char* from, int64_t from_stride, int64_t rows,
                int64_t bytes) {
   if (bytes == 0) return;
-  for_shares(rows, ceil_div(bytes, 4), [&](int64_t begin, int64_t end) {
+  for_chunks(rows, ceil_div(bytes, 4), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
       std::memcpy(to + r * to_stride, from + r * from_stride, static_cast<size_t>(bytes));
   });
@@ -68,7 +68,7 @@ Array pad2d(const Array& x, const Shape& y_shape, const std::array<int64_t, 4>& 
   const int64_t unit = x.in_lanes() ? kLanes : 1;
   const float* from = x.data();
   float* to = y.data();
-  for_shares(x.blocks() * x.dim(1), OH * OW * unit, [&](int64_t begin, int64_t end) {
+  for_chunks(x.blocks() * x.dim(1), OH * OW * unit, [&](int64_t begin, int64_t end) {
     for (int64_t plane = begin; plane < end; ++plane) {
       float* out = to + plane * OH * OW * unit;
       if (rows.count < OH || cols.count < OW) std::fill_n(out, OH * OW * unit, value);
@@ -116,7 +116,7 @@ Array gather2d(const Array& x, const std::vector<int64_t>& rows, const std::vect
   const auto gather = x.in_lanes() ? &gather_pixels<kLanes> : &gather_pixels<1>;
   const float* from = x.data();
   float* to = y.data();
-  for_shares(x.blocks() * x.dim(1), OH * OW * unit, [&](int64_t begin, int64_t end) {
+  for_chunks(x.blocks() * x.dim(1), OH * OW * unit, [&](int64_t begin, int64_t end) {
     for (int64_t plane = begin; plane < end; ++plane) {
       const float* image = from + plane * x.dim(2) * IW * unit;
       float* out = to + plane * OH * OW * unit;

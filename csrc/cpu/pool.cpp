@@ -55,7 +55,7 @@ void max_pool2d_into(Array& y, Array& argmax, const Array& x, const PoolShape& s
   const PoolWindow window = pool_window(shape, x);
   const int64_t in_plane = window.IH * window.IW * window.unit;
   const int64_t out_plane = window.OH * window.OW * window.unit;
-  for_shares(x.blocks() * x.dim(1), std::max(in_plane, out_plane), [&](int64_t begin, int64_t end) {
+  for_chunks(x.blocks() * x.dim(1), std::max(in_plane, out_plane), [&](int64_t begin, int64_t end) {
     kernels().max_pool(y.data() + begin * out_plane,
                        argmax.defined() ? argmax.data<uint16_t>() + begin * out_plane : nullptr,
                        x.data() + begin * in_plane, end - begin, window, relu);
@@ -73,7 +73,7 @@ Array max_pool2d_backward(const Array& dy, const Array& argmax_any, const Array&
   const int64_t in_plane = window.IH * window.IW * window.unit;
   const int64_t out_plane = window.OH * window.OW * window.unit;
   const auto run = [&](auto kernel, const auto& windows) {
-    for_shares(dy.blocks() * dy.dim(1), std::max(in_plane, out_plane),
+    for_chunks(dy.blocks() * dy.dim(1), std::max(in_plane, out_plane),
                [&](int64_t begin, int64_t end) {
                  kernel(dx.data() + begin * in_plane, dy.data() + begin * out_plane,
                         argmax.data<uint16_t>() + begin * out_plane,

@@ -22,7 +22,7 @@ Array resample(const Array& x_any, const Resampling& resampling, std::optional<U
       Array::empty({x.dim(0), x.dim(1), map.out_rows, map.out_cols}, DType::float32, x.layout());
   const int64_t in_plane = map.in_rows * map.in_cols * map.unit;
   const int64_t out_plane = map.out_rows * map.out_cols * map.unit;
-  for_shares(x.blocks() * x.dim(1), in_plane + out_plane, [&](int64_t begin, int64_t end) {
+  for_chunks(x.blocks() * x.dim(1), in_plane + out_plane, [&](int64_t begin, int64_t end) {
     Scratch<float> scratch(map.in_cols * map.unit);
     kernels().resample(y.data() + begin * out_plane, x.data() + begin * in_plane, end - begin, map,
                        scratch.data());

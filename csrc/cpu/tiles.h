@@ -46,8 +46,9 @@ struct Prefetch {
 //   y + group * y_group + k * y_k + row * y_row + col * y_col
 //
 // start  y itself (accumulate), else bias[group * K + k], else 0
-// act    max(., 0) when relu, NaN stays NaN; with `finish` (one group only) these post-ops instead
-// order  c outside, t inside, whatever the register tile: results do not depend on it. taps may
+// act    max(., 0) when relu, NaN stays NaN; with `post_ops` (one group only) these post-ops
+// instead order  c outside, t inside, whatever the register tile: results do not depend on it. taps
+// may
 //        be 0.
 // tail   the last vector of a row has `tail` floats, 1 .. 16, in y. All sixteen of x must be
 //        readable.
@@ -66,7 +67,7 @@ struct BroadcastTile {
   int64_t y_group, y_k, y_row, y_col;
   const float* bias;  // groups * K floats or null
   bool accumulate, relu, streaming;
-  const ChannelPostOps* finish;  // or null
+  const ChannelPostOps* post_ops;  // or null
   int tail;
   Prefetch prefetch;
   bool prefetch_w;

@@ -97,11 +97,11 @@ void check_dy(const Array& dy, const Conv2dShape& s) {
 // The results of a convolution with what follows it, and their gradient.
 void check_outputs(const Conv2dShape& s, const PostOps& post, const Array& dy, const Array& y,
                    const Array& argmax) {
-  constexpr char op[] = "conv_stage_backward";
+  constexpr char op[] = "conv2d_backward";
   const Shape expected = post.pool ? post.pool->y() : s.y();
   for (const Array* a : {&dy, &y, &argmax})
     if (a->defined() && a->shape() != expected)
-      throw ShapeError(message("[", op, "] dy and what goes with it must have the stage's shape ",
+      throw ShapeError(message("[", op, "] dy, y and argmax must have the output's shape ",
                                expected, ", got ", a->shape(), ": input ", s.x()));
   if (post.pool) check_pool_gradient(dy, argmax, y);
 }
@@ -159,13 +159,12 @@ std::tuple<Array, Array, Array> conv2d_backward(Array dy, const Array& y, const 
   const Conv2dShape s = conv2d_shape(x_shape, w.shape(), geometry);
   PostOps post;
   post.activation = activation;
-  if (pool) post.pool = max_pool2d_shape("conv_stage_backward", s.y(), *pool);
+  if (pool) post.pool = max_pool2d_shape("conv2d_backward", s.y(), *pool);
   if (activation != Activation::none) check_float32("conv2d", "y", y);
   check_outputs(s, post, dy, y, argmax);
   if (wanted.dw) check_float32("conv2d", "input", x);
   if (x.defined() && x.shape() != x_shape)
-    throw ShapeError(
-        message("[conv_stage_backward] x must have shape ", x_shape, ", got ", x.shape()));
+    throw ShapeError(message("[conv2d_backward] x must have shape ", x_shape, ", got ", x.shape()));
 
   const auto fuses = operations(dy.device()).fuses_conv2d_backward;
   if (fuses != nullptr && fuses(s, post))

@@ -2,7 +2,7 @@
 // runs from the first to the last without Python in between. program/recorder.h makes one.
 //
 // The values of a run live in numbered slots and are let go after their last use, so that the arena
-// hands their memory to the operations behind: in every run the same requests in the same order,
+// hands their memory to later operations: in every run the same requests in the same order,
 // which makes its free lists a plan of all buffers. What nobody uses is left out, and large outputs
 // are made last. Constants are what was there before: parameters and buffers, whose storage the
 // program shares with their owners. They may change between two runs.

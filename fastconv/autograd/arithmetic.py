@@ -14,7 +14,7 @@ from .. import _core
 from .conversion import from_numpy
 from .grad_mode import grad_mode
 from .operands import broadcast, is_number, operand
-from .pending import join
+from .pending import join, may_wait
 from .tape import binary, unary, unary_numpy
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _join(y: Tensor, plus: Tensor) -> Tensor | None:
     """y + plus as a post-op of what y waits for."""
     if plus.requires_grad and not y.requires_grad and grad_mode.enabled:
         return None
-    if plus is y or plus.dtype != np.float32:
+    if plus is y or plus.dtype != np.float32 or not may_wait(plus._array):
         return None
     return join(y, "add", plus, None, add, plus)
 

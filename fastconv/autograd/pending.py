@@ -9,7 +9,8 @@ does not run yet: its result is *pending*. One of two things comes next.
 
 So users write plain layers and get one pass over memory, one node on the tape, one instruction in a
 recorded program. A thread has one pending result at a time: it runs when the thread begins another
-one, before anything is changed in place, and when the outermost call returns.
+one, before anything is changed in place, and when the outermost call returns. What NumPy may write
+to, because somebody has a view of it, is never read later.
 
 A result that somebody still holds when its successor runs, a shortcut for instance, is computed by
 itself, once, and its successor from it.
@@ -19,10 +20,12 @@ from __future__ import annotations
 
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .. import _core
 from .grad_mode import grad_mode
 from .tape import TensorBase
 
@@ -43,6 +46,7 @@ __all__ = [
     "fusing_always",
     "join",
     "look",
+    "may_wait",
     "settle",
     "settle_here",
     "take_over",
@@ -64,7 +68,7 @@ NORMALISATION_TAKES = frozenset({"add", "activation"})
 _PLACES = {field: place for place, field in enumerate(PostOps._fields)}
 
 
-class Head:
+class Head(ABC):
     """A checked operation that waits."""
 
     __slots__ = ("computed", "latest", "lock", "recorded")
@@ -78,9 +82,9 @@ class Head:
     lock: Any
     latest: weakref.ref[Tensor]  # the result that waits
 
+    @abstractmethod
     def run(self, post: PostOps) -> tuple[Array, Node | None]:
         """The values with the post-ops done, and their place on the tape."""
-        raise NotImplementedError
 
 
 class Pending:
@@ -150,6 +154,11 @@ def _pending(head: Head, shape: tuple[int, ...], post: PostOps, steps: tuple[Any
     return tensor
 
 
+def may_wait(*operands: Array | None) -> bool:
+    """Whether an operation may run later: inside a module, and where NumPy cannot write."""
+    return calls.inside and not _core.any_lent(*operands)
+
+
 def computed(head: Head, post: PostOps) -> Tensor:
     """The result of a checked operation that does not wait."""
     tensor = object.__new__(TensorBase.result_class)
@@ -160,7 +169,7 @@ def computed(head: Head, post: PostOps) -> Tensor:
 
 
 def defer(head: Head, shape: tuple[int, ...], post: PostOps = NO_POST_OPS) -> Tensor:
-    """The result of a checked operation, pending. Only inside the call of a module."""
+    """The result of a checked operation, pending; where `may_wait` of its operands."""
     if calls.waiting is not None:
         settle(calls.waiting)
     head.computed = head.lock = None

@@ -113,7 +113,7 @@ def _check_size(name: str, image: Image.Image, stored: int, max_pixels: int) -> 
 
 
 def _shrink(image: Image.Image, shrink: Callable[[int, int], float]) -> None:
-    """Has a JPEG decoded at the smallest of its sizes that is not below the one asked for."""
+    """Has a JPEG decoded at its smallest size that is not below the requested one."""
     if image.format in _SCALABLE:
         width, height = image.size
         sideways = _orientation(image) in _SIDEWAYS

@@ -14,7 +14,7 @@ from ..autograd.pending import join
 from ._arguments import numpy_too
 
 if TYPE_CHECKING:
-    from .._core import Array, Saved
+    from .._core import Activation, Array, Saved
 
 __all__ = [
     "Activated",
@@ -75,24 +75,19 @@ def _noted(kind: str, x: Tensor, y: Tensor, axis: int | None = None) -> Tensor:
 
 
 # ----------------------------------------------------------------------------- the functions
-
-
-def _relu(x: Tensor) -> Tensor:
+def rectified(x: Tensor, activation: Activation) -> Tensor:
+    """relu or relu6 of a tensor. Layers call it."""
     if x._pending is not None:
-        joined = join(x, "activation", "relu", None, _relu)
+        joined = join(x, "activation", activation, None, rectified, activation)
         if joined is not None:
             return joined
-    y = _core.relu(x._array)
-    return unary(x, y, lambda dy: _core.relu_backward(dy, y), "relu", y)
+    y = _core.relu(x._array) if activation == "relu" else _core.relu6(x._array)
+    return unary(x, y, lambda dy: rectified_backward(dy, y, activation), str(activation), y)
 
 
-def _relu6(x: Tensor) -> Tensor:
-    if x._pending is not None:
-        joined = join(x, "activation", "relu6", None, _relu6)
-        if joined is not None:
-            return joined
-    y = _core.relu6(x._array)
-    return unary(x, y, lambda dy: _core.relu6_backward(dy, y), "relu6", y)
+def rectified_backward(dy: Array, y: Array, activation: Activation) -> Array:
+    """The gradient of relu or relu6 with the result y."""
+    return _core.relu_backward(dy, y) if activation == "relu" else _core.relu6_backward(dy, y)
 
 
 @numpy_too
@@ -109,7 +104,7 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
         >>> F.relu(np.array([-1, 0, 2], np.float32))
         array([0., 0., 2.], dtype=float32)
     """
-    return _relu(input)
+    return rectified(input, "relu")
 
 
 @numpy_too
@@ -122,7 +117,7 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
         >>> F.relu6(np.array([-1, 2, 8], np.float32))
         array([0., 2., 6.], dtype=float32)
     """
-    return _relu6(input)
+    return rectified(input, "relu6")
 
 
 @numpy_too

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import _core
 from ..autograd import Node, Tensor, grad_mode, wrap
-from ..autograd.pending import NO_POST_OPS, Head, PostOps, calls, computed, defer, settle
+from ..autograd.pending import NO_POST_OPS, Head, PostOps, computed, defer, may_wait, settle
 from ._arguments import (
     empty_batch,
     geometry_of,
@@ -106,7 +106,7 @@ def _conv2d(
     recorded = grad_mode.enabled and (
         x._requires_grad or w._requires_grad or (b is not None and b._requires_grad)
     )
-    waits = calls.inside and post.pool is None
+    waits = post.pool is None and may_wait(*arrays)
     if not waits and not recorded:
         return wrap(_core.conv2d(*arrays, geometry, post.activation, post.pool)[0])
     head = _Convolution((x, w, b), arrays, geometry, recorded)

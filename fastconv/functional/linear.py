@@ -8,8 +8,9 @@ import numpy as np
 
 from .. import _core
 from ..autograd import Node, Tensor, grad_mode, wrap
-from ..autograd.pending import NO_POST_OPS, Head, PostOps, calls, computed, defer, settle
+from ..autograd.pending import NO_POST_OPS, Head, PostOps, computed, defer, may_wait, settle
 from ._arguments import empty_batch, numpy_too, operand
+from .activation import rectified_backward
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,8 +54,7 @@ class _Product(Head):
 
         def backward(dy: Array) -> tuple[Array | None, Array | None, Array | None]:
             if saved_y is not None:
-                mask = _core.relu_backward if activation == "relu" else _core.relu6_backward
-                dy = mask(dy, saved_y)
+                dy = rectified_backward(dy, saved_y, activation)
             dx = None if saved_w is None else _core.linear_backward_input(dy, saved_w)
             dw = None if saved_x is None else _core.linear_backward_weight(dy, saved_x)
             db = _core.channel_sum(dy) if need_b else None
@@ -75,10 +75,12 @@ def _linear(x: Tensor, w: Tensor, b: Tensor | None, post: PostOps = NO_POST_OPS)
         x._requires_grad or w._requires_grad or (b is not None and b._requires_grad)
     )
     activation = post.activation
-    if not recorded and (activation is not None or not calls.inside):
-        return wrap(_core.linear(x_array, w_array, b_array, activation)[0])
-    head = _Product((x, w, b), (x_array, w_array, b_array), recorded)
-    if activation is None and calls.inside and _fits(x_array, w_array, b_array):
+    arrays = x_array, w_array, b_array
+    waits = activation is None and may_wait(*arrays) and _fits(*arrays)
+    if not waits and not recorded:
+        return wrap(_core.linear(*arrays, activation)[0])
+    head = _Product((x, w, b), arrays, recorded)
+    if waits:
         return defer(head, (shape[0], w_array.shape[0]))
     return computed(head, post)
 

@@ -14,10 +14,10 @@ from ..autograd.pending import (
     NORMALISATION_TAKES,
     Head,
     PostOps,
-    calls,
     computed,
     defer,
     join,
+    may_wait,
 )
 from ..errors import ShapeError
 from ._arguments import empty_batch, numpy_too, operand, shape_error
@@ -167,17 +167,18 @@ def _batch_norm(
     if not training and recorded:
         return _evaluated(x, w, b, arrays, eps)
     fits = all(a is None or (a.shape == shape[1:2] and a.dtype == "float32") for a in arrays)
-    if not training and fits and x._pending is not None:
+    if not training and fits and x._pending is not None and may_wait(*arrays):
         arguments = mean, var, w, b, training, momentum, eps
         joined = join(x, "normalise", (*arrays, eps), None, _batch_norm, *arguments)
         if joined is not None:
             return joined
     x_array = x._array
     operands = (x_array, *arrays)
+    head = _Normalisation((x, w, b), operands, statistics, momentum, eps, training, recorded)
+    checked = fits and x_array.dtype == "float32" and math.prod(shape) > 0
     # Another thread may be about to move the same statistics.
     free = all(t._pending is None for t in statistics)
-    head = _Normalisation((x, w, b), operands, statistics, momentum, eps, training, recorded)
-    if fits and x_array.dtype == "float32" and math.prod(shape) > 0 and calls.inside and free:
+    if checked and free and may_wait(*operands):
         return defer(head, shape)
     return computed(head, NO_POST_OPS)
 

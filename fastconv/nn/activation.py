@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import functional as F
 from ..autograd import Tensor
-from ..functional.activation import _relu, _relu6
+from ..functional.activation import rectified
 from .module import Module
 
 __all__ = ["LeakyReLU", "LogSoftmax", "ReLU", "ReLU6", "Sigmoid", "Softmax", "Tanh"]
@@ -30,7 +30,7 @@ class ReLU(Module):
         return ("activation", "relu")
 
     def forward(self, x: Any) -> Any:
-        return _relu(x) if isinstance(x, Tensor) else F.relu(x)
+        return rectified(x, "relu") if isinstance(x, Tensor) else F.relu(x)
 
     def extra_repr(self) -> str:
         return "inplace=True" if self.inplace else ""
@@ -44,7 +44,7 @@ class ReLU6(ReLU):
         return ("activation", "relu6")
 
     def forward(self, x: Any) -> Any:
-        return _relu6(x) if isinstance(x, Tensor) else F.relu6(x)
+        return rectified(x, "relu6") if isinstance(x, Tensor) else F.relu6(x)
 
 
 class LeakyReLU(Module):

@@ -35,7 +35,7 @@
 //          1 channel a group           weight/weight_gradient.h: depthwise tile
 //          else                        weight/weight_gradient.h: dot tile
 //
-// All gradients behind activation and pooling together:
+// All gradients, through activation and pooling, in one operation:
 //   2x2 pooling, 3x3 or 5x5 kernels    pooled/pooled.h: products of the maxima only
 //   where it fits a cache              pooled/by_blocks.h: block by block
 #include "cpu/conv/route.h"
@@ -83,7 +83,7 @@ void add_bias(Array& y, const Array& b) {
   float *mean = maps.data(), *scale = mean + C;
   std::fill_n(mean, C, 0.0f), std::fill_n(scale, C, 1.0f);
   const ChannelPostOps nothing = post_ops_of(Activation::none);
-  for_shares(planes, inner, [&](int64_t begin, int64_t end) {
+  for_chunks(planes, inner, [&](int64_t begin, int64_t end) {
     kernels().channel_affine(
         {y.data(), y.data(), nullptr, mean, scale, b.data(), nothing.low, nothing.high, false},
         {begin, end - begin, C, inner});

@@ -95,17 +95,17 @@ FASTCONV_INLINE void store_tile(const BroadcastTile& s, float* y, V (&acc)[KT][W
   for_addresses<KT, WT>(y, s, [&](int k, int j, float* p) { store(p, acc[k][j]); });
 }
 
-// Applies s.finish to a tile that has just been stored.
+// Applies s.post_ops to a tile that has just been stored.
 void apply_post_ops(const BroadcastTile& s, float* y, int64_t k0, int64_t KT, int64_t WT,
                     int valid) {
-  const float* plus = s.finish->plus;
+  const float* plus = s.post_ops->plus;
   for (int64_t k = 0; k < KT; ++k)
     for (int64_t j = 0; j < WT; ++j) {
       float* p = y + k * s.y_k + j * s.y_col;
       const int floats = j < WT - 1 ? kWidth : valid;
       if (floats <= 0) continue;
       store_first(p,
-                  with_post_ops(load_first(p, floats), *s.finish, k0 + k,
+                  with_post_ops(load_first(p, floats), *s.post_ops, k0 + k,
                                 plus ? plus + (p - s.y) : nullptr, floats),
                   floats);
     }
@@ -288,7 +288,7 @@ void tile(const BroadcastTile& s, const Panel& panel, const float* x, float* y, 
     for_tile<KT, WT>([&](int k, int j) { acc[k][j] = zero(); });
   add_up(acc, s, panel, x);
   store_tile(s, y, acc, valid);
-  if (s.finish) apply_post_ops(s, y, panel.k0, KT, WT, valid);
+  if (s.post_ops) apply_post_ops(s, y, panel.k0, KT, WT, valid);
 }
 
 using Tile = void (*)(const BroadcastTile&, const Panel&, const float*, float*, int);
@@ -445,7 +445,7 @@ void broadcast_tile(const BroadcastTile& given) {
     for (int64_t tile = 0; tile < k_tiles; ++tile) {
       const bool is_tall = tile < tall_tiles;
       const int kt = is_tall ? tall : tall - 1;
-      if (s.finish && tile + 1 < k_tiles) prefetch_weights(w + kt * s.w_k, kt, s);
+      if (s.post_ops && tile + 1 < k_tiles) prefetch_weights(w + kt * s.w_k, kt, s);
       macro_kernel(s, is_tall ? tall_columns : low_columns, kt, x, w, y, bias, k);
       k += kt;
       w += kt * s.w_k;

@@ -80,7 +80,7 @@ FASTCONV_INLINE V masked(V dy, V y, float high) {
   return select(y <= zero(), zero(), select(set1(high) <= y, zero(), dy));
 }
 
-// body(masked) for channel c, where masked(dy, x - mean, at, valid) is the gradient behind the mask
+// body(masked) for channel c, where masked(dy, x - mean, at, valid) is the masked gradient
 // of the vector at offset `at`.
 template <class Body>
 FASTCONV_INLINE void with_mask(const ReluMask& mask, int64_t c, const Body& body) {

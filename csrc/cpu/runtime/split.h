@@ -23,12 +23,12 @@ inline bool streams(const Array& y) { return y.in_lanes() && y.stored() >= kStre
 // body(begin, end) for equal chunks of [0, n) (the last may be shorter), where an item is `floats`
 // of work.
 template <class Body>
-void for_shares(int64_t n, int64_t floats, const Body& body) {
+void for_chunks(int64_t n, int64_t floats, const Body& body) {
   if (n == 0) return;
   const int64_t most = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, floats));
-  const int64_t share = ceil_div(n, ceil_div(n, most));
-  parallel_for(ceil_div(n, share),
-               [&](int64_t task) { body(task * share, std::min(n, (task + 1) * share)); });
+  const int64_t chunk = ceil_div(n, ceil_div(n, most));
+  parallel_for(ceil_div(n, chunk),
+               [&](int64_t task) { body(task * chunk, std::min(n, (task + 1) * chunk)); });
 }
 
 // body(range, begin, end, lanes) for the storage of x in ranges of whole sixteens (except at the
@@ -37,21 +37,22 @@ template <class Body>
 int64_t for_ranges(const Array& x, const Body& body) {
   const int64_t lanes = x.in_lanes() ? x.lanes_in_last_block() : kLanes;
   const int64_t whole = lanes == kLanes ? x.stored() : x.stored() - x.stored() / x.blocks();
-  const int64_t share_count = ceil_div(whole, kGrain), rest = x.stored() - whole;
-  const int64_t rest_count = ceil_div(rest, kGrain), ranges = share_count + rest_count;
-  const auto share = [](int64_t n, int64_t count) {
+  const int64_t chunk_count = ceil_div(whole, kGrain), rest = x.stored() - whole;
+  const int64_t rest_count = ceil_div(rest, kGrain), ranges = chunk_count + rest_count;
+  const auto chunk_size = [](int64_t n, int64_t count) {
     return count == 0 ? 0 : ceil_div(ceil_div(n, count), kLanes) * kLanes;
   };
-  const int64_t whole_share = share(whole, share_count), rest_share = share(rest, rest_count);
+  const int64_t whole_chunk = chunk_size(whole, chunk_count),
+                rest_chunk = chunk_size(rest, rest_count);
   parallel_for(ranges, [&](int64_t range) {
-    if (range < share_count) {
-      const int64_t begin = range * whole_share;
+    if (range < chunk_count) {
+      const int64_t begin = range * whole_chunk;
       if (begin < whole)
-        body(range, begin, std::min(whole, begin + whole_share), static_cast<int>(kLanes));
+        body(range, begin, std::min(whole, begin + whole_chunk), static_cast<int>(kLanes));
     } else {
-      const int64_t begin = whole + (range - share_count) * rest_share;
+      const int64_t begin = whole + (range - chunk_count) * rest_chunk;
       if (begin < x.stored())
-        body(range, begin, std::min(x.stored(), begin + rest_share), static_cast<int>(lanes));
+        body(range, begin, std::min(x.stored(), begin + rest_chunk), static_cast<int>(lanes));
     }
   });
   return ranges;

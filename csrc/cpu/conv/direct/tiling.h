@@ -20,7 +20,7 @@ Tiling choose_tiling(const Correlation& job, int64_t blocks, int64_t min_tasks);
 int64_t taps_of(const std::vector<CorrelationAxis>& axes);
 
 // Does one pass over an image larger than the caches do: a tile holds all output channels, and
-// outputs of one phase? Then the next row of the same columns is prefetched, and a tile is a strip.
+// outputs of one phase? Then tiles are narrow, and each prefetches the next row of its columns.
 bool reads_once(const Correlation& job);
 
 }  // namespace fastconv::cpu

@@ -165,7 +165,7 @@ class PooledBackward {
     if (uses_argmax_ && C > 0) input_gradient(maxima.data(), block, c, C);
   }
 
-  // The gradients behind the ReLU of so many channels, from float `at` on: one behind the other.
+  // The masked gradients of so many channels, from float `at` on, one after the other.
   void mask(float* masked, PooledMaximum* maxima, int64_t at, int64_t channels,
             int64_t windows) const {
     const int64_t together = tiling_.tiles == 1 ? channels : 1;

@@ -1,4 +1,4 @@
-// A convolution with the activation and the max pooling behind it, block by block: where what lies
+// A convolution with activation and max pooling as post-ops, block by block: where what lies
 // between them fits the cache, a block of sixteen samples goes through all of it, and back, before
 // the next. The largest arrays of a small network are then never written to memory.
 #pragma once

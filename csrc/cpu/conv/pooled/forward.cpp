@@ -120,7 +120,7 @@ void pooled_forward_small_batch(Array& y, const Array& x, const Array& w, const 
   int64_t *x_tap = offsets.data(), *w_tap = x_tap + taps;
   window.taps(x_tap);
   for (int64_t t = 0; t < taps; ++t) w_tap[t] = t;
-  for_shares(s.N * tiles, s.OC * s.IC * taps * tile_rows * OW / 4, [&](int64_t begin, int64_t end) {
+  for_chunks(s.N * tiles, s.OC * s.IC * taps * tile_rows * OW / 4, [&](int64_t begin, int64_t end) {
     const int64_t floats = s.IC * window.channel();
     Scratch<float> near(floats + kBeyond);
     std::fill_n(near.data() + floats, kBeyond, 0.0f);

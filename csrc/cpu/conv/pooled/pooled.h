@@ -1,4 +1,4 @@
-// A convolution and the 2x2 max pooling behind it, without the convolution's output: forward four
+// A convolution with 2x2 max pooling as a post-op, without the convolution's output: forward four
 // outputs are compared in registers, and on the way back three of four gradients would be zero.
 // For small networks.
 #pragma once

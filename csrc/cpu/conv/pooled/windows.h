@@ -1,4 +1,4 @@
-// The windows of pooling behind a convolution.
+// The windows of pooling after a convolution.
 #pragma once
 
 #include "contract/conv2d_shape.h"

@@ -93,7 +93,7 @@ void transpose_phase(float* transposed, const float* w, const Conv2dShape& s, co
                          : phase.rows == 5 && phase.cols == 5 ? transpose_kernels<5, 5>
                                                               : transpose_kernels<0, 0>;
   const int64_t sixteens = ceil_div(C, kLanes);
-  for_shares(s.geometry.groups * sixteens, kLanes * K * taps, [&](int64_t begin, int64_t end) {
+  for_chunks(s.geometry.groups * sixteens, kLanes * K * taps, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t group = i / sixteens, c = i % sixteens * kLanes;
       const int64_t channels = std::min(C - c, kLanes);
@@ -127,7 +127,7 @@ Conv2dShape forward_of(const Conv2dShape& s, const PhaseAxis& rows, const PhaseA
 void interleave(float* dx, const std::vector<const float*>& phases, const Conv2dShape& s,
                 const PhaseAxis& rows, const std::vector<PhaseAxis>& cols) {
   const int64_t step = s.geometry.stride[1];
-  for_shares(s.N * s.IC, rows.count * s.IW * 2, [&](int64_t begin, int64_t end) {
+  for_chunks(s.N * s.IC, rows.count * s.IW * 2, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin * rows.count; i < end * rows.count; ++i) {
       const int64_t row = rows.first + i % rows.count * s.geometry.stride[0];
       float* to = dx + (i / rows.count * s.IH + row) * s.IW;

@@ -43,11 +43,11 @@ void for_channels_of_images(const float* x, const float* w, const Conv2dShape& s
   const Kernels& kernels = cpu::kernels();
   Scratch<float> image(s.IC * window.channel());
   for (int64_t n = 0; n < s.N; ++n) {
-    for_shares(s.IC, window.channel() * 4, [&](int64_t begin, int64_t end) {
+    for_chunks(s.IC, window.channel() * 4, [&](int64_t begin, int64_t end) {
       for (int64_t c = begin; c < end; ++c)
         window.copy(image.data() + c * window.channel(), x + (n * s.IC + c) * s.IH * s.IW, 0, s.OH);
     });
-    for_shares(s.OC / K, blocks * pixels * length, [&](int64_t begin, int64_t end) {
+    for_chunks(s.OC / K, blocks * pixels * length, [&](int64_t begin, int64_t end) {
       Scratch<float> transposed(K * length), sums(K * pixels);
       for (int64_t task = begin; task < end; ++task) {
         const int64_t k = task * K, group = k / s.OC_per_group;

@@ -52,7 +52,7 @@ void depthwise_small_batch(float* y, const float* x, const float* w, const float
   const int64_t floats = job.in_place ? s.IW : window_rows(job.band) * job.phases * job.pitch;
 
   const int64_t work = rows * s.OW * std::max<int64_t>(1, taps / 8);
-  for_shares(planes * tasks_of_plane, work, [&](int64_t begin, int64_t end) {
+  for_chunks(planes * tasks_of_plane, work, [&](int64_t begin, int64_t end) {
     Scratch<float> scratch(floats + kLanes);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t plane = i / tasks_of_plane, row = i % tasks_of_plane * rows, k = plane % s.OC;
@@ -79,7 +79,7 @@ void depthwise_weight_small_batch(float* dw, const float* dy, const float* x,
                                   const Conv2dShape& s) {
   const int64_t x_plane = s.IH * s.IW, y_plane = s.OH * s.OW, taps = s.KH * s.KW;
   const int64_t zeros = std::max(s.IW, s.OW);
-  for_shares(s.OC, s.N * y_plane * taps / 8, [&](int64_t begin, int64_t end) {
+  for_chunks(s.OC, s.N * y_plane * taps / 8, [&](int64_t begin, int64_t end) {
     Scratch<float> row(zeros);
     std::fill_n(row.data(), zeros, 0.0f);
     for (int64_t k = begin; k < end; ++k)

@@ -1,7 +1,7 @@
 // A product of matrices, (OC, IC) by (IC, pixels), in the broadcast tile with sixteen pixels in a
 // vector, straight from x to y. A map of 7 x 7 is three vectors and one pixel: few pixels over are
-// sums of products along the channels (the dot tile), more of them a vector copied with zeros
-// behind.
+// sums of products along the channels (the dot tile), more of them a vector copied and
+// padded with zeros.
 #include "cpu/conv/small_batch/pointwise.h"
 
 #include <algorithm>
@@ -43,7 +43,7 @@ struct Tiling {
 // Every pixel of x that a convolution with stride reads.
 void gather(float* out, const float* x, const Conv2dShape& s) {
   const Geometry& p = s.geometry;
-  for_shares(s.N * s.IC, s.OH * s.OW * 4, [&](int64_t begin, int64_t end) {
+  for_chunks(s.N * s.IC, s.OH * s.OW * 4, [&](int64_t begin, int64_t end) {
     float* to = out + begin * s.OH * s.OW;
     for (int64_t plane = begin; plane < end; ++plane)
       for (int64_t oh = 0; oh < s.OH; ++oh, to += s.OW) {
@@ -72,14 +72,14 @@ void multiply_vectors(const Product& p, int64_t first, int64_t cols, int64_t cou
   args.y = p.y + first, args.y_k = p.pixels;
   args.bias = p.bias;
   const ChannelPostOps post = post_ops_from(p.post, 0, first);
-  args.finish = &post;
+  args.post_ops = &post;
   args.tail = static_cast<int>(count - (cols - 1) * kLanes);
   if (args.tail == kLanes) {
     args.x = p.x + first, args.x_c = p.pixels;
     cpu::kernels().broadcast_tile(args);
     return;
   }
-  Scratch<float> copy(p.C * kLanes);  // what lies behind the last channel is not ours to read
+  Scratch<float> copy(p.C * kLanes);  // reading past the last channel would leave the array
   for (int64_t c = 0; c < p.C; ++c) {
     float* end = std::copy_n(p.x + c * p.pixels + first, count, copy.data() + c * kLanes);
     std::fill(end, copy.data() + (c + 1) * kLanes, 0.0f);
@@ -127,7 +127,7 @@ void pointwise_small_batch(float* y, const float* x, const float* w, const float
   const Tiling tiling(s);
   const int64_t in_vectors = pixels - tiling.dots;
   const int64_t macs = tiling.K * C * std::min(pixels, tiling.panel * kLanes);
-  for_shares(s.N * groups * tiling.k_tasks * tiling.panels, macs / 16,
+  for_chunks(s.N * groups * tiling.k_tasks * tiling.panels, macs / 16,
              [&](int64_t begin, int64_t end) {
                for (int64_t task = begin; task < end; ++task) {
                  const int64_t first = task % tiling.panels * tiling.panel * kLanes;

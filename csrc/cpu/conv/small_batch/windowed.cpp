@@ -50,12 +50,12 @@ class Windowed {
     clear_end(image.data(), channels);
     const int64_t macs = K_ * s_.IC_per_group * taps_ * tile_rows_ * s_.OW;
     for (int64_t n = 0; n < s_.N; ++n) {
-      for_shares(channels, window_.channel() * 4, [&](int64_t begin, int64_t end) {
+      for_chunks(channels, window_.channel() * 4, [&](int64_t begin, int64_t end) {
         for (int64_t c = begin; c < end; ++c)
           window_.copy(image.data() + c * window_.channel(), plane_of_x(n, c), 0, s_.OH);
       });
       const int64_t tasks = s_.geometry.groups * k_tasks_ * tiles_;
-      for_shares(tasks, macs / 16, [&](int64_t begin, int64_t end) {
+      for_chunks(tasks, macs / 16, [&](int64_t begin, int64_t end) {
         Scratch<float> own(shares_image_ ? 0 : floats_of(s_.IC_per_group));
         if (!shares_image_) clear_end(own.data(), s_.IC_per_group);
         Scratch<float> sums(by_row_ ? 0 : K_ * vectors_ * kLanes);
@@ -123,14 +123,14 @@ class Windowed {
       args.rows = rows, args.cols = ceil_div(s_.OW, kLanes);
       args.y = y_ + at, args.y_k = plane, args.y_row = s_.OW;
       args.tail = static_cast<int>(s_.OW - (args.cols - 1) * kLanes);
-      args.finish = &post;
+      args.post_ops = &post;
       cpu::kernels().broadcast_tile(args);
       return;
     }
     args.rows = 1, args.cols = ceil_div((rows - 1) * window_.width + s_.OW, kLanes);
     args.y = sums, args.y_k = vectors_ * kLanes;
     args.tail = kLanes;
-    args.finish = post.plus ? nullptr : &post;
+    args.post_ops = post.plus ? nullptr : &post;
     cpu::kernels().broadcast_tile(args);
     for (int64_t i = 0; i < args.K; ++i) {
       const float* from = sums + i * args.y_k;

@@ -76,16 +76,16 @@ WinogradPart quickest(const Conv2dShape& s, Pass pass, const Phases& phases, Win
   }
   const Axis rows = axis_of(s, 0, by_input), cols = axis_of(s, 1, by_input);
   // A tile for one last row (or column) costs more than its products, which are few beside padding.
-  constexpr double kStrip = 1.5;
+  constexpr double kEdge = 1.5;
   for (const int64_t R : {rows.outputs, rows.outputs - 1})
     for (const int64_t C : {cols.outputs, cols.outputs - 1}) {
       if ((R < rows.outputs && (R % size != 0 || R == 0 || by_weight)) ||
           (C < cols.outputs && (C % size != 0 || C == 0 || by_weight)))
         continue;
-      const double strips = rows.taps(R, rows.outputs) * cols.taps(0, cols.outputs) +
-                            rows.taps(0, R) * cols.taps(C, cols.outputs);
+      const double edges = rows.taps(R, rows.outputs) * cols.taps(0, cols.outputs) +
+                           rows.taps(0, R) * cols.taps(C, cols.outputs);
       consider(R, C, false,
-               blocks * (tile * double(grid_of(R, C, size).tiles()) + kStrip * strips) + once);
+               blocks * (tile * double(grid_of(R, C, size).tiles()) + kEdge * edges) + once);
     }
   if (by_input) {
     // All tiles of an image must stay in L2 together; adding up its pixels costs more than writing.

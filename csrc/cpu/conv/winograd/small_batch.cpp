@@ -1,7 +1,7 @@
 // Winograd for a small batch. Sixteen *channels* fill the vectors: of x in the transform of tiles,
 // of y in all that follows. So every number of tiles is as good as any other, down to the four of a
 // map of 7 x 7, and tiles are transformed as in lane blocks; the planes of sixteen channels are
-// transposed into a block before, and back behind.
+// transposed into a block first, and back at the end.
 //
 // The products are the broadcast tile with its operands exchanged: its vectors are transformed
 // weights, and the points of a tile are broadcast.
@@ -48,7 +48,7 @@ class SmallBatch {
         rows_(s.N * grid_.rows),
         C_(ceil_div(s.IC, kLanes)),
         K_(ceil_div(s.OC, kLanes)),
-        strip_rows_(std::max<int64_t>(1, kStripPixels / (size_ * std::max(s.IW, s.OW)))),
+        chunk_rows_(std::max<int64_t>(1, kStripPixels / (size_ * std::max(s.IW, s.OW)))),
         u_point_(conflict_free_stride(C_ * kLanes * kChunk * kLanes)),
         scale_(K_ * kLanes),
         shift_(K_ * kLanes) {
@@ -117,14 +117,14 @@ class SmallBatch {
   int64_t v_point(int64_t tiles) const { return conflict_free_stride(C_ * tiles * kLanes); }
 
   // Calls body(image, first row of tiles, rows, tiles done before) for the tiles begin .. end - 1
-  // in strips of rows.
+  // in chunks of rows.
   template <class Body>
-  void for_each_strip(int64_t begin, int64_t end, const Body& body) const {
+  void for_each_chunk(int64_t begin, int64_t end, const Body& body) const {
     for_each_block(
         begin, end, grid_.tiles(), [&](int64_t image, int64_t first, int64_t n, int64_t done) {
           const int64_t row0 = first / grid_.cols, rows = n / grid_.cols;
-          for (int64_t i = 0; i < rows; i += strip_rows_)
-            body(image, row0 + i, std::min(strip_rows_, rows - i), done + i * grid_.cols);
+          for (int64_t i = 0; i < rows; i += chunk_rows_)
+            body(image, row0 + i, std::min(chunk_rows_, rows - i), done + i * grid_.cols);
         });
   }
 
@@ -132,8 +132,8 @@ class SmallBatch {
   void transform_x(float* v, int64_t begin, int64_t end, int64_t block) const {
     const int64_t plane = s.IH * s.IW, c = block * kLanes, tiles = end - begin;
     const int channels = static_cast<int>(std::min(kLanes, s.IC - c));
-    Scratch<float> pixels(((strip_rows_ - 1) * size_ + 6) * s.IW * kLanes);
-    for_each_strip(begin, end, [&](int64_t image, int64_t row, int64_t rows, int64_t done) {
+    Scratch<float> pixels(((chunk_rows_ - 1) * size_ + 6) * s.IW * kLanes);
+    for_each_chunk(begin, end, [&](int64_t image, int64_t row, int64_t rows, int64_t done) {
       const int64_t top = row * size_ - s.geometry.pads[0], bottom = top + (rows - 1) * size_ + 6;
       const int64_t first = std::clamp<int64_t>(top, 0, s.IH);
       const int64_t last = std::clamp<int64_t>(bottom, first, s.IH);
@@ -191,10 +191,10 @@ class SmallBatch {
 
     const int64_t plane = s.OH * s.OW;
     constexpr float kInfinity = std::numeric_limits<float>::infinity();
-    const float low = post_.plus ? -kInfinity : post_.low;  // with an addend, behind it
+    const float low = post_.plus ? -kInfinity : post_.low;  // with an addend, after it
     const float high = post_.plus ? kInfinity : post_.high;
-    Scratch<float> pixels(strip_rows_ * size_ * s.OW * kLanes);
-    for_each_strip(begin, end, [&](int64_t image, int64_t row, int64_t rows, int64_t done) {
+    Scratch<float> pixels(chunk_rows_ * size_ * s.OW * kLanes);
+    for_each_chunk(begin, end, [&](int64_t image, int64_t row, int64_t rows, int64_t done) {
       const int64_t first = row * size_, height = std::min(rows * size_, s.OH - first);
       for (int64_t k = 0; k < count; ++k) {
         const int64_t oc = (k0 + k) * kLanes;
@@ -224,7 +224,7 @@ class SmallBatch {
   TileGrid grid_;
   int64_t rows_;        // of tiles, in all images
   int64_t C_, K_;       // blocks of sixteen channels
-  int64_t strip_rows_;  // rows of tiles that are transposed at a time
+  int64_t chunk_rows_;  // rows of tiles that are transposed at a time
   int64_t u_point_;
   Scratch<float> scale_, shift_;
   std::atomic<bool> finite_{true};

@@ -134,11 +134,11 @@ class WeightGradient {
   // v[point][c / share_c][sample][v_row] and m[point][k][sample] of the tiles begin .. end - 1.
   void transform(float* v, float* m, const float* dy, const float* x, int64_t begin,
                  int64_t end) const {
-    const int64_t strip = std::clamp<int64_t>((end - begin) / 8, 1, 4);
-    parallel_for(ceil_div(end - begin, strip), [&](int64_t task) {
-      const int64_t first = task * strip, sample = first * kLanes;
+    const int64_t chunk = std::clamp<int64_t>((end - begin) / 8, 1, 4);
+    parallel_for(ceil_div(end - begin, chunk), [&](int64_t task) {
+      const int64_t first = task * chunk, sample = first * kLanes;
       transform_tiles(v + sample * v_row_, m + sample, dy, x, begin + first,
-                      std::min(begin + first + strip, end));
+                      std::min(begin + first + chunk, end));
     });
   }
 

@@ -157,7 +157,7 @@ struct Weights {
         for (int64_t k = 0; k < part.K; ++k) transform_pairs(k, block * kLanes, kLanes * w_c);
       });
     else
-      for_shares(part.K, part.C * 16, [&](int64_t begin, int64_t end) {
+      for_chunks(part.K, part.C * 16, [&](int64_t begin, int64_t end) {
         for (int64_t k = begin; k < end; ++k)
           for (int64_t c = 0; c < part.C;)
             c += transform_pairs(k, c, ceil_div(8 * kLanes, part.C) * w_k);

@@ -37,7 +37,7 @@ bool winograd_applies(const Conv2dShape& shape);
 //
 // One value that is not finite makes a whole tile so, and a transform may overflow where the
 // formula does not. So they return whether all sums are finite. Otherwise those that are not are
-// NaN or infinite in the result, NaN behind a ReLU, and are to be computed by the formula
+// NaN or infinite in the result, NaN after a ReLU, and are to be computed by the formula
 // (winograd/not_finite.h).
 bool winograd_forward(float* y, const float* x, const float* w, const float* bias, bool relu,
                       int64_t blocks, const Conv2dShape& shape, const WinogradPart& part,
